@@ -1,0 +1,237 @@
+//! The one interface through which object trees are seen: byte keys below an opened root.
+//!
+//! A [`Store`] is opened on a *place* (a bucket and prefix, a folder); its keys are what lies below. It never retries,
+//! paces or counts: decorators do ([`retry`], [`pace`], [`meter`]), and every call goes through them. A store answers with
+//! what happened, and never guesses: a lost answer is an error, and whoever retries looks at the target first.
+//!
+//! A crash inside `put` or `complete_upload` leaves the old object or the new one under the key, never a mix; a crash
+//! between `create_upload` and `complete_upload` leaves an upload (a temporary file, locally) that the journal names.
+
+use std::fmt::Debug;
+use std::ops::Range;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use manifest::{Attributes, EntryKind, Fingerprint, Listed, ObjectKey};
+use serde::{Deserialize, Serialize};
+
+pub use self::error::{StoreError, StoreErrorKind};
+
+pub mod error;
+
+/// A result of a store.
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// What a store can do; one table, also printed by the documentation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capabilities {
+    /// `local`, `memory`, `s3`.
+    pub name: &'static str,
+    /// `list` yields keys in byte order (checked while listing all the same).
+    pub ordered_list: bool,
+    /// Folders and links are real; empty folders are listed.
+    pub folders: bool,
+    /// `put` honours [`Precondition::Absent`].
+    pub conditional_create: bool,
+    /// `put` honours [`Precondition::Matches`].
+    pub conditional_replace: bool,
+    /// `get` with `expect` cannot return another version's bytes; else identity is checked before and after (rule 13).
+    pub conditional_read: bool,
+    /// `copy` exists.
+    pub server_copy: bool,
+    /// The largest object that `copy` takes, in bytes.
+    pub max_copy_bytes: u64,
+    /// `list_parts` exists; else resumed parts are read back.
+    pub lists_parts: bool,
+    /// Objects have ETags: fingerprints need no times.
+    pub etags: bool,
+    /// Attributes are kept (all of them, as user metadata where the store has no such thing).
+    pub attributes: bool,
+    /// Keys per `delete` call.
+    pub delete_batch: usize,
+    /// The largest object that `put` takes, in bytes; above it an upload in parts is used.
+    pub max_put_bytes: u64,
+}
+
+/// How to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListOptions {
+    /// Start after this key (exclusive); the beginning without it.
+    pub after: Option<ObjectKey>,
+    /// Yield empty folders too.
+    pub folders: bool,
+    /// Leave out these subtrees (relative to the root): state and trash that stand inside it (rule 1).
+    pub without: Vec<ObjectKey>,
+}
+
+/// What must hold of the key for a write to happen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precondition {
+    /// Nothing.
+    Any,
+    /// There is no such object.
+    Absent,
+    /// The object there looks like this.
+    Matches(Fingerprint),
+}
+
+/// How to read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GetOptions {
+    /// Which bytes; all without it.
+    pub range: Option<Range<u64>>,
+    /// The version that is wanted: another one is [`StoreErrorKind::Precondition`], before, during or after the body.
+    pub expect: Option<Fingerprint>,
+}
+
+/// What is known of one object without its body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// What stands there.
+    pub kind: EntryKind,
+    /// Identity of the version.
+    pub fingerprint: Fingerprint,
+    /// Headers and user metadata.
+    pub attributes: Attributes,
+}
+
+/// An object that is being read.
+pub struct GetResult {
+    /// The version whose bytes follow.
+    pub info: ObjectInfo,
+    /// The bytes that follow, in order, as they arrive. Ends early only with an error.
+    pub body: BoxStream<'static, Result<Bytes>>,
+}
+
+/// How to write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PutOptions {
+    /// What is written.
+    pub kind: EntryKind,
+    /// Checked by the store in the same step as the write.
+    pub precondition: Precondition,
+    /// Headers and user metadata to keep with the object.
+    pub attributes: Attributes,
+}
+
+impl Default for PutOptions {
+    fn default() -> Self {
+        Self { kind: EntryKind::Object, precondition: Precondition::Any, attributes: Attributes::new() }
+    }
+}
+
+/// What shows that the store holds the bytes that were sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Proof {
+    /// The store checked a checksum of ours and named it in its answer, or its ETag is the MD5 of what we sent.
+    Checksum,
+    /// The bytes were read back and compared.
+    ReadBack,
+    /// Nothing: the caller reads back.
+    None,
+}
+
+/// A finished write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// Identity of the new version, comparable with a later listing's.
+    pub fingerprint: Fingerprint,
+    /// How its content is known.
+    pub proof: Proof,
+}
+
+/// The store's name of an upload in parts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UploadId(pub String);
+
+/// Which part: its number and where its bytes belong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartSpec {
+    /// From 1, in the order of the bytes.
+    pub number: u32,
+    /// First byte.
+    pub offset: u64,
+    /// Number of bytes.
+    pub size_bytes: u64,
+}
+
+/// A part that the store holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadedPart {
+    /// Which.
+    pub part: PartSpec,
+    /// The store's name for its content (empty where it has none).
+    pub etag: String,
+    /// Checksum of the part as the store wants it again at completion (empty where it wants none).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub checksum: String,
+    /// How its content is known.
+    pub proof: Proof,
+}
+
+/// An object tree at a place.
+#[async_trait]
+pub trait Store: Debug + Send + Sync {
+    /// The opened place for messages (`s3://bucket/prefix`, `/data/lake`); holds no secret.
+    fn place(&self) -> &str;
+
+    /// What this store can do.
+    fn capabilities(&self) -> &Capabilities;
+
+    /// All keys below the root after `options.after`, in batches of at most a few thousand, in byte order if
+    /// `capabilities().ordered_list`. The stream ends with an error when the listing could not be completed; a stream that
+    /// ended without one is whole. A root that does not exist is [`StoreErrorKind::NotFound`].
+    fn list(&self, options: ListOptions) -> BoxStream<'static, Result<Vec<Listed>>>;
+
+    /// Identity and attributes of one object. An empty key is the root itself as a single object.
+    async fn head(&self, key: &ObjectKey) -> Result<ObjectInfo>;
+
+    /// Reads an object, or a range of it.
+    async fn get(&self, key: &ObjectKey, options: GetOptions) -> Result<GetResult>;
+
+    /// Writes a whole object of at most `max_put_bytes`. A symlink's body is its target path; a folder's body is empty.
+    async fn put(&self, key: &ObjectKey, body: Bytes, options: &PutOptions) -> Result<Written>;
+
+    /// Begins an upload of `size_bytes`. The caller journals the id before the first part (rule 18).
+    async fn create_upload(&self, key: &ObjectKey, size_bytes: u64, options: &PutOptions) -> Result<UploadId>;
+
+    /// Sends one part; parts may come in any order, in parallel, and twice.
+    async fn put_part(&self, key: &ObjectKey, upload: &UploadId, part: PartSpec, body: Bytes) -> Result<UploadedPart>;
+
+    /// The parts that the store holds, by number; [`StoreErrorKind::NotFound`] when it does not know the upload (any
+    /// more). Stores without `lists_parts` only check that the upload exists and return nothing.
+    async fn list_parts(&self, key: &ObjectKey, upload: &UploadId) -> Result<Vec<UploadedPart>>;
+
+    /// Reads back bytes of an upload that is not complete, where `lists_parts` is false; others answer
+    /// [`StoreErrorKind::Unsupported`].
+    async fn read_part(&self, key: &ObjectKey, upload: &UploadId, part: PartSpec) -> Result<Bytes>;
+
+    /// Makes the parts the object, in one step.
+    async fn complete_upload(
+        &self,
+        key: &ObjectKey,
+        upload: &UploadId,
+        parts: &[UploadedPart],
+        options: &PutOptions,
+    ) -> Result<Written>;
+
+    /// Forgets an upload of ours and its parts; an unknown upload is no error.
+    async fn abort_upload(&self, key: &ObjectKey, upload: &UploadId) -> Result<()>;
+
+    /// Copies `from` (which must look like `expect`) to `to` inside this store, without bytes through us.
+    async fn copy(
+        &self,
+        from: &ObjectKey,
+        expect: &Fingerprint,
+        to: &ObjectKey,
+        options: &PutOptions,
+    ) -> Result<Written>;
+
+    /// Removes objects, at most `delete_batch`; the result has one answer a key, in their order. A missing object is no
+    /// error. Folders that became empty below the root are removed with their last object.
+    async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>>;
+}

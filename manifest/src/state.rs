@@ -1,0 +1,56 @@
+//! The state folder of a job: what survives a machine that vanishes (design section 5).
+//!
+//! ```text
+//! <state>/<job>/lease.json           who runs now
+//!               checkpoint.json      where the next run starts; swapped atomically
+//!               manifests/<id>.json  indexes, immutable
+//!               parts/<digest>       Parquet parts, immutable, shared
+//!               runs/<time>-<id>/    plan, journal segments, receipt.json
+//! ```
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::error::Result;
+
+/// What a state store says about one version of one file, for [`StateStore::swap`]: an ETag, or a digest of the bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tag(pub String);
+
+/// A file of the state and when it was last written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateItem {
+    /// Name below the state's root, `/`-separated.
+    pub name: String,
+    /// Length in bytes.
+    pub size_bytes: u64,
+    /// Age by the store's own clock where it tells one, in seconds; `None` when unknown (then nothing may be pruned by age).
+    pub age_s: Option<u64>,
+}
+
+/// Where state lives: what a lease, a checkpoint and immutable files need, and no more (rule 16).
+///
+/// Names are relative, `/`-separated, of `[A-Za-z0-9._-]`. Every method is atomic: a reader sees a whole file or none, and
+/// what was acknowledged survives a crash.
+#[async_trait]
+pub trait StateStore: Debug + Send + Sync {
+    /// The place, for messages. Holds no secret.
+    fn place(&self) -> String;
+
+    /// The file's bytes and tag, or `None`.
+    async fn get(&self, name: &str) -> Result<Option<(Bytes, Tag)>>;
+
+    /// Creates the file; `None` when it exists already (its content is left alone).
+    async fn create(&self, name: &str, bytes: Bytes) -> Result<Option<Tag>>;
+
+    /// Replaces the file if its tag still is `expected`; `None` when it is not, or the file is gone.
+    async fn swap(&self, name: &str, bytes: Bytes, expected: &Tag) -> Result<Option<Tag>>;
+
+    /// All files whose name starts with the folder `prefix` (which ends with `/`, or is empty), in no promised order.
+    async fn list(&self, prefix: &str) -> Result<Vec<StateItem>>;
+
+    /// Removes the file; a missing one is no error.
+    async fn delete(&self, name: &str) -> Result<()>;
+}
