@@ -7,15 +7,38 @@
 //!
 //! This crate knows no cloud, copies no object and knows nothing of Hive.
 
+pub mod check;
 pub mod chunk;
+pub mod codec;
+pub mod diff;
 pub mod entry;
 pub mod error;
+pub mod format;
 pub mod hash;
+pub mod index;
 pub mod key;
+pub mod reader;
+pub mod sort;
+pub mod splice;
 pub mod state;
+pub mod sums;
+pub mod writer;
+
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod test_rows;
+#[cfg(test)]
+mod test_store;
 
 pub use chunk::ChunkSize;
+pub use diff::{Comparison, Difference, Keyed, compare, diff_manifests, join2, join3};
 pub use entry::{Attributes, Chunks, Entry, EntryKind, Evidence, Fingerprint, Listed};
 pub use error::{Class, Error, Result};
 pub use hash::{ChunkHash, ContentHash, Hashed, TreeHasher};
+pub use index::{Index, IndexMeta, ManifestDigest, ManifestId, ManifestTotals, PartRef};
 pub use key::ObjectKey;
+pub use reader::Manifest;
+pub use sort::{Record, Sorted, Sorter};
+pub use splice::{Delta, splice};
+pub use writer::ManifestWriter;
