@@ -278,5 +278,32 @@ async fn no_overlap(store: &dyn StateStore, job: &JobName, target: &str) -> Resu
     Ok(())
 }
 
+/// Checkpoints for the tests of other modules.
+#[cfg(test)]
+pub(super) mod tests_support {
+    use super::*;
+
+    /// A checkpoint of a job.
+    pub fn sample(job: &JobName, generation: u64, state: &str) -> Checkpoint<String> {
+        Checkpoint {
+            job: job.clone(),
+            source: "s3://source/tree".into(),
+            target: "s3://target/tree".into(),
+            generation,
+            run_id: "20261121T031500Z-0a1b2c3d".parse().unwrap(),
+            manifest: None,
+            as_of: Some(Timestamp::UNIX_EPOCH),
+            complete: true,
+            written: Timestamp::UNIX_EPOCH,
+            state: state.to_owned(),
+        }
+    }
+
+    /// Writes the first checkpoint of a job.
+    pub async fn write(store: &dyn StateStore, job: &JobName, generation: u64) {
+        commit(store, &sample(job, generation, ""), None, &LeaseGuard::default()).await.unwrap();
+    }
+}
+
 #[cfg(test)]
 mod tests;

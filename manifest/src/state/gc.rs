@@ -5,6 +5,7 @@
 //! age), what a run's journal or the caller names, or a run whose journal is still needed. Indexes go before their parts
 //! and a run's receipt goes last: a crash leaves files that the next pruning removes, never an index without its parts.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +60,9 @@ struct IndexParts {
 struct PartName {
     digest: String,
 }
+
+/// Within a run the receipt sorts last, and journal segments by falling number.
+type SweepOrder = (bool, Reverse<u32>);
 
 /// What the decisions need to know of a run.
 #[derive(Debug, Default, Clone)]
@@ -265,8 +269,7 @@ fn plan_collection(
     kept_runs: &BTreeSet<RunId>,
 ) -> Doomed {
     let mut doomed = Doomed::default();
-    // Within a run the receipt sorts last, and journal segments by falling number.
-    let mut runs: BTreeMap<RunId, Vec<((bool, std::cmp::Reverse<u32>), StateItem)>> = BTreeMap::new();
+    let mut runs: BTreeMap<RunId, Vec<(SweepOrder, StateItem)>> = BTreeMap::new();
     for item in items {
         let (run, order) = match layout::classify(job, &item.name) {
             Item::Index(id) => {
@@ -281,9 +284,9 @@ fn plan_collection(
                 }
                 continue;
             }
-            Item::Receipt(run) => (run, (true, std::cmp::Reverse(0))),
-            Item::Journal(run, number) => (run, (false, std::cmp::Reverse(number))),
-            Item::OfRun(run) => (run, (false, std::cmp::Reverse(u32::MAX))),
+            Item::Receipt(run) => (run, (true, Reverse(0))),
+            Item::Journal(run, number) => (run, (false, Reverse(number))),
+            Item::OfRun(run) => (run, (false, Reverse(u32::MAX))),
             Item::Other => continue,
         };
         if !kept_runs.contains(&run) {

@@ -199,7 +199,7 @@ impl Lease {
             match taking.step(on_wait).await {
                 Ok(Step::Done(record, tag)) => {
                     let confirmed = taking.first_sent.unwrap_or_else(Moment::now);
-                    return Ok(Lease::start(Arc::clone(&store), record, tag, duration, confirmed));
+                    return Ok(Lease::start(Arc::clone(&store), *record, tag, duration, confirmed));
                 }
                 Ok(Step::Again) => errors = 0,
                 Ok(Step::Wait(pause)) => {
@@ -281,7 +281,7 @@ impl Lease {
 
 /// What a step of acquiring came to.
 enum Step {
-    Done(LeaseRecord, Tag),
+    Done(Box<LeaseRecord>, Tag),
     Again,
     Wait(Duration),
 }
@@ -307,7 +307,7 @@ impl Taking<'_> {
         };
         let found = LeaseRecord::read(&job, &bytes)?;
         if found.nonce == self.ours.nonce {
-            return Ok(Step::Done(found, tag));
+            return Ok(Step::Done(Box::new(found), tag));
         }
         if found.released {
             return self.write(found.generation, Some(&tag)).await;
@@ -358,7 +358,7 @@ impl Taking<'_> {
         Ok(match written {
             Some(tag) => {
                 self.first_sent = Some(sent);
-                Step::Done(self.ours.clone(), tag)
+                Step::Done(Box::new(self.ours.clone()), tag)
             }
             // Ours by a lost answer, or another's: reading tells.
             None => Step::Again,

@@ -21,7 +21,7 @@ use crate::error::{Class, Error, Result};
 
 /// The first letters of a temporary file's name.
 const TEMPORARY: &str = ".tmp-";
-/// The lock file of a folder whose files are swapped.
+/// The lock file, in the root: held for the moment of a swap.
 const LOCK: &str = ".lock";
 /// How often a folder is made again when somebody removes it, being empty, before our file stands in it.
 const FOLDER_ATTEMPTS: u32 = 8;
@@ -199,7 +199,7 @@ impl Inner {
             return Ok(None);
         }
         let _own = self.swapping.lock().unwrap_or_else(PoisonError::into_inner);
-        let _lock = lock(&folder.join(LOCK))?;
+        let _lock = lock(&self.root.join(LOCK))?;
         match fs::read(&path) {
             Ok(now) if tag_of(&now) == *expected => {}
             Ok(_) => return Ok(None),
@@ -214,11 +214,14 @@ impl Inner {
 
     fn delete(&self, name: &str) -> io::Result<()> {
         let (path, folder) = self.writable_path(name)?;
-        let lock_path = folder.join(LOCK);
-        // Only folders whose files are swapped have a lock: a delete between its reading and its rename must not be undone.
-        let _own = self.swapping.lock().unwrap_or_else(PoisonError::into_inner);
-        let _lock = if lock_path.try_exists()? { Some(lock(&lock_path)?) } else { None };
-        match fs::remove_file(&path) {
+        let removed = {
+            // Between a swap's reading and its rename a delete would be undone.
+            let lock_path = self.root.join(LOCK);
+            let _own = self.swapping.lock().unwrap_or_else(PoisonError::into_inner);
+            let _lock = if lock_path.try_exists()? { Some(lock(&lock_path)?) } else { None };
+            fs::remove_file(&path)
+        };
+        match removed {
             Ok(()) => sync_folder(&folder)?,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
