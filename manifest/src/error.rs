@@ -113,6 +113,14 @@ pub enum Error {
         /// The job.
         job: String,
     },
+    /// The job's name or target is taken by another job of the same state (rule 3).
+    #[error("job {job} cannot use this state: {reason}")]
+    JobConflict {
+        /// The job that was refused.
+        job: String,
+        /// Which job is in the way, and where it writes.
+        reason: String,
+    },
     /// The state store cannot do what leases need (rule 16).
     #[error("the state at {place} cannot hold a lease: {reason}")]
     UnsafeState {

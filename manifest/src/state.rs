@@ -1,14 +1,34 @@
 //! The state folder of a job: what survives a machine that vanishes (design section 5).
 //!
 //! ```text
-//! <state>/<job>/lease.json           who runs now
+//! <state>/<job>/job.json             which places the job joins; written before its first run
+//!               lease.json           who runs now
 //!               checkpoint.json      where the next run starts; swapped atomically
 //!               manifests/<id>.json  indexes, immutable
 //!               parts/<digest>       Parquet parts, immutable, shared
 //!               runs/<time>-<id>/    plan, journal segments, receipt.json
 //! ```
+//!
+//! Everything but the lease and the checkpoint is created once and never changed. A crash at any moment leaves whole files
+//! only: an older checkpoint, a journal without its last seconds, or parts that no index names (removed by [`gc`]).
 
+pub mod checkpoint;
+#[cfg(any(test, feature = "testing"))]
+pub mod contract;
+mod document;
+pub mod gc;
+pub mod holder;
+pub mod journal;
+pub mod layout;
+pub mod lease;
+pub mod local;
+pub mod memory;
+pub mod probe;
+pub mod receipt;
+
+use std::collections::BTreeSet;
 use std::fmt::Debug;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -53,4 +73,28 @@ pub trait StateStore: Debug + Send + Sync {
 
     /// Removes the file; a missing one is no error.
     async fn delete(&self, name: &str) -> Result<()>;
+
+    /// The folders directly below the folder `prefix` (as in [`StateStore::list`]), by their last segment, sorted.
+    /// A store that can tell them without listing every file says so here.
+    async fn folders(&self, prefix: &str) -> Result<Vec<String>> {
+        let mut found = BTreeSet::new();
+        for item in self.list(prefix).await? {
+            if let Some((folder, _)) = item.name.strip_prefix(prefix).and_then(|rest| rest.split_once('/')) {
+                found.insert(folder.to_owned());
+            }
+        }
+        Ok(found.into_iter().collect())
+    }
+
+    /// Whether a lease here may be judged by the processes of this machine: true only for folders of a local file system.
+    fn is_this_machine(&self) -> bool {
+        false
+    }
+
+    /// Removes what writers that died left half-written below the folder `prefix` and untouched for `older_than`. How many
+    /// there were.
+    async fn sweep_leftovers(&self, prefix: &str, older_than: Duration) -> Result<u64> {
+        let _ = (prefix, older_than);
+        Ok(0)
+    }
 }
