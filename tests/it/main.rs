@@ -1,2 +1,3 @@
-#[test]
-fn stub() {}
+//! All integration tests, as one binary.
+
+mod store_contract;
