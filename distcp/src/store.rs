@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use self::error::{StoreError, StoreErrorKind};
 
 pub mod error;
+pub mod s3;
 
 /// A result of a store.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
