@@ -19,6 +19,9 @@ use serde::{Deserialize, Serialize};
 pub use self::error::{StoreError, StoreErrorKind};
 
 pub mod error;
+pub mod meter;
+pub mod pace;
+pub mod retry;
 pub mod s3;
 
 /// A result of a store.

@@ -94,8 +94,13 @@ impl Algorithm {
 }
 
 /// The MD5 of a body in lower-case hexadecimal: what an ETag is, where it is an MD5.
-pub(super) async fn md5_hex(body: &Bytes) -> String {
-    digest(body, |bytes| hex(&Md5::digest(bytes))).await
+pub(crate) async fn md5_hex(body: &Bytes) -> String {
+    digest(body, md5_hex_now).await
+}
+
+/// As [`md5_hex`], on this thread.
+pub(crate) fn md5_hex_now(body: &[u8]) -> String {
+    hex(&Md5::digest(body))
 }
 
 /// The MD5 of a body in base64, as `Content-MD5` carries it.

@@ -86,7 +86,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Element, String> {
             Event::GeneralRef(reference) => {
                 let character = match reference.resolve_char_ref() {
                     Ok(Some(character)) => character,
-                    Ok(None) => match reference.as_ref() {
+                    Ok(None) => match &reference[..] {
                         b"lt" => '<',
                         b"gt" => '>',
                         b"amp" => '&',
