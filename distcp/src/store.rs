@@ -21,6 +21,10 @@ pub use self::error::{StoreError, StoreErrorKind};
 pub mod error;
 pub mod local;
 pub mod memory;
+pub mod meter;
+pub mod pace;
+pub mod retry;
+pub mod s3;
 pub mod state;
 
 /// A result of a store.

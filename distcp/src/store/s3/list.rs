@@ -1,0 +1,230 @@
+//! Listing below the opened prefix with our own ListObjectsV2: every key as the bytes it is, in order, or an error.
+//!
+//! The next page is asked for while the last one is consumed. A listing that was cut short, came out of order or makes no
+//! sense ends with an error: what ended without one is whole. Reads only; a crash leaves nothing.
+
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use http::Method;
+use manifest::{EntryKind, Fingerprint, Listed, ObjectKey};
+use tokio::sync::mpsc;
+
+use super::client::{Call, Client, unquoted};
+use super::keys::Encoding;
+use super::xml::Element;
+use crate::store::{ListOptions, Result, StoreError, StoreErrorKind};
+
+/// Keys a page: the most that S3 gives.
+const PAGE_KEYS: &str = "1000";
+/// Pages that wait for the consumer.
+const PAGES_AHEAD: usize = 2;
+
+/// What one page says.
+#[derive(Debug, PartialEq, Eq)]
+struct Page {
+    /// Full keys.
+    listed: Vec<Listed>,
+    /// Where the next page starts; `None` on the last one.
+    token: Option<String>,
+}
+
+/// Lists all keys below `prefix` after `options.after`. See [`crate::store::Store::list`].
+pub(super) fn list(
+    client: Arc<Client>,
+    prefix: ObjectKey,
+    ordered: bool,
+    options: ListOptions,
+) -> BoxStream<'static, Result<Vec<Listed>>> {
+    let (sender, receiver) = mpsc::channel(PAGES_AHEAD);
+    let pages = async move {
+        if let Err(error) = pages(&client, &prefix, ordered, &options, &sender).await {
+            // The consumer may have gone away; then nobody wants the error.
+            sender.send(Err(error)).await.ok();
+        }
+    };
+    // The producer runs only while the stream is polled or between polls on its own task; it ends with its consumer,
+    // because a send to a dropped receiver fails.
+    let state = (receiver, None, Some(pages));
+    futures::stream::unfold(state, |(mut receiver, mut task, pages)| async move {
+        if let Some(pages) = pages {
+            task = Some(AbortOnDrop(tokio::spawn(pages)));
+        }
+        receiver.recv().await.map(|page| (page, (receiver, task, None)))
+    })
+    .boxed()
+}
+
+/// A task that does not outlive the listing that it feeds.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn pages(
+    client: &Client,
+    prefix: &ObjectKey,
+    ordered: bool,
+    options: &ListOptions,
+    sender: &mpsc::Sender<Result<Vec<Listed>>>,
+) -> Result<()> {
+    let fail = |kind, detail: String| client.error("list", None, kind, detail);
+    let text = |key: &ObjectKey| -> Result<String> {
+        match key.as_str() {
+            Some(text) => Ok(text.to_owned()),
+            None => Err(fail(StoreErrorKind::InvalidKey, format!("S3 keys are UTF-8, not {key}"))),
+        }
+    };
+    let folder = if prefix.is_empty() { String::new() } else { format!("{}/", text(prefix)?) };
+    let after = match &options.after {
+        Some(key) => Some(format!("{folder}{}", text(key)?)),
+        None => None,
+    };
+    let after_key = after.as_deref().map(ObjectKey::from);
+    let mut last: Option<ObjectKey> = None;
+    let mut token: Option<String> = None;
+    loop {
+        let mut call = Call::bucket("list", Method::GET)
+            .query("encoding-type", "url")
+            .query("list-type", "2")
+            .query("max-keys", PAGE_KEYS);
+        if !folder.is_empty() {
+            call = call.query("prefix", folder.clone());
+        }
+        match (&token, &after) {
+            (Some(token), _) => call = call.query("continuation-token", token.clone()),
+            (None, Some(after)) => call = call.query("start-after", after.clone()),
+            (None, None) => {}
+        }
+        let response = client.expect(&call, &[200]).await.map_err(no_bucket)?;
+        let (_, root) = client.xml(&call, response, "ListBucketResult").await?;
+        let page = read_page(&root).map_err(|detail| fail(StoreErrorKind::Protocol, detail))?;
+        let mut batch = Vec::with_capacity(page.listed.len());
+        for mut listed in page.listed {
+            if ordered && last.as_ref().is_some_and(|last| listed.key <= *last) {
+                let before = last.as_ref().map(ToString::to_string).unwrap_or_default();
+                let detail = format!("the listing is out of order: {} came after {before}", listed.key);
+                return Err(fail(StoreErrorKind::Protocol, detail));
+            }
+            last = Some(listed.key.clone());
+            // A server that ignores start-after gives the beginning again: right, only slower.
+            if after_key.as_ref().is_some_and(|after| listed.key <= *after) {
+                continue;
+            }
+            let Some(rest) = listed.key.strip_prefix(prefix) else {
+                let detail = format!("the listing of {folder:?} holds {}, which does not lie below", listed.key);
+                return Err(fail(StoreErrorKind::Protocol, detail));
+            };
+            // The marker object of the root itself has no name below the root.
+            if rest.is_empty() || options.without.iter().any(|folder| rest.is_within(folder)) {
+                continue;
+            }
+            listed.key = rest;
+            batch.push(listed);
+        }
+        if page.token.is_some() && page.token == token {
+            return Err(fail(StoreErrorKind::Protocol, "the same page is announced again and again".into()));
+        }
+        token = page.token;
+        if !batch.is_empty() && sender.send(Ok(batch)).await.is_err() {
+            return Ok(());
+        }
+        if token.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// A listing's 404 without words means that there is no such bucket: nothing else was asked for.
+fn no_bucket(mut error: StoreError) -> StoreError {
+    if error.kind == StoreErrorKind::NotFound {
+        error.kind = StoreErrorKind::NoBucket;
+    }
+    error
+}
+
+fn read_page(root: &Element) -> Result<Page, String> {
+    let url = root.text_of("EncodingType").is_some_and(|kind| kind.eq_ignore_ascii_case("url"));
+    let raw_keys = || root.all("Contents").filter_map(|contents| contents.text_of("Key"));
+    let encoding = Encoding::of_page(url, raw_keys());
+    let mut listed = Vec::new();
+    for contents in root.all("Contents") {
+        let raw = contents.text_of("Key").ok_or("an object of the listing has no key")?;
+        let key = ObjectKey::from(encoding.decode(raw));
+        let size = contents.text_of("Size").unwrap_or_default();
+        let size_bytes = size.trim().parse().map_err(|_| format!("{key} has the size {size:?}"))?;
+        let mtime_ns = match contents.text_of("LastModified") {
+            Some(text) => Some(mtime_ns(text).ok_or_else(|| format!("{key} has the time {text:?}"))?),
+            None => None,
+        };
+        let etag = contents.text_of("ETag").map(unquoted).filter(|etag| !etag.is_empty()).map(str::to_owned);
+        let fingerprint = Fingerprint { size_bytes, mtime_ns, etag, ..Fingerprint::default() };
+        listed.push(Listed { key, kind: EntryKind::Object, fingerprint });
+    }
+    if let Some(count) = root.text_of("KeyCount")
+        && count.trim().parse::<usize>().ok() != Some(listed.len() + root.all("CommonPrefixes").count())
+    {
+        return Err(format!("the page announces {count} keys and holds {}", listed.len()));
+    }
+    let token = root.text_of("NextContinuationToken").filter(|token| !token.is_empty()).map(str::to_owned);
+    match (root.text_of("IsTruncated").map(str::trim), token) {
+        (Some("true"), None) => Err("the page says that more follows, but not where".into()),
+        (Some("true"), token) => Ok(Page { listed, token }),
+        (Some("false"), _) => Ok(Page { listed, token: None }),
+        _ => Err("the page does not say whether it is the last".into()),
+    }
+}
+
+/// `LastModified` of a listing in nanoseconds, cut to whole seconds: HEAD and GET tell no more, and all must agree.
+fn mtime_ns(text: &str) -> Option<i64> {
+    let time: jiff::Timestamp = text.trim().parse().ok()?;
+    time.as_second().checked_mul(1_000_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::s3::xml::parse;
+
+    fn page(inner: &str) -> Result<Page, String> {
+        read_page(&parse(format!("<ListBucketResult>{inner}</ListBucketResult>").as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn a_page_is_read_whole_or_not_at_all() {
+        let contents = "<Contents><Key>a%2Bb+c</Key><LastModified>2024-02-03T04:05:06.789Z</LastModified>\
+                        <ETag>&quot;e&quot;</ETag><Size>7</Size></Contents>";
+        let good = page(&format!(
+            "<EncodingType>url</EncodingType><KeyCount>1</KeyCount><IsTruncated>true</IsTruncated>\
+             <NextContinuationToken>t</NextContinuationToken>{contents}"
+        ))
+        .unwrap();
+        assert_eq!(good.token.as_deref(), Some("t"));
+        assert_eq!(good.listed[0].key, ObjectKey::from("a+b c"));
+        assert_eq!(good.listed[0].fingerprint.etag.as_deref(), Some("e"));
+        assert_eq!(good.listed[0].fingerprint.mtime_ns, Some(1_706_933_106_000_000_000));
+        let table = [
+            (format!("<KeyCount>2</KeyCount><IsTruncated>false</IsTruncated>{contents}"), "announces"),
+            (format!("<IsTruncated>true</IsTruncated>{contents}"), "not where"),
+            (contents.to_owned(), "the last"),
+            ("<IsTruncated>false</IsTruncated><Contents><Size>1</Size></Contents>".to_owned(), "no key"),
+            ("<IsTruncated>false</IsTruncated><Contents><Key>k</Key></Contents>".to_owned(), "size"),
+        ];
+        for (inner, word) in table {
+            let error = page(&inner).unwrap_err();
+            assert!(error.contains(word), "{error} should say {word}");
+        }
+    }
+
+    #[test]
+    fn keys_stay_as_they_are_where_the_server_does_not_encode() {
+        let page =
+            page("<IsTruncated>false</IsTruncated><Contents><Key> a+b%20</Key><Size>1</Size></Contents>").unwrap();
+        assert_eq!(page.listed[0].key, ObjectKey::from(" a+b%20"));
+        assert_eq!(page.listed[0].fingerprint.mtime_ns, None);
+    }
+}

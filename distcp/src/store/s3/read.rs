@@ -1,0 +1,192 @@
+//! HEAD and GET: the version that was asked for, all of its bytes, or an error.
+//!
+//! Never a short body without an error, never another version's bytes: the answered ETag is compared again, because some
+//! servers ignore If-Match. Reads only; a crash leaves nothing.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use http::{HeaderMap, Method};
+use manifest::{EntryKind, Fingerprint, ObjectKey};
+use object_store::client::HttpResponseBody;
+
+use super::client::{ANSWER_TIMEOUT, Call, Client, set, text_of, unquoted};
+use super::{S3Store, attributes, errors};
+use crate::store::{GetOptions, GetResult, ObjectInfo, Result, StoreErrorKind};
+
+impl S3Store {
+    pub(super) async fn head_object(&self, key: &ObjectKey) -> Result<ObjectInfo> {
+        let full = self.full_key("look at", key)?;
+        let mut call = Call::object("look at", Method::HEAD, key, &full);
+        call.headers.extend(self.customer_key.clone());
+        let response = self.client.expect(&call, &[200]).await?;
+        let headers = response.headers();
+        let size = text_of(headers, "content-length").and_then(|text| text.parse().ok());
+        let size_bytes =
+            size.ok_or_else(|| self.error("look at", key, StoreErrorKind::Protocol, "the answer names no length"))?;
+        Ok(info(size_bytes, headers))
+    }
+
+    pub(super) async fn get_object(&self, key: &ObjectKey, options: GetOptions) -> Result<GetResult> {
+        let full = self.full_key("read", key)?;
+        let protocol = |detail: String| self.error("read", key, StoreErrorKind::Protocol, detail);
+        if let Some(range) = &options.range
+            && range.is_empty()
+        {
+            // No Range header can say this.
+            let info = self.head_object(key).await?;
+            self.check(key, &options, &info)?;
+            return Ok(GetResult { info, body: futures::stream::empty().boxed() });
+        }
+        let mut call = Call::object("read", Method::GET, key, &full);
+        call.headers.extend(self.customer_key.clone());
+        if let Some(range) = &options.range {
+            set(&mut call.headers, "range", &format!("bytes={}-{}", range.start, range.end - 1));
+        }
+        if let Some(etag) = options.expect.as_ref().and_then(|expect| expect.etag.as_ref()) {
+            set(&mut call.headers, "if-match", &format!("\"{etag}\""));
+        }
+        let response = self.client.expect(&call, &[200, 206]).await?;
+        let status = response.status().as_u16();
+        let (parts, body) = response.into_parts();
+        let headers = parts.headers;
+        let length: Option<u64> = text_of(&headers, "content-length").and_then(|text| text.parse().ok());
+        let (expected, size_bytes) = match (&options.range, status) {
+            (None, 200) => {
+                let length = length.ok_or_else(|| protocol("the answer names no length".into()))?;
+                (length, length)
+            }
+            (Some(range), 206) => {
+                let text = text_of(&headers, "content-range").unwrap_or_default();
+                let (got, total) =
+                    content_range(text).ok_or_else(|| protocol(format!("the answered range is {text:?}")))?;
+                if got.start != range.start || got.end != range.end.min(total) {
+                    return Err(protocol(format!("bytes {range:?} were asked for, {got:?} of {total} came")));
+                }
+                (got.end - got.start, total)
+            }
+            // A range that covers everything may be answered with everything.
+            (Some(range), 200) if range.start == 0 && length.is_some_and(|length| length <= range.end) => {
+                (length.unwrap_or_default(), length.unwrap_or_default())
+            }
+            (Some(_), _) => return Err(protocol("the server ignores ranges".into())),
+            (None, _) => return Err(protocol("a part came although the whole was asked for".into())),
+        };
+        if length.is_some_and(|length| length != expected) {
+            return Err(protocol(format!("{expected} bytes should come, the answer announces {length:?}")));
+        }
+        let info = info(size_bytes, &headers);
+        self.check(key, &options, &info)?;
+        let body = exact_body(Arc::clone(&self.client), key.clone(), body, expected);
+        Ok(GetResult { info, body })
+    }
+
+    /// Whether the answer is the version that was asked for.
+    fn check(&self, key: &ObjectKey, options: &GetOptions, info: &ObjectInfo) -> Result<()> {
+        let Some(expect) = &options.expect else { return Ok(()) };
+        let now = &info.fingerprint;
+        let differs = match (&expect.etag, &now.etag) {
+            (Some(expected), Some(found)) => expected != found || expect.size_bytes != now.size_bytes,
+            _ => !expect.looks_like(now),
+        };
+        if differs {
+            let show = |print: &Fingerprint| {
+                format!("ETag {} of {} bytes", print.etag.as_deref().unwrap_or("none"), print.size_bytes)
+            };
+            let detail = errors::cut(&format!("expected {}, found {}", show(expect), show(now)));
+            return Err(self.error("read", key, StoreErrorKind::Precondition, detail));
+        }
+        Ok(())
+    }
+}
+
+/// What the headers of HEAD or GET say.
+fn info(size_bytes: u64, headers: &HeaderMap) -> ObjectInfo {
+    let attributes = attributes::from_headers(headers);
+    let kind: EntryKind = attributes::kind_of(&attributes);
+    let fingerprint = Fingerprint {
+        size_bytes,
+        mtime_ns: text_of(headers, "last-modified").and_then(http_date_ns),
+        etag: text_of(headers, "etag").map(unquoted).filter(|etag| !etag.is_empty()).map(str::to_owned),
+        version: text_of(headers, "x-amz-version-id").filter(|id| *id != "null").map(str::to_owned),
+        ..Fingerprint::default()
+    };
+    ObjectInfo { kind, fingerprint, attributes }
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT` in nanoseconds since 1970; `None` for anything else.
+fn http_date_ns(text: &str) -> Option<i64> {
+    let time = jiff::fmt::rfc2822::parse(text).ok()?;
+    time.timestamp().as_second().checked_mul(1_000_000_000)
+}
+
+/// `bytes 2-5/10` as the range and the length of the whole.
+fn content_range(text: &str) -> Option<(Range<u64>, u64)> {
+    let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let (first, last, total): (u64, u64, u64) = (first.parse().ok()?, last.parse().ok()?, total.parse().ok()?);
+    (first <= last && last < total).then_some((first..last + 1, total))
+}
+
+/// The body as a stream that ends without an error only after exactly `expected` bytes.
+fn exact_body(
+    client: Arc<Client>,
+    key: ObjectKey,
+    body: HttpResponseBody,
+    expected: u64,
+) -> BoxStream<'static, Result<Bytes>> {
+    struct State {
+        client: Arc<Client>,
+        key: ObjectKey,
+        stream: BoxStream<'static, Result<Bytes, object_store::client::HttpError>>,
+        left: u64,
+        over: bool,
+    }
+    let state = State { client, key, stream: body.bytes_stream(), left: expected, over: false };
+    futures::stream::unfold(state, |mut state| async move {
+        if state.over {
+            return None;
+        }
+        let next = tokio::time::timeout(ANSWER_TIMEOUT, state.stream.next()).await;
+        let fail = |kind, detail: String| Err(state.client.error("read", Some(&state.key), kind, detail));
+        let item = match next {
+            Err(_) => fail(StoreErrorKind::Timeout, "the body stopped half way".into()),
+            Ok(Some(Ok(piece))) if piece.len() as u64 > state.left => {
+                fail(StoreErrorKind::Corrupt, "more bytes came than the object has".into())
+            }
+            Ok(Some(Ok(piece))) => {
+                state.left -= piece.len() as u64;
+                return Some((Ok(piece), state));
+            }
+            Ok(Some(Err(error))) => fail(
+                errors::transport_kind(&error),
+                format!("{} bytes before the end: {}", state.left, errors::transport_detail(&error)),
+            ),
+            Ok(None) if state.left > 0 => {
+                fail(StoreErrorKind::Corrupt, format!("the body ended {} bytes early", state.left))
+            }
+            Ok(None) => return None,
+        };
+        state.over = true;
+        Some((item, state))
+    })
+    .boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_and_dates_are_read_strictly() {
+        assert_eq!(content_range("bytes 2-5/10"), Some((2..6, 10)));
+        for bad in ["", "bytes */10", "bytes 5-2/10", "bytes 0-10/10", "items 0-1/2", "bytes 0-1/*"] {
+            assert_eq!(content_range(bad), None, "{bad}");
+        }
+        assert_eq!(http_date_ns("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777_000_000_000));
+        assert_eq!(http_date_ns("yesterday"), None);
+    }
+}

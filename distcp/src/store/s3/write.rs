@@ -1,0 +1,151 @@
+//! PUT and CopyObject: one object in one request, with the store's own check of what arrived.
+//!
+//! Never claims a proof that the answer does not give. A crash leaves the old object or the new one.
+
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use manifest::{EntryKind, Fingerprint, ObjectKey};
+
+use super::client::{Call, set, text_of, unquoted};
+use super::{S3Store, attributes, checksum, errors, keys, written_fingerprint};
+use crate::store::{Precondition, Proof, PutOptions, Result, StoreErrorKind, Written};
+
+impl S3Store {
+    pub(super) async fn put_object(&self, key: &ObjectKey, body: Bytes, options: &PutOptions) -> Result<Written> {
+        let full = self.full_key("write", key)?;
+        let mut call = Call::object("write", Method::PUT, key, &full);
+        self.write_headers("write", key, options, &mut call.headers)?;
+        call.conditional = self.condition("write", key, &options.precondition, &mut call.headers)?;
+        let sum = match self.checksum {
+            Some(algorithm) => Some((algorithm, algorithm.of(&body).await)),
+            None => None,
+        };
+        if let Some((algorithm, value)) = &sum {
+            set(&mut call.headers, algorithm.header(), value);
+        }
+        call.body = body;
+        let response = self.client.expect(&call, &[200]).await?;
+        let headers = self.client.drain(&call, response).await?;
+        let etag = self.etag_of("write", key, &headers)?;
+        let echoed =
+            sum.as_ref().is_some_and(|(algorithm, value)| text_of(&headers, algorithm.header()) == Some(value));
+        let fingerprint = written_fingerprint(call.body.len() as u64, &etag, &headers);
+        let proof = match fingerprint.content_etag() {
+            _ if echoed => Proof::Checksum,
+            Some(etag) if etag.eq_ignore_ascii_case(&checksum::md5_hex(&call.body).await) => Proof::Checksum,
+            _ => Proof::None,
+        };
+        Ok(Written { fingerprint, proof })
+    }
+
+    pub(super) async fn copy_object(
+        &self,
+        from: &ObjectKey,
+        expect: &Fingerprint,
+        to: &ObjectKey,
+        options: &PutOptions,
+    ) -> Result<Written> {
+        let source = self.full_key("copy", from)?;
+        let full = self.full_key("copy to", to)?;
+        let Some(expected) = &expect.etag else {
+            let detail = "the source is known by no ETag, so the copy cannot be made conditional";
+            return Err(self.error("copy", from, StoreErrorKind::Unsupported, detail));
+        };
+        self.check_destination(to, &options.precondition).await?;
+        let mut call = Call::object("copy to", Method::PUT, to, &full);
+        if options.attributes.is_empty() && options.kind != EntryKind::Symlink {
+            set(&mut call.headers, "x-amz-metadata-directive", "COPY");
+            call.headers.extend(self.write_headers.clone());
+            call.headers.extend(self.customer_key.clone());
+        } else {
+            set(&mut call.headers, "x-amz-metadata-directive", "REPLACE");
+            self.write_headers("copy to", to, options, &mut call.headers)?;
+        }
+        call.headers.extend(self.copy_customer_key.clone());
+        self.condition("copy to", to, &options.precondition, &mut call.headers)?;
+        let source = format!("/{}/{}", self.bucket, keys::encode_path(&source));
+        set(&mut call.headers, "x-amz-copy-source", &source);
+        set(&mut call.headers, "x-amz-copy-source-if-match", &format!("\"{expected}\""));
+        let response = self.client.expect(&call, &[200]).await?;
+        let (headers, root) = self.client.xml(&call, response, "CopyObjectResult").await?;
+        let etag = unquoted(root.text_of("ETag").unwrap_or_default());
+        if etag.is_empty() {
+            return Err(self.error("copy to", to, StoreErrorKind::Protocol, "the answer names no ETag"));
+        }
+        let fingerprint = written_fingerprint(expect.size_bytes, etag, &headers);
+        // Equal MD5s of equal sizes: the store holds the same content under both keys.
+        let same = fingerprint.content_etag().is_some() && fingerprint.content_etag() == expect.content_etag();
+        Ok(Written { fingerprint, proof: if same { Proof::Checksum } else { Proof::None } })
+    }
+
+    /// Asks before a copy whether its destination may be written: most servers ignore the condition on a copy.
+    async fn check_destination(&self, to: &ObjectKey, precondition: &Precondition) -> Result<()> {
+        let wanted = match precondition {
+            Precondition::Any => return Ok(()),
+            Precondition::Absent => None,
+            Precondition::Matches(wanted) => Some(wanted),
+        };
+        let found = match self.head_object(to).await {
+            Ok(info) => Some(info.fingerprint),
+            Err(error) if error.kind == StoreErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let holds = match (wanted, &found) {
+            (None, None) => true,
+            (Some(wanted), Some(found)) => wanted.looks_like(found),
+            _ => false,
+        };
+        if holds { Ok(()) } else { Err(self.error("copy to", to, StoreErrorKind::Precondition, "checked before")) }
+    }
+
+    /// Headers that say what is kept with the object and how.
+    pub(super) fn write_headers(
+        &self,
+        operation: &'static str,
+        key: &ObjectKey,
+        options: &PutOptions,
+        headers: &mut HeaderMap,
+    ) -> Result<()> {
+        if !matches!(options.kind, EntryKind::Object | EntryKind::Symlink) {
+            let detail = "S3 holds objects, not folders or devices";
+            return Err(self.error(operation, key, StoreErrorKind::Unsupported, detail));
+        }
+        headers.extend(self.write_headers.clone());
+        headers.extend(self.customer_key.clone());
+        attributes::to_headers(options.kind, &options.attributes, headers)
+            .map_err(|why| self.error(operation, key, StoreErrorKind::Unsupported, errors::cut(&why)))
+    }
+
+    /// Headers that make a write conditional. Answers whether a missing object would break the condition.
+    pub(super) fn condition(
+        &self,
+        operation: &'static str,
+        key: &ObjectKey,
+        precondition: &Precondition,
+        headers: &mut HeaderMap,
+    ) -> Result<bool> {
+        match precondition {
+            Precondition::Any => Ok(false),
+            Precondition::Absent => {
+                set(headers, "if-none-match", "*");
+                Ok(false)
+            }
+            Precondition::Matches(fingerprint) => {
+                let Some(etag) = &fingerprint.etag else {
+                    let detail = "the version that was expected is known by no ETag";
+                    return Err(self.error(operation, key, StoreErrorKind::Unsupported, detail));
+                };
+                set(headers, "if-match", &format!("\"{etag}\""));
+                Ok(true)
+            }
+        }
+    }
+
+    /// The ETag that the answer to a write names. Whoever answers 200 without one is no S3 server.
+    pub(super) fn etag_of(&self, operation: &'static str, key: &ObjectKey, headers: &HeaderMap) -> Result<String> {
+        match text_of(headers, "etag").map(unquoted) {
+            Some(etag) if !etag.is_empty() => Ok(etag.to_owned()),
+            _ => Err(self.error(operation, key, StoreErrorKind::Protocol, "the answer names no ETag")),
+        }
+    }
+}
