@@ -1,8 +1,12 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
+use super::renewal::RENEWALS_PER_DURATION;
+use super::taking::LOOKS_PER_DURATION;
 use super::*;
+use crate::state::checkpoint;
 use crate::state::contract::{Fault, FlakyState, assert_every_corruption_is_found};
 use crate::state::local::LocalState;
 use crate::state::memory::MemoryState;
