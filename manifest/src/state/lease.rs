@@ -60,7 +60,12 @@ pub struct LeaseRecord {
 
 impl LeaseRecord {
     fn read(job: &JobName, bytes: &[u8]) -> Result<Self> {
-        document::decode(&FORMAT, &layout::lease(job), bytes)
+        let name = layout::lease(job);
+        let record: LeaseRecord = document::decode(&FORMAT, &name, bytes)?;
+        match record.job == *job {
+            true => Ok(record),
+            false => Err(document::damaged(&FORMAT, &name, format!("it is of job {}", record.job))),
+        }
     }
 
     fn to_bytes(&self) -> Result<Bytes> {

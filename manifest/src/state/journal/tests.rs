@@ -203,9 +203,12 @@ async fn a_failed_write_fails_every_later_call() {
 
 #[tokio::test(start_paused = true)]
 async fn case_48_lost_answers_write_each_record_once() {
-    // All but the last pattern, which leaves no attempt.
-    for pattern in 0..31u64 {
+    for pattern in 0..32u64 {
         for fault in [Fault::LoseAnswer, Fault::Fail] {
+            if pattern == 31 && fault == Fault::Fail {
+                // No attempt is left.
+                continue;
+            }
             let memory = memory();
             let store: Arc<dyn StateStore> = Arc::new(FlakyState::new(memory.clone(), move |operation, _, call| {
                 let hit = operation == "create" && (pattern >> call.min(63)) & 1 == 1;

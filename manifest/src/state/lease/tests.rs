@@ -216,20 +216,26 @@ async fn case_47_one_of_two_contenders_wins() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn case_46_of_many_that_start_together_one_runs() {
-    for _ in 0..20 {
+    for _ in 0..50 {
         let store = memory();
         let mut racers = JoinSet::new();
         for i in 0..8 {
             let store = Arc::clone(&store);
             racers.spawn(async move {
-                let host = format!("host-{i}");
-                // Short, so that a loser that must watch the winner sees a renewal soon.
-                let short = Duration::from_millis(600);
-                Lease::acquire(store, &job(), &run_id(), holder(&host), short, &|_, _| {}).await
+                let would_wait = tokio::sync::Notify::new();
+                let host = holder(&format!("host-{i}"));
+                let on_wait = |_: &LeaseRecord, _: Duration| would_wait.notify_one();
+                let (job, run) = (job(), run_id());
+                tokio::select! {
+                    taken = Lease::acquire(store, &job, &run, host, DURATION, &on_wait) => taken.ok(),
+                    // It came late and has seen the winner's lease: that one is alive, and waiting would show it.
+                    () = would_wait.notified() => None,
+                }
             });
         }
-        let results = racers.join_all().await;
-        assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
+        let winners: Vec<Lease> = racers.join_all().await.into_iter().flatten().collect();
+        assert_eq!(winners.len(), 1);
+        winners.first().unwrap().confirm().await.unwrap();
     }
 }
 
