@@ -297,3 +297,16 @@ async fn runs_whose_journal_is_needed_are_found() {
     let later = unfinished_runs(&*store, &job(), Some(&run(3))).await.unwrap();
     assert_eq!(later, [4, 5].map(run));
 }
+
+/// What version 1 looks like in a file; must be read for ever.
+#[test]
+fn version_1_is_read_and_written_as_ever() {
+    let golden = include_bytes!("../../../testdata/state-v1/journal.jsonl");
+    assert_eq!(decode(&job(), &run(0), 1, golden).unwrap(), every_kind());
+    let mut lines = Lines::default();
+    for record in every_kind() {
+        lines.push(&record).unwrap();
+    }
+    let bytes = encode(&job(), &run(0), 1, &lines).unwrap();
+    assert_eq!(String::from_utf8(bytes).unwrap(), String::from_utf8(golden.to_vec()).unwrap());
+}

@@ -408,3 +408,21 @@ async fn corruption_is_found() {
     let (bytes, _) = store.get(&layout::lease(&job())).await.unwrap().unwrap();
     assert_every_corruption_is_found(&bytes, |bad| LeaseRecord::read(&job(), bad).is_err());
 }
+
+/// What version 1 looks like in a file; must be read for ever.
+#[test]
+fn version_1_is_read_and_written_as_ever() {
+    let golden = include_bytes!("../../../testdata/state-v1/lease.json");
+    let record = LeaseRecord {
+        job: job(),
+        generation: 7,
+        holder: holder("node-1"),
+        run_id: "20261121T031500Z-0a1b2c3d".parse().unwrap(),
+        nonce: "00112233445566778899aabbccddeeff".into(),
+        duration_ms: 30_000,
+        renewal: 3,
+        released: false,
+    };
+    assert_eq!(LeaseRecord::read(&job(), golden).unwrap(), record);
+    assert_eq!(record.to_bytes().unwrap().as_ref(), golden);
+}
