@@ -152,7 +152,9 @@ async fn rule_18_what_is_durable_survives_the_process() {
     let writer = start(&store, &run(0), LeaseGuard::default());
     let handle = writer.handle();
     handle.record(deleted("before")).await.unwrap();
+    let before = tokio::time::Instant::now();
     handle.record_durable(deleted("begun")).await.unwrap();
+    assert_eq!(before.elapsed(), Duration::ZERO, "an upload does not wait for the next periodic segment");
     handle.record(deleted("after")).await.unwrap();
     drop(writer);
     assert_eq!(read(&store, &run(0)).await.unwrap(), [deleted("before"), deleted("begun")]);

@@ -191,6 +191,19 @@ async fn rule_15_an_answer_that_comes_late_confirms_only_the_past() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn rule_15_a_slow_renewal_counts_from_before_its_request() {
+    let delay = DURATION / 3;
+    let store: Arc<dyn StateStore> = Arc::new(Slow(memory(), delay));
+    let mut lease = acquire(&store, "one").await.unwrap();
+    lease.held.as_mut().unwrap().renewing.shutdown().await;
+    let before = Instant::now();
+    lease.confirm().await.unwrap();
+    assert_eq!(before.elapsed(), delay);
+    tokio::time::sleep(DURATION / 2 - delay + Duration::from_millis(1)).await;
+    assert!(matches!(lease.guard().check(), Err(Error::LeaseLost { .. })));
+}
+
+#[tokio::test(start_paused = true)]
 async fn case_47_one_of_two_contenders_wins() {
     for seed in 0..100u64 {
         let store = memory();
