@@ -157,19 +157,20 @@ pub async fn commit<S: Serialize + Clone>(
             Some(tag) => store.swap(&name, bytes.clone(), tag).await,
             None => store.create(&name, bytes.clone()).await,
         };
-        sent = Some(bytes);
-        match result {
+        let failure = match result {
             Ok(Some(tag)) => return Ok(tag),
             // Somebody was there: perhaps our own attempt before. Reading tells.
-            Ok(None) if attempt < document::WRITE_ATTEMPTS => {}
-            Ok(None) => return Err(conflict()),
-            Err(error) if error.class() == Class::Retryable && attempt < document::WRITE_ATTEMPTS => {
-                tracing::debug!(job = %new.job, attempt, %error, "writing the checkpoint failed, looking what became of it");
-                tokio::time::sleep(pause).await;
-                pause *= 2;
-            }
+            Ok(None) => conflict(),
+            Err(error) if error.class() == Class::Retryable => error,
             Err(error) => return Err(error),
+        };
+        if attempt == document::WRITE_ATTEMPTS {
+            return document::landed(store, &name, &bytes).await.ok_or(failure);
         }
+        tracing::debug!(job = %new.job, attempt, error = %failure, "looking what became of the checkpoint");
+        sent = Some(bytes);
+        tokio::time::sleep(pause).await;
+        pause *= 2;
         attempt += 1;
     }
 }

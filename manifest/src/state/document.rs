@@ -142,13 +142,24 @@ pub(super) async fn publish(
             Err(error) => Err(error),
         };
         match result {
-            Err(error) if error.class() != Class::Retryable || attempt == WRITE_ATTEMPTS => return Err(error),
+            Err(error) if error.class() != Class::Retryable => return Err(error),
+            Err(error) if attempt == WRITE_ATTEMPTS => {
+                return landed(store, name, bytes).await.map(Published::Ours).ok_or(error);
+            }
             Err(error) => tracing::debug!(name, attempt, %error, "creating a state file failed, trying again"),
             Ok(()) => {}
         }
         tokio::time::sleep(pause).await;
         pause *= 2;
         attempt += 1;
+    }
+}
+
+/// The tag of the file if it holds these bytes: whether a write without an answer did its work.
+pub(super) async fn landed(store: &dyn StateStore, name: &str, bytes: &Bytes) -> Option<Tag> {
+    match store.get(name).await {
+        Ok(Some((found, tag))) if found == *bytes => Some(tag),
+        _ => None,
     }
 }
 

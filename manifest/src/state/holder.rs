@@ -154,6 +154,21 @@ mod tests {
         }
     }
 
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn case_47_a_killed_process_is_gone_once_it_is_reaped() {
+        let mut child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let me = me();
+        let start = process_start(child.id()).map(|(_, start)| start);
+        let holder = Holder { pid: child.id(), process_start: start, ..me.clone() };
+        assert_eq!(holder.liveness(&me), Liveness::Alive);
+        child.kill().unwrap();
+        // Killed, perhaps not dead yet, and not reaped: never said to be gone.
+        assert_ne!(holder.liveness(&me), Liveness::Gone);
+        child.wait().unwrap();
+        assert_eq!(holder.liveness(&me), Liveness::Gone);
+    }
+
     #[test]
     fn messages_name_host_and_start() {
         let text = Holder { host: "node-7".into(), ..me() }.to_string();

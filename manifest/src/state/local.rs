@@ -25,7 +25,7 @@ const TEMPORARY: &str = ".tmp-";
 const LOCK: &str = ".lock";
 /// How often a folder is made again when somebody removes it, being empty, before our file stands in it.
 const FOLDER_ATTEMPTS: u32 = 8;
-/// The deepest folder below the root that listing enters.
+/// Listing refuses folders that lie deeper than this below the root: none of ours does.
 const MAX_DEPTH: usize = 8;
 
 /// A state folder of a local (or network) file system.
@@ -307,7 +307,10 @@ impl Inner {
                     Err(error) if error.kind() == ErrorKind::NotFound => continue,
                     Err(error) => return Err(error),
                 };
-                if metadata.is_dir() && is_name(&file) && below.matches('/').count() < MAX_DEPTH {
+                if metadata.is_dir() && is_name(&file) {
+                    if below.matches('/').count() == MAX_DEPTH {
+                        return Err(io::Error::other(format!("the folder {name} lies deeper than the state goes")));
+                    }
                     folders.push((entry.path(), format!("{name}/")));
                 } else if metadata.is_file() {
                     each(&name, &metadata, !is_name(&file))?;

@@ -1,12 +1,18 @@
 //! Can this state store hold a lease? (rule 16)
 //!
 //! Asked before a job's first write, with a throwaway file: some S3 servers ignore `If-None-Match`, and some refuse every
-//! `If-Match`. Never touches a file of a job. A crash leaves one file `probe-<random>` in the state's root.
+//! `If-Match`. Never touches a file of a job. A crash leaves one file in the folder `understudy-probe`, which a later probe
+//! removes once it is a day old.
 
 use bytes::Bytes;
 
 use super::{StateStore, Tag};
 use crate::error::{Error, Result};
+
+/// Where the throwaway files stand.
+const FOLDER: &str = "understudy-probe/";
+/// Files of earlier probes are removed at this age, in seconds.
+const LEFTOVER_AGE_S: u64 = 24 * 3600;
 
 /// Proves that the store creates only what is not there, swaps only what is unchanged (and does swap that), shows its own
 /// writes and lists them.
@@ -14,7 +20,7 @@ use crate::error::{Error, Result};
 /// # Errors
 /// [`Error::UnsafeState`] with what the store did wrong; any other error is the store's own.
 pub async fn probe(store: &dyn StateStore) -> Result<()> {
-    let name = format!("probe-{:016x}", rand::random::<u64>());
+    let name = format!("{FOLDER}{:016x}", rand::random::<u64>());
     let result = try_all(store, &name).await;
     let removed = store.delete(&name).await;
     result?;
@@ -53,8 +59,12 @@ async fn try_all(store: &dyn StateStore, name: &str) -> Result<()> {
             return wrong("it replaces a file that was changed meanwhile (If-Match is ignored)");
         }
     }
-    if !store.list("").await?.iter().any(|item| item.name == name) {
+    let listed = store.list(FOLDER).await?;
+    if !listed.iter().any(|item| item.name == name) {
         return wrong("it does not list a file that was just created");
+    }
+    for leftover in listed.iter().filter(|item| item.age_s.is_some_and(|age| age >= LEFTOVER_AGE_S)) {
+        store.delete(&leftover.name).await?;
     }
     Ok(())
 }
@@ -128,6 +138,19 @@ mod tests {
         async fn delete(&self, name: &str) -> Result<()> {
             if self.lie == Lie::KeepsDeleted { Ok(()) } else { self.state.delete(name).await }
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_an_interrupted_probe_left_is_removed_later() {
+        let state = MemoryState::new();
+        state.create("understudy-probe/00", Bytes::new()).await.unwrap();
+        state.create("job/lease.json", Bytes::new()).await.unwrap();
+        probe(&state).await.unwrap();
+        assert_eq!(state.list(FOLDER).await.unwrap().len(), 1);
+        tokio::time::advance(std::time::Duration::from_secs(LEFTOVER_AGE_S)).await;
+        probe(&state).await.unwrap();
+        let left: Vec<_> = state.list("").await.unwrap().into_iter().map(|item| item.name).collect();
+        assert_eq!(left, ["job/lease.json"]);
     }
 
     #[tokio::test]

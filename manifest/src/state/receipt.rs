@@ -241,4 +241,15 @@ pub(super) mod tests {
             "{error}"
         );
     }
+
+    /// What version 1 looks like in a file; must be read for ever.
+    #[test]
+    fn version_1_is_read_and_written_as_ever() {
+        let golden = include_bytes!("../../testdata/state-v1/receipt.json");
+        let (job, run) = names();
+        let mut receipt = sample(&job, &run);
+        receipt.add_error(ObjectKey::from(b"k\xff".to_vec()), "denied".into());
+        assert_eq!(document::decode::<Receipt>(&FORMAT, "r", golden).unwrap(), receipt);
+        assert_eq!(document::encode(&FORMAT, "r", &receipt).unwrap().as_ref(), golden);
+    }
 }

@@ -1,8 +1,12 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
+use super::renewal::RENEWALS_PER_DURATION;
+use super::taking::LOOKS_PER_DURATION;
 use super::*;
+use crate::state::checkpoint;
 use crate::state::contract::{Fault, FlakyState, assert_every_corruption_is_found};
 use crate::state::local::LocalState;
 use crate::state::memory::MemoryState;
@@ -187,6 +191,19 @@ async fn rule_15_an_answer_that_comes_late_confirms_only_the_past() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn rule_15_a_slow_renewal_counts_from_before_its_request() {
+    let delay = DURATION / 3;
+    let store: Arc<dyn StateStore> = Arc::new(Slow(memory(), delay));
+    let mut lease = acquire(&store, "one").await.unwrap();
+    lease.held.as_mut().unwrap().renewing.shutdown().await;
+    let before = Instant::now();
+    lease.confirm().await.unwrap();
+    assert_eq!(before.elapsed(), delay);
+    tokio::time::sleep(DURATION / 2 - delay + Duration::from_millis(1)).await;
+    assert!(matches!(lease.guard().check(), Err(Error::LeaseLost { .. })));
+}
+
+#[tokio::test(start_paused = true)]
 async fn case_47_one_of_two_contenders_wins() {
     for seed in 0..100u64 {
         let store = memory();
@@ -212,20 +229,26 @@ async fn case_47_one_of_two_contenders_wins() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn case_46_of_many_that_start_together_one_runs() {
-    for _ in 0..20 {
+    for _ in 0..50 {
         let store = memory();
         let mut racers = JoinSet::new();
         for i in 0..8 {
             let store = Arc::clone(&store);
             racers.spawn(async move {
-                let host = format!("host-{i}");
-                // Short, so that a loser that must watch the winner sees a renewal soon.
-                let short = Duration::from_millis(600);
-                Lease::acquire(store, &job(), &run_id(), holder(&host), short, &|_, _| {}).await
+                let would_wait = tokio::sync::Notify::new();
+                let host = holder(&format!("host-{i}"));
+                let on_wait = |_: &LeaseRecord, _: Duration| would_wait.notify_one();
+                let (job, run) = (job(), run_id());
+                tokio::select! {
+                    taken = Lease::acquire(store, &job, &run, host, DURATION, &on_wait) => taken.ok(),
+                    // It came late and has seen the winner's lease: that one is alive, and waiting would show it.
+                    () = would_wait.notified() => None,
+                }
             });
         }
-        let results = racers.join_all().await;
-        assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
+        let winners: Vec<Lease> = racers.join_all().await.into_iter().flatten().collect();
+        assert_eq!(winners.len(), 1);
+        winners.first().unwrap().confirm().await.unwrap();
     }
 }
 
@@ -397,4 +420,22 @@ async fn corruption_is_found() {
     let _lease = acquire(&store, "one").await.unwrap();
     let (bytes, _) = store.get(&layout::lease(&job())).await.unwrap().unwrap();
     assert_every_corruption_is_found(&bytes, |bad| LeaseRecord::read(&job(), bad).is_err());
+}
+
+/// What version 1 looks like in a file; must be read for ever.
+#[test]
+fn version_1_is_read_and_written_as_ever() {
+    let golden = include_bytes!("../../../testdata/state-v1/lease.json");
+    let record = LeaseRecord {
+        job: job(),
+        generation: 7,
+        holder: holder("node-1"),
+        run_id: "20261121T031500Z-0a1b2c3d".parse().unwrap(),
+        nonce: "00112233445566778899aabbccddeeff".into(),
+        duration_ms: 30_000,
+        renewal: 3,
+        released: false,
+    };
+    assert_eq!(LeaseRecord::read(&job(), golden).unwrap(), record);
+    assert_eq!(record.to_bytes().unwrap().as_ref(), golden);
 }
