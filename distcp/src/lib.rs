@@ -8,4 +8,22 @@
 //!
 //! The library neither prints, exits nor reads the environment.
 
+pub mod catalog;
+pub mod commit;
+pub mod copy;
+pub mod error;
+pub mod event;
+pub mod exit;
+mod feed;
+pub mod filter;
+pub mod job;
+pub mod list;
+pub mod options;
+pub mod plan;
+pub mod planning;
+pub mod run;
+pub mod scan;
+pub mod session;
 pub mod store;
+pub mod summary;
+pub mod verify;

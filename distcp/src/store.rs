@@ -17,12 +17,14 @@ use manifest::{Attributes, EntryKind, Fingerprint, Listed, ObjectKey};
 use serde::{Deserialize, Serialize};
 
 pub use self::error::{StoreError, StoreErrorKind};
+pub use self::payload::Payload;
 
 pub mod error;
 pub mod local;
 pub mod memory;
 pub mod meter;
 pub mod pace;
+pub mod payload;
 pub mod retry;
 pub mod s3;
 pub mod state;
@@ -201,13 +203,14 @@ pub trait Store: Debug + Send + Sync {
     async fn get(&self, key: &ObjectKey, options: GetOptions) -> Result<GetResult>;
 
     /// Writes a whole object of at most `max_put_bytes`. A symlink's body is its target path; a folder's body is empty.
-    async fn put(&self, key: &ObjectKey, body: Bytes, options: &PutOptions) -> Result<Written>;
+    async fn put(&self, key: &ObjectKey, body: Payload, options: &PutOptions) -> Result<Written>;
 
     /// Begins an upload of `size_bytes`. The caller journals the id before the first part (rule 18).
     async fn create_upload(&self, key: &ObjectKey, size_bytes: u64, options: &PutOptions) -> Result<UploadId>;
 
     /// Sends one part; parts may come in any order, in parallel, and twice.
-    async fn put_part(&self, key: &ObjectKey, upload: &UploadId, part: PartSpec, body: Bytes) -> Result<UploadedPart>;
+    async fn put_part(&self, key: &ObjectKey, upload: &UploadId, part: PartSpec, body: Payload)
+    -> Result<UploadedPart>;
 
     /// The parts that the store holds, by number; [`StoreErrorKind::NotFound`] when it does not know the upload (any
     /// more). Stores without `lists_parts` only check that the upload exists and return nothing.

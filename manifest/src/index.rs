@@ -51,6 +51,13 @@ impl ManifestId {
     }
 }
 
+impl std::str::FromStr for ManifestId {
+    type Err = BadManifestId;
+    fn from_str(text: &str) -> Result<Self, BadManifestId> {
+        Self::try_from(text.to_owned())
+    }
+}
+
 impl TryFrom<String> for ManifestId {
     type Error = BadManifestId;
     fn try_from(text: String) -> Result<Self, BadManifestId> {

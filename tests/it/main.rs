@@ -1,4 +1,5 @@
 //! All integration tests, as one binary.
 
+mod spine;
 mod store_contract;
 mod support_checks;

@@ -67,7 +67,7 @@ pub async fn list_all(store: &dyn Store, options: ListOptions) -> Vec<Listed> {
 
 /// Writes an object whatever is there.
 pub async fn put(store: &dyn Store, key: &str, body: impl Into<Bytes>) -> Written {
-    store.put(&key.into(), body.into(), &PutOptions::default()).await.unwrap_or_else(|e| panic!("put {key:?}: {e}"))
+    store.put(&key.into(), body.into().into(), &PutOptions::default()).await.unwrap_or_else(|e| panic!("put {key:?}: {e}"))
 }
 
 async fn keys(store: &dyn Store, options: ListOptions) -> BTreeSet<ObjectKey> {
@@ -93,7 +93,7 @@ async fn sizes_arrive_as_they_are(store: &dyn Store) {
     let sizes = [0, 1, 1023, 1024, 1025, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, (2 << 20) + 17, 3 << 20];
     for size in sizes {
         let (key, body) = (ObjectKey::from(format!("size/{size}")), pattern(size));
-        let written = store.put(&key, body.clone(), &PutOptions::default()).await.unwrap();
+        let written = store.put(&key, body.clone().into(), &PutOptions::default()).await.unwrap();
         assert_eq!(written.fingerprint.size_bytes, size);
         let head = store.head(&key).await.unwrap();
         assert_eq!((head.kind, head.fingerprint.size_bytes), (EntryKind::Object, size));
@@ -238,7 +238,7 @@ async fn odd_keys_are_kept_or_refused(store: &dyn Store) {
     let mut kept = BTreeMap::new();
     for bytes in odd {
         let key = ObjectKey::from(bytes.clone());
-        match store.put(&key, bytes.clone().into(), &PutOptions::default()).await {
+        match store.put(&key, Bytes::from(bytes.clone()).into(), &PutOptions::default()).await {
             Ok(_) => drop(kept.insert(key, Bytes::from(bytes))),
             Err(error) if error.kind == StoreErrorKind::InvalidKey => {
                 assert_eq!(error.key.as_ref(), Some(&key), "the error names the key");
@@ -300,7 +300,7 @@ async fn one_racer_creates(store: Arc<dyn Store>) {
         for racer in 0..RACERS {
             let (store, key) = (Arc::clone(&store), key.clone());
             let options = PutOptions { precondition: Precondition::Absent, ..PutOptions::default() };
-            racers.spawn(async move { (racer, store.put(&key, vec![racer; 100].into(), &options).await) });
+            racers.spawn(async move { (racer, store.put(&key, Bytes::from(vec![racer; 100]).into(), &options).await) });
         }
         let mut winners = Vec::new();
         for (racer, answer) in racers.join_all().await {
@@ -372,7 +372,7 @@ async fn uploads_take_parts_in_any_order(store: &dyn Store) {
     let mut sent = BTreeMap::new();
     for at in [2, 0, 2] {
         let (part, bytes) = &parts[at];
-        sent.insert(part.number, store.put_part(&key, &upload, *part, bytes.clone()).await.unwrap());
+        sent.insert(part.number, store.put_part(&key, &upload, *part, bytes.clone().into()).await.unwrap());
     }
     refused(store.head(&key).await, StoreErrorKind::NotFound);
     assert_eq!(keys(store, ListOptions::default()).await, set([]), "an upload is not an object");
@@ -401,7 +401,7 @@ async fn uploads_take_parts_in_any_order(store: &dyn Store) {
         }
     }
     let (part, bytes) = &parts[1];
-    sent.insert(part.number, store.put_part(&key, &upload, *part, bytes.clone()).await.unwrap());
+    sent.insert(part.number, store.put_part(&key, &upload, *part, bytes.clone().into()).await.unwrap());
     let sent: Vec<_> = sent.into_values().collect();
     let written = store.complete_upload(&key, &upload, &sent, &options).await.unwrap();
     assert_eq!(written.fingerprint.size_bytes, body.len() as u64);
@@ -418,10 +418,10 @@ async fn uploads_can_be_aborted(store: &dyn Store) {
     let options = PutOptions::default();
     let upload = store.create_upload(&key, 100, &options).await.unwrap();
     let part = PartSpec { number: 1, offset: 0, size_bytes: 100 };
-    let sent = store.put_part(&key, &upload, part, body.clone()).await.unwrap();
+    let sent = store.put_part(&key, &upload, part, body.clone().into()).await.unwrap();
     store.abort_upload(&key, &upload).await.unwrap();
     refused(store.list_parts(&key, &upload).await, StoreErrorKind::NotFound);
-    refused(store.put_part(&key, &upload, part, body).await, StoreErrorKind::NotFound);
+    refused(store.put_part(&key, &upload, part, body.into()).await, StoreErrorKind::NotFound);
     refused(store.complete_upload(&key, &upload, &[sent], &options).await, StoreErrorKind::NotFound);
     store.abort_upload(&key, &upload).await.unwrap();
     refused(store.head(&key).await, StoreErrorKind::NotFound);
@@ -495,9 +495,9 @@ async fn links_and_folders_are_kept_or_refused(store: &dyn Store) {
     let folder = PutOptions { kind: EntryKind::Folder, ..PutOptions::default() };
     let key = ObjectKey::from("folders/empty");
     match store.capabilities().folders {
-        false => drop(refused(store.put(&key, Bytes::new(), &folder).await, StoreErrorKind::Unsupported)),
+        false => drop(refused(store.put(&key, Bytes::new().into(), &folder).await, StoreErrorKind::Unsupported)),
         true => {
-            store.put(&key, Bytes::new(), &folder).await.unwrap();
+            store.put(&key, Bytes::new().into(), &folder).await.unwrap();
             put(store, "folders/empty-", "x").await;
             let listed = list_all(store, ListOptions { folders: true, ..ListOptions::default() }).await;
             let found: Vec<_> = listed.iter().map(|listed| (listed.key.clone(), listed.kind)).collect();
@@ -507,10 +507,10 @@ async fn links_and_folders_are_kept_or_refused(store: &dyn Store) {
             put(store, "folders/file", "x").await;
             let below = ObjectKey::from("folders/file/below");
             refused(store.put(&below, "x".into(), &PutOptions::default()).await, StoreErrorKind::KindConflict);
-            refused(store.put(&"folders/file".into(), Bytes::new(), &folder).await, StoreErrorKind::KindConflict);
+            refused(store.put(&"folders/file".into(), Bytes::new().into(), &folder).await, StoreErrorKind::KindConflict);
             store.delete(&[key]).await.into_iter().for_each(|answer| answer.unwrap());
         }
     }
     let special = PutOptions { kind: EntryKind::Special, ..PutOptions::default() };
-    refused(store.put(&"pipe".into(), Bytes::new(), &special).await, StoreErrorKind::Unsupported);
+    refused(store.put(&"pipe".into(), Bytes::new().into(), &special).await, StoreErrorKind::Unsupported);
 }

@@ -13,8 +13,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use distcp::store::{
-    Capabilities, GetOptions, GetResult, ListOptions, ObjectInfo, PartSpec, PutOptions, Result, Store, StoreError,
-    StoreErrorKind, UploadId, UploadedPart, Written,
+    Capabilities, GetOptions, GetResult, ListOptions, ObjectInfo, PartSpec, Payload, PutOptions, Result, Store,
+    StoreError, StoreErrorKind, UploadId, UploadedPart, Written,
 };
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
@@ -497,9 +497,9 @@ impl Store for FaultStore {
         Ok(GetResult { info, body })
     }
 
-    async fn put(&self, key: &ObjectKey, body: Bytes, options: &PutOptions) -> Result<Written> {
+    async fn put(&self, key: &ObjectKey, body: Payload, options: &PutOptions) -> Result<Written> {
         let fault = self.enter(Method::Put, &[key]).await?;
-        let answer = self.inner.put(key, self.damage(fault, body), options).await;
+        let answer = self.inner.put(key, body.damaged(self.damage(fault, body.bytes().clone())), options).await;
         self.answer(Method::Put, key, fault, answer)
     }
 
@@ -509,9 +509,16 @@ impl Store for FaultStore {
         self.answer(Method::CreateUpload, key, fault, answer)
     }
 
-    async fn put_part(&self, key: &ObjectKey, upload: &UploadId, part: PartSpec, body: Bytes) -> Result<UploadedPart> {
+    async fn put_part(
+        &self,
+        key: &ObjectKey,
+        upload: &UploadId,
+        part: PartSpec,
+        body: Payload,
+    ) -> Result<UploadedPart> {
         let fault = self.enter(Method::PutPart, &[key]).await?;
-        let answer = self.inner.put_part(key, upload, part, self.damage(fault, body)).await;
+        let answer =
+            self.inner.put_part(key, upload, part, body.damaged(self.damage(fault, body.bytes().clone()))).await;
         self.answer(Method::PutPart, key, fault, answer)
     }
 

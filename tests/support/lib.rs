@@ -1,5 +1,7 @@
-//! What integration tests stand on: the store contract, a store that fails on purpose, builders of trees.
+//! What integration tests stand on: the store contract, a store that fails on purpose, builders of trees, jobs over any
+//! two stores.
 
 pub mod contract;
 pub mod fault;
+pub mod jobs;
 pub mod trees;

@@ -28,9 +28,10 @@ use tokio::task::JoinHandle;
 
 use self::path::{Reach, Unreached};
 pub use self::remove::Leftover;
+pub use crate::options::LinkMode;
 use super::{
-    Capabilities, GetOptions, GetResult, ListOptions, ObjectInfo, PartSpec, PutOptions, Result, Store, StoreError,
-    StoreErrorKind, UploadId, UploadedPart, Written,
+    Capabilities, GetOptions, GetResult, ListOptions, ObjectInfo, PartSpec, Payload, PutOptions, Result, Store,
+    StoreError, StoreErrorKind, UploadId, UploadedPart, Written,
 };
 
 mod attributes;
@@ -47,19 +48,6 @@ const LIST_QUEUE: usize = 4;
 const MAX_PUT_BYTES: u64 = 5 << 30;
 /// A file whose modification time is younger proves nothing yet (rule 13).
 const RACY_NS: i64 = 2_000_000_000;
-
-/// What to do with symbolic links below the root.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum LinkMode {
-    /// Listed as links, never read: the planner counts them as skipped.
-    #[default]
-    Skip,
-    /// Taken for what they point to, also outside the root. A link that dangles or leads back to a folder above it is
-    /// listed as [`EntryKind::Special`], so that it is counted.
-    Follow,
-    /// Links themselves: their content is the path they point to.
-    Preserve,
-}
 
 /// How a local store behaves.
 #[derive(Debug, Clone)]
@@ -420,9 +408,12 @@ impl Store for LocalStore {
         self.blocking("read", Some(key), move |tree| tree.get(&wanted, &options)).await
     }
 
-    async fn put(&self, key: &ObjectKey, body: Bytes, options: &PutOptions) -> Result<Written> {
+    async fn put(&self, key: &ObjectKey, body: Payload, options: &PutOptions) -> Result<Written> {
         let (wanted, options) = (key.clone(), options.clone());
-        self.blocking("write", Some(key), move |tree| tree.put(&wanted, &body, &options)).await
+        self.blocking("write", Some(key), move |tree| {
+            tree.put(&wanted, tree.intact("write", &wanted, &body)?, &options)
+        })
+        .await
     }
 
     async fn create_upload(&self, key: &ObjectKey, size_bytes: u64, options: &PutOptions) -> Result<UploadId> {
@@ -430,9 +421,18 @@ impl Store for LocalStore {
         self.blocking("write", Some(key), move |tree| tree.create_upload(&wanted, size_bytes, &options)).await
     }
 
-    async fn put_part(&self, key: &ObjectKey, upload: &UploadId, part: PartSpec, body: Bytes) -> Result<UploadedPart> {
+    async fn put_part(
+        &self,
+        key: &ObjectKey,
+        upload: &UploadId,
+        part: PartSpec,
+        body: Payload,
+    ) -> Result<UploadedPart> {
         let (wanted, upload) = (key.clone(), upload.clone());
-        self.blocking("write a part of", Some(key), move |tree| tree.put_part(&wanted, &upload, part, &body)).await
+        self.blocking("write a part of", Some(key), move |tree| {
+            tree.put_part(&wanted, &upload, part, tree.intact("write a part of", &wanted, &body)?)
+        })
+        .await
     }
 
     async fn list_parts(&self, key: &ObjectKey, upload: &UploadId) -> Result<Vec<UploadedPart>> {

@@ -15,8 +15,8 @@ use manifest::{Attributes, EntryKind, Fingerprint, Listed, ObjectKey};
 use md5::{Digest as _, Md5};
 
 use super::{
-    Capabilities, GetOptions, GetResult, ListOptions, ObjectInfo, PartSpec, Precondition, Proof, PutOptions, Result,
-    Store, StoreError, StoreErrorKind, UploadId, UploadedPart, Written,
+    Capabilities, GetOptions, GetResult, ListOptions, ObjectInfo, PartSpec, Payload, Precondition, Proof, PutOptions,
+    Result, Store, StoreError, StoreErrorKind, UploadId, UploadedPart, Written,
 };
 
 /// Keys a page of a listing.
@@ -100,6 +100,13 @@ impl MemoryStore {
 
     fn lock(&self) -> MutexGuard<'_, Content> {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn intact(&self, operation: &'static str, key: &ObjectKey, body: Payload) -> Result<Bytes> {
+        match body.is_intact() {
+            true => Ok(body.bytes().clone()),
+            false => Err(self.error(operation, key, StoreErrorKind::Corrupt, "the bytes changed after they were read")),
+        }
     }
 
     fn error(
@@ -241,7 +248,8 @@ impl Store for MemoryStore {
         Ok(GetResult { info: object.info(), body: stream::iter(blocks).boxed() })
     }
 
-    async fn put(&self, key: &ObjectKey, body: Bytes, options: &PutOptions) -> Result<Written> {
+    async fn put(&self, key: &ObjectKey, body: Payload, options: &PutOptions) -> Result<Written> {
+        let body = self.intact("write", key, body)?;
         let etag = md5_hex(&body);
         let fingerprint = self.store(&mut self.lock(), key, body, etag, options)?;
         Ok(Written { fingerprint, proof: Proof::Checksum })
@@ -255,11 +263,18 @@ impl Store for MemoryStore {
         Ok(UploadId(id))
     }
 
-    async fn put_part(&self, key: &ObjectKey, upload: &UploadId, part: PartSpec, body: Bytes) -> Result<UploadedPart> {
+    async fn put_part(
+        &self,
+        key: &ObjectKey,
+        upload: &UploadId,
+        part: PartSpec,
+        body: Payload,
+    ) -> Result<UploadedPart> {
         if body.len() as u64 != part.size_bytes {
             let detail = format!("part {} is of {} bytes, not {}", part.number, part.size_bytes, body.len());
             return Err(self.error("write a part of", key, StoreErrorKind::Other, detail));
         }
+        let body = self.intact("write a part of", key, body)?;
         let uploaded = UploadedPart { part, etag: md5_hex(&body), checksum: String::new(), proof: Proof::Checksum };
         match self.lock().upload(key, upload) {
             Some(upload) => drop(upload.parts.insert(part.number, (uploaded.clone(), body))),

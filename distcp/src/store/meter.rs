@@ -14,8 +14,8 @@ use manifest::{Fingerprint, Listed, ObjectKey};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Capabilities, GetOptions, GetResult, ListOptions, ObjectInfo, PartSpec, PutOptions, Result, Store, UploadId,
-    UploadedPart, Written,
+    Capabilities, GetOptions, GetResult, ListOptions, ObjectInfo, PartSpec, Payload, PutOptions, Result, Store,
+    UploadId, UploadedPart, Written,
 };
 
 /// Requests by kind, as the summary prints them. An upload's own requests count as `put`.
@@ -33,6 +33,28 @@ pub struct RequestCounts {
     pub copy: u64,
     /// Deletes (a batch is one) and uploads given up.
     pub delete: u64,
+}
+
+impl RequestCounts {
+    /// The counts with their names.
+    pub fn named(&self) -> [(&'static str, u64); 6] {
+        let Self { list, head, get, put, copy, delete } = *self;
+        [("list", list), ("head", head), ("get", get), ("put", put), ("copy", copy), ("delete", delete)]
+    }
+}
+
+impl std::ops::Add for RequestCounts {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self {
+            list: self.list + other.list,
+            head: self.head + other.head,
+            get: self.get + other.get,
+            put: self.put + other.put,
+            copy: self.copy + other.copy,
+            delete: self.delete + other.delete,
+        }
+    }
 }
 
 /// Bytes by direction.
@@ -178,7 +200,7 @@ impl Store for Metered {
         Ok(GetResult { info, body })
     }
 
-    async fn put(&self, key: &ObjectKey, body: Bytes, options: &PutOptions) -> Result<Written> {
+    async fn put(&self, key: &ObjectKey, body: Payload, options: &PutOptions) -> Result<Written> {
         add(&self.meter.put, 1);
         let len = body.len() as u64;
         let written = self.inner.put(key, body, options).await?;
@@ -191,7 +213,13 @@ impl Store for Metered {
         self.inner.create_upload(key, size_bytes, options).await
     }
 
-    async fn put_part(&self, key: &ObjectKey, upload: &UploadId, part: PartSpec, body: Bytes) -> Result<UploadedPart> {
+    async fn put_part(
+        &self,
+        key: &ObjectKey,
+        upload: &UploadId,
+        part: PartSpec,
+        body: Payload,
+    ) -> Result<UploadedPart> {
         add(&self.meter.put, 1);
         let len = body.len() as u64;
         let uploaded = self.inner.put_part(key, upload, part, body).await?;

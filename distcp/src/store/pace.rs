@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Capabilities, GetOptions, GetResult, ListOptions, ObjectInfo, PartSpec, PutOptions, Result, Store, StoreError,
-    StoreErrorKind, UploadId, UploadedPart, Written,
+    Capabilities, GetOptions, GetResult, ListOptions, ObjectInfo, PartSpec, Payload, PutOptions, Result, Store,
+    StoreError, StoreErrorKind, UploadId, UploadedPart, Written,
 };
 
 /// Seconds of budget that may be saved up.
@@ -280,7 +280,7 @@ impl Store for Paced {
         Ok(GetResult { info, body })
     }
 
-    async fn put(&self, key: &ObjectKey, body: Bytes, options: &PutOptions) -> Result<Written> {
+    async fn put(&self, key: &ObjectKey, body: Payload, options: &PutOptions) -> Result<Written> {
         self.turn("write", key, body.len()).await?;
         self.inner.put(key, body, options).await
     }
@@ -290,7 +290,13 @@ impl Store for Paced {
         self.inner.create_upload(key, size_bytes, options).await
     }
 
-    async fn put_part(&self, key: &ObjectKey, upload: &UploadId, part: PartSpec, body: Bytes) -> Result<UploadedPart> {
+    async fn put_part(
+        &self,
+        key: &ObjectKey,
+        upload: &UploadId,
+        part: PartSpec,
+        body: Payload,
+    ) -> Result<UploadedPart> {
         self.turn("write a part of", key, body.len()).await?;
         self.inner.put_part(key, upload, part, body).await
     }

@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::meter::Meter;
 use super::{
-    Capabilities, GetOptions, GetResult, ListOptions, ObjectInfo, PartSpec, PutOptions, Result, Store, StoreError,
-    StoreErrorKind, UploadId, UploadedPart, Written,
+    Capabilities, GetOptions, GetResult, ListOptions, ObjectInfo, PartSpec, Payload, PutOptions, Result, Store,
+    StoreError, StoreErrorKind, UploadId, UploadedPart, Written,
 };
 
 mod lost;
@@ -291,13 +291,13 @@ impl Store for Retried {
         Ok(GetResult { info, body: futures::stream::unfold(rest, Rest::next).boxed() })
     }
 
-    async fn put(&self, key: &ObjectKey, body: Bytes, options: &PutOptions) -> Result<Written> {
+    async fn put(&self, key: &ObjectKey, body: Payload, options: &PutOptions) -> Result<Written> {
         self.again("write", |maybe_done| {
             let body = body.clone();
             Box::pin(async move {
                 match self.inner.put(key, body.clone(), options).await {
                     Err(error) if maybe_done && error.kind == StoreErrorKind::Precondition => {
-                        lost::put(&*self.inner, key, &body, error).await
+                        lost::put(&*self.inner, key, body.bytes(), error).await
                     }
                     answer => answer,
                 }
@@ -311,7 +311,13 @@ impl Store for Retried {
         self.again("begin an upload of", |_| self.inner.create_upload(key, size_bytes, options)).await
     }
 
-    async fn put_part(&self, key: &ObjectKey, upload: &UploadId, part: PartSpec, body: Bytes) -> Result<UploadedPart> {
+    async fn put_part(
+        &self,
+        key: &ObjectKey,
+        upload: &UploadId,
+        part: PartSpec,
+        body: Payload,
+    ) -> Result<UploadedPart> {
         self.again("write a part of", |_| self.inner.put_part(key, upload, part, body.clone())).await
     }
 

@@ -20,8 +20,8 @@ use manifest::{Fingerprint, Listed, ObjectKey};
 use self::client::Client;
 pub use self::config::S3Config;
 use super::{
-    Capabilities, GetOptions, GetResult, ListOptions, ObjectInfo, PartSpec, PutOptions, Result, Store, StoreError,
-    StoreErrorKind, UploadId, UploadedPart, Written,
+    Capabilities, GetOptions, GetResult, ListOptions, ObjectInfo, PartSpec, Payload, PutOptions, Result, Store,
+    StoreError, StoreErrorKind, UploadId, UploadedPart, Written,
 };
 
 mod attributes;
@@ -124,7 +124,7 @@ impl Store for S3Store {
         self.get_object(key, options).await
     }
 
-    async fn put(&self, key: &ObjectKey, body: Bytes, options: &PutOptions) -> Result<Written> {
+    async fn put(&self, key: &ObjectKey, body: Payload, options: &PutOptions) -> Result<Written> {
         self.put_object(key, body, options).await
     }
 
@@ -132,7 +132,13 @@ impl Store for S3Store {
         self.create_multipart(key, size_bytes, options).await
     }
 
-    async fn put_part(&self, key: &ObjectKey, upload: &UploadId, part: PartSpec, body: Bytes) -> Result<UploadedPart> {
+    async fn put_part(
+        &self,
+        key: &ObjectKey,
+        upload: &UploadId,
+        part: PartSpec,
+        body: Payload,
+    ) -> Result<UploadedPart> {
         self.upload_part(key, upload, part, body).await
     }
 

@@ -105,7 +105,7 @@ impl ObjectState {
     ) -> manifest::Result<Option<Tag>> {
         let key = ObjectKey::from(name);
         let options = PutOptions { precondition, ..PutOptions::default() };
-        let error = match self.store.put(&key, bytes.clone(), &options).await {
+        let error = match self.store.put(&key, bytes.clone().into(), &options).await {
             Ok(Written { fingerprint, .. }) => {
                 return self.tag(&key, &fingerprint).map(Some).map_err(|error| self.error(operation, name, &error));
             }

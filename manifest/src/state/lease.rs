@@ -99,6 +99,11 @@ pub struct LeaseGuard {
 }
 
 impl LeaseGuard {
+    /// Whether there is a lease behind it at all; false without one (`--no-lease`).
+    pub fn is_held(&self) -> bool {
+        self.core.is_some()
+    }
+
     /// Whether writes and deletes are still allowed. Always, without a lease.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use rustix::io::{Errno, pread, pwrite, retry_on_intr};
 use super::path::{self, Reach, sync_folder, temporary_name};
 use super::read::{Opened, read_exactly, unchanged};
 use super::{Spot, Tree, attributes};
-use crate::store::{Precondition, Proof, PutOptions, Result, StoreErrorKind, Written};
+use crate::store::{Payload, Precondition, Proof, PutOptions, Result, StoreErrorKind, Written};
 
 /// How much is copied, or read back and compared, in one step.
 const STEP_BYTES: usize = 1 << 20;
@@ -91,6 +91,14 @@ impl Tree {
         let bits = if attributes::mode(&options.attributes).is_some() { 0o600 } else { 0o666 };
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         self.temporary(operation, key, |folder, name| openat(folder, name, flags, Mode::from_raw_mode(bits)))
+    }
+
+    /// The bytes of a payload, if they still are what was read.
+    pub(super) fn intact<'a>(&self, operation: &'static str, key: &ObjectKey, body: &'a Payload) -> Result<&'a [u8]> {
+        match body.is_intact() {
+            true => Ok(body.bytes()),
+            false => Err(self.error(operation, key, StoreErrorKind::Corrupt, "the bytes changed after they were read")),
+        }
     }
 
     /// Writes a whole object, a link or a folder.

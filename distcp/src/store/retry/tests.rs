@@ -176,9 +176,10 @@ impl Store for Scripted {
         Ok(GetResult { info, body: futures::stream::iter(pieces).boxed() })
     }
 
-    async fn put(&self, key: &ObjectKey, body: Bytes, options: &PutOptions) -> Result<Written> {
+    async fn put(&self, key: &ObjectKey, body: Payload, options: &PutOptions) -> Result<Written> {
         let fault = self.enter(format!("put {key}"))?;
         self.holds(key, options)?;
+        let body = body.bytes().clone();
         let fingerprint = self.print(&body);
         self.state.lock().unwrap().objects.insert(key.clone(), body);
         self.lose(fault, Written { fingerprint, proof: Proof::Checksum })
@@ -191,8 +192,15 @@ impl Store for Scripted {
         self.lose(fault, UploadId(id))
     }
 
-    async fn put_part(&self, key: &ObjectKey, upload: &UploadId, part: PartSpec, body: Bytes) -> Result<UploadedPart> {
+    async fn put_part(
+        &self,
+        key: &ObjectKey,
+        upload: &UploadId,
+        part: PartSpec,
+        body: Payload,
+    ) -> Result<UploadedPart> {
         let fault = self.enter(format!("part {} of {key}", part.number))?;
+        let body = body.bytes().clone();
         let etag = self.print(&body).etag.unwrap();
         let mut state = self.state.lock().unwrap();
         let parts = state.uploads.get_mut(&upload.0).ok_or_else(|| broken(StoreErrorKind::NotFound))?;
@@ -385,7 +393,7 @@ async fn case_48_a_lost_answer_to_a_put_is_settled_by_what_stands_there() {
         let store = Scripted::new(&[Fault::Lost(SERVER)]);
         store.state.lock().unwrap().opaque = opaque;
         let (retry, _) = retried(&store);
-        let written = retry.put(&"k".into(), Bytes::from_static(b"mine"), &absent()).await.unwrap();
+        let written = retry.put(&"k".into(), Bytes::from_static(b"mine").into(), &absent()).await.unwrap();
         assert_eq!(written.proof, if opaque { Proof::ReadBack } else { Proof::Checksum });
         assert_eq!(store.object("k").unwrap(), "mine");
     }
@@ -394,7 +402,7 @@ async fn case_48_a_lost_answer_to_a_put_is_settled_by_what_stands_there() {
         let store = Scripted::new(&[Fault::Refused(SERVER)]);
         store.with("k", theirs);
         let (retry, _) = retried(&store);
-        let error = retry.put(&"k".into(), Bytes::from_static(b"mine"), &absent()).await.unwrap_err();
+        let error = retry.put(&"k".into(), Bytes::from_static(b"mine").into(), &absent()).await.unwrap_err();
         assert_eq!(error.kind, StoreErrorKind::Precondition);
         assert_eq!(store.object("k").unwrap(), theirs);
     }
@@ -402,7 +410,7 @@ async fn case_48_a_lost_answer_to_a_put_is_settled_by_what_stands_there() {
     let store = Scripted::new(&[]);
     store.with("k", "mine");
     let (retry, _) = retried(&store);
-    let error = retry.put(&"k".into(), Bytes::from_static(b"mine"), &absent()).await.unwrap_err();
+    let error = retry.put(&"k".into(), Bytes::from_static(b"mine").into(), &absent()).await.unwrap_err();
     assert_eq!(error.kind, StoreErrorKind::Precondition);
     assert_eq!(store.calls(), ["put k"]);
 }
@@ -413,7 +421,7 @@ async fn upload(retry: &Retried, options: &PutOptions) -> (UploadId, Vec<Uploade
     let mut parts = Vec::new();
     for (number, body) in [(1, "abc"), (2, "def")] {
         let part = PartSpec { number, offset: u64::from(number - 1) * 3, size_bytes: 3 };
-        parts.push(retry.put_part(&key, &id, part, Bytes::from(body)).await.unwrap());
+        parts.push(retry.put_part(&key, &id, part, Bytes::from(body).into()).await.unwrap());
     }
     (id, parts)
 }

@@ -59,7 +59,8 @@ impl Algorithm {
         }
     }
 
-    fn encode(self, value: u64) -> String {
+    /// The value as it stands in headers.
+    pub fn encode(self, value: u64) -> String {
         match self {
             Algorithm::Crc64Nvme => BASE64.encode(value.to_be_bytes()),
             Algorithm::Crc32c => BASE64.encode((value as u32).to_be_bytes()),

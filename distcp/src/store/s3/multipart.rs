@@ -11,7 +11,7 @@ use manifest::ObjectKey;
 
 use super::client::{Call, set, text_of, unquoted};
 use super::{S3Store, checksum, errors, written_fingerprint, xml};
-use crate::store::{PartSpec, Proof, PutOptions, Result, StoreErrorKind, UploadId, UploadedPart, Written};
+use crate::store::{PartSpec, Payload, Proof, PutOptions, Result, StoreErrorKind, UploadId, UploadedPart, Written};
 
 /// Parts of one upload, at most: S3's limit.
 const MAX_PARTS: usize = 10_000;
@@ -43,7 +43,7 @@ impl S3Store {
         key: &ObjectKey,
         upload: &UploadId,
         part: PartSpec,
-        body: Bytes,
+        body: Payload,
     ) -> Result<UploadedPart> {
         let operation = "write a part of";
         let full = self.full_key(operation, key)?;
@@ -55,14 +55,11 @@ impl S3Store {
             .query("partNumber", part.number.to_string())
             .query("uploadId", upload.0.clone());
         call.headers.extend(self.customer_key.clone());
-        let sum = match self.checksum {
-            Some(algorithm) => Some((algorithm, algorithm.of(&body).await)),
-            None => None,
-        };
+        let sum = self.sum_of(operation, key, &body).await?;
         if let Some((algorithm, value)) = &sum {
             set(&mut call.headers, algorithm.header(), value);
         }
-        call.body = body;
+        call.body = body.bytes().clone();
         let response = self.client.expect(&call, &[200]).await?;
         let headers = self.client.drain(&call, response).await?;
         let etag = self.etag_of(operation, key, &headers)?;

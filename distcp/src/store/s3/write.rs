@@ -2,28 +2,45 @@
 //!
 //! Never claims a proof that the answer does not give. A crash leaves the old object or the new one.
 
-use bytes::Bytes;
 use http::{HeaderMap, Method};
 use manifest::{EntryKind, Fingerprint, ObjectKey};
 
+use super::checksum::Algorithm;
 use super::client::{Call, set, text_of, unquoted};
 use super::{S3Store, attributes, checksum, errors, keys, written_fingerprint};
-use crate::store::{Precondition, Proof, PutOptions, Result, StoreErrorKind, Written};
+use crate::store::{Payload, Precondition, Proof, PutOptions, Result, StoreErrorKind, Written};
 
 impl S3Store {
-    pub(super) async fn put_object(&self, key: &ObjectKey, body: Bytes, options: &PutOptions) -> Result<Written> {
+    /// The checksum that goes with a body: the one taken when it was read, so that the server finds damage since.
+    pub(super) async fn sum_of(
+        &self,
+        operation: &'static str,
+        key: &ObjectKey,
+        body: &Payload,
+    ) -> Result<Option<(Algorithm, String)>> {
+        if self.checksum == Some(Algorithm::Crc64Nvme) {
+            return Ok(Some((Algorithm::Crc64Nvme, Algorithm::Crc64Nvme.encode(body.crc64nvme()))));
+        }
+        if !body.is_intact() {
+            let detail = "the bytes changed after they were read";
+            return Err(self.error(operation, key, StoreErrorKind::Corrupt, detail));
+        }
+        Ok(match self.checksum {
+            Some(algorithm) => Some((algorithm, algorithm.of(body.bytes()).await)),
+            None => None,
+        })
+    }
+
+    pub(super) async fn put_object(&self, key: &ObjectKey, body: Payload, options: &PutOptions) -> Result<Written> {
         let full = self.full_key("write", key)?;
         let mut call = Call::object("write", Method::PUT, key, &full);
         self.write_headers("write", key, options, &mut call.headers)?;
         call.conditional = self.condition("write", key, &options.precondition, &mut call.headers)?;
-        let sum = match self.checksum {
-            Some(algorithm) => Some((algorithm, algorithm.of(&body).await)),
-            None => None,
-        };
+        let sum = self.sum_of("write", key, &body).await?;
         if let Some((algorithm, value)) = &sum {
             set(&mut call.headers, algorithm.header(), value);
         }
-        call.body = body;
+        call.body = body.bytes().clone();
         let response = self.client.expect(&call, &[200]).await?;
         let headers = self.client.drain(&call, response).await?;
         let etag = self.etag_of("write", key, &headers)?;

@@ -1,0 +1,532 @@
+//! Carries a plan out: copies from donors first, then all other copies, then deletes (rules 8, 12), bounded in objects,
+//! bytes and time.
+//!
+//! Nothing here decides what to do; it reports how each action ended. A crash leaves what the journal's last segment says
+//! plus at most a few seconds of finished objects, which the next run finds equal by comparing.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use manifest::sort::Sorter;
+use manifest::state::journal::{JournalHandle, Record};
+use manifest::state::lease::LeaseGuard;
+use manifest::{ChunkSize, Class, Entry, EntryKind};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use self::budget::Budget;
+use self::resume::Unfinisheds;
+use crate::error::{Failure, chain};
+use crate::event::{Event, Listener, Means, ObjectReport, Outcome, Phase, Progress, count};
+use crate::job::{Job, Stop};
+use crate::options::{MetadataMode, OnError};
+use crate::plan::file::Plan;
+use crate::plan::{Action, Reason, Step, settled};
+use crate::store::{Result, Store, StoreError, StoreErrorKind};
+use manifest::splice::Delta as Row;
+
+pub mod budget;
+mod delete;
+mod large;
+pub mod resume;
+mod transfer;
+
+/// Actions read ahead of the tasks.
+const ACTIONS_AHEAD: usize = 1024;
+/// Memory of the sort of finished rows before it spills.
+const ROWS_MEMORY_BYTES: usize = 16 << 20;
+/// How long objects in work may take to finish after a signal.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How one copy or comparison ended well.
+#[derive(Debug, Clone, PartialEq)]
+enum Finished {
+    /// Both sides hold the same; the row says so.
+    Equal { entry: Entry },
+    /// The target holds the source's version now.
+    Copied { entry: Entry, means: Means },
+}
+
+/// Why nothing new is started any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// A signal, or the embedding program.
+    Interrupted,
+    /// `--max-duration` or `--max-bytes`.
+    Limit,
+    /// `--on-error stop`, or the target's disk is full.
+    Error,
+    /// The lease was lost: nothing may be written.
+    LeaseLost,
+}
+
+impl Stopped {
+    fn reason(self) -> &'static str {
+        match self {
+            Stopped::Interrupted => "not started: interrupted",
+            Stopped::Limit => "not started: a limit ended the run",
+            Stopped::Error => "not started: the run stopped at an error",
+            Stopped::LeaseLost => "not started: the lease was lost",
+        }
+    }
+}
+
+/// Counts of how the listed keys ended (rule 14), and why the run ended early, if it did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ends {
+    /// Both sides were equal.
+    pub equal: u64,
+    /// Copied.
+    pub copied: u64,
+    /// Of these, without bytes through us.
+    pub server_side: u64,
+    /// Deleted.
+    pub deleted: u64,
+    /// Left alone.
+    pub skipped: u64,
+    /// Failed.
+    pub failed: u64,
+    /// Bytes that the target's store copied by itself.
+    pub server_side_bytes: u64,
+}
+
+/// What carrying out a plan came to.
+pub struct CopyReport {
+    /// Counts.
+    pub ends: Ends,
+    /// Why it ended early.
+    pub stopped: Option<Stopped>,
+    /// What the manifest has to learn and to forget.
+    pub rows: Sorter<Row>,
+    /// The first failures, for the receipt and the last line.
+    pub errors: Vec<String>,
+    /// Objects that vanished from the source while the run went on.
+    pub vanished: u64,
+}
+
+/// Failures that are kept as text; all are reported as events.
+const ERRORS_KEPT: usize = 20;
+
+/// What every task of a run shares.
+struct Copier {
+    source: Arc<dyn Store>,
+    target: Arc<dyn Store>,
+    budget: Budget,
+    /// For reading back and comparing while holding some of the budget already: taking more would be a deadlock.
+    no_budget: Budget,
+    memory_bytes: u64,
+    chunk_size: ChunkSize,
+    metadata: MetadataMode,
+    journal: JournalHandle,
+    guard: LeaseGuard,
+    unfinished: Unfinisheds,
+    progress: Arc<Progress>,
+    stop: Stop,
+    written_bytes: AtomicU64,
+    max_bytes: Option<u64>,
+    deadline: Option<Instant>,
+    failed: AtomicBool,
+    full: AtomicBool,
+    on_error: OnError,
+    /// `apply`: an object that changed fails instead of being planned again (rule 14).
+    as_planned: bool,
+}
+
+impl Copier {
+    async fn record(&self, record: Record) -> Result<()> {
+        self.journal.record(record).await.map_err(|e| journal_error(&e))
+    }
+
+    async fn record_durable(&self, record: Record) -> Result<()> {
+        self.journal.record_durable(record).await.map_err(|e| journal_error(&e))
+    }
+
+    fn why_stop(&self) -> Option<Stopped> {
+        if self.stop.token.is_cancelled() {
+            return Some(Stopped::Interrupted);
+        }
+        if self.guard.check().is_err() {
+            return Some(Stopped::LeaseLost);
+        }
+        if self.full.load(Ordering::Relaxed) || (self.on_error == OnError::Stop && self.failed.load(Ordering::Relaxed))
+        {
+            return Some(Stopped::Error);
+        }
+        let late = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        let much = self.max_bytes.is_some_and(|max| self.written_bytes.load(Ordering::Relaxed) >= max);
+        (late || much).then_some(Stopped::Limit)
+    }
+
+    /// An error that ends a large object between two parts when the run has to stop.
+    fn stopped(&self, action: &Action) -> Option<StoreError> {
+        let stopped = self.why_stop()?;
+        let error = StoreError::new("copy", self.target.place(), StoreErrorKind::Cancelled, stopped.reason());
+        Some(error.on(&action.key))
+    }
+
+    /// Does one action; under `copy` an object that changed meanwhile is planned once more.
+    async fn settle(&self, action: Action) -> Settled {
+        let first = match self.transfer(&action).await {
+            Ok(finished) => return Settled { action, end: End::Finished(finished) },
+            Err(error) => error,
+        };
+        let vanished = first.kind == StoreErrorKind::NotFound;
+        if !(vanished || first.class() == Class::Conflict) || self.as_planned {
+            return Settled { end: End::of(&action, first), action };
+        }
+        match self.plan_again(&action).await {
+            Ok(Some(again)) => match self.transfer(&again).await {
+                Ok(finished) => Settled { action: again, end: End::Finished(finished) },
+                Err(error) => Settled { end: End::of(&again, error), action: again },
+            },
+            Ok(None) => Settled { action, end: End::Vanished },
+            Err(error) => Settled { end: End::of(&action, error), action },
+        }
+    }
+
+    /// The action for what stands on both sides now; `None` when the source object is gone.
+    async fn plan_again(&self, action: &Action) -> Result<Option<Action>> {
+        let now = |head: Result<crate::store::ObjectInfo>| match head {
+            Ok(info) => Ok(Some(info)),
+            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        };
+        let Some(source) = now(self.source.head(&action.key).await)? else { return Ok(None) };
+        let target = now(self.target.head(&action.key).await)?;
+        let step = match &target {
+            Some(target) if target.fingerprint.size_bytes == source.fingerprint.size_bytes => Step::Compare,
+            _ => Step::Copy,
+        };
+        Ok(Some(Action {
+            key: action.key.clone(),
+            step,
+            reason: Reason::SourceChanged,
+            kind: source.kind,
+            source: Some(source.fingerprint),
+            target: target.map(|info| settled(&info.fingerprint)),
+            entry: None,
+            donor: None,
+        }))
+    }
+}
+
+struct Settled {
+    action: Action,
+    end: End,
+}
+
+enum End {
+    Finished(Finished),
+    /// The object is gone from the source.
+    Vanished,
+    /// The run stopped in the middle of it.
+    Stopped,
+    Failed(String, StoreErrorKind),
+}
+
+impl End {
+    fn of(action: &Action, error: StoreError) -> Self {
+        if error.class() == Class::Cancelled {
+            return End::Stopped;
+        }
+        let text = chain(&error);
+        let key = action.key.escaped();
+        let text = if text.contains(key.as_ref()) { text } else { format!("{key}: {text}") };
+        End::Failed(text, error.kind)
+    }
+}
+
+fn journal_error(error: &manifest::Error) -> StoreError {
+    StoreError::new("record in", "the journal", StoreErrorKind::Other, chain(error))
+}
+
+/// Everything [`copy`] needs besides the job.
+pub struct Inputs {
+    /// What to do.
+    pub plan: Arc<Plan>,
+    /// Where finished work is recorded.
+    pub journal: JournalHandle,
+    /// Permission to write.
+    pub guard: LeaseGuard,
+    /// Uploads that can be continued.
+    pub unfinished: Unfinisheds,
+    /// Nothing new is started after this moment.
+    pub deadline: Option<Instant>,
+    /// `apply`: do what the plan says or fail.
+    pub as_planned: bool,
+}
+
+/// Carries the plan out. Failures of single objects are counted and reported; only what breaks the run itself (an
+/// unreadable plan, a journal that cannot be written) is an error.
+pub async fn copy(job: &Job, inputs: Inputs) -> Result<CopyReport, Failure> {
+    let totals = inputs.plan.header.totals.clone();
+    job.progress.planned_objects.store(totals.copies + totals.compares + totals.deletes, Ordering::Relaxed);
+    job.progress.planned_bytes.store(totals.copy_bytes + totals.compare_bytes, Ordering::Relaxed);
+    let mut limits = job.limits.clone();
+    limits.chunk_size = ChunkSize::new(inputs.plan.header.chunk_bytes).unwrap_or(limits.chunk_size);
+    let copier = Arc::new(Copier {
+        source: job.source.store.clone(),
+        target: job.target.store.clone(),
+        budget: Budget::new(limits.memory_bytes),
+        no_budget: Budget::new(u64::MAX),
+        memory_bytes: limits.memory_bytes,
+        chunk_size: limits.chunk_size,
+        metadata: job.options.metadata,
+        journal: inputs.journal,
+        guard: inputs.guard,
+        unfinished: inputs.unfinished,
+        progress: job.progress.clone(),
+        stop: job.stop.clone(),
+        written_bytes: AtomicU64::new(0),
+        max_bytes: limits.max_bytes,
+        deadline: inputs.deadline,
+        failed: AtomicBool::new(false),
+        full: AtomicBool::new(false),
+        on_error: job.options.on_error,
+        as_planned: inputs.as_planned,
+    });
+    let mut run = Run {
+        copier,
+        listener: job.listener.clone(),
+        ends: Ends { equal: totals.equal, ..Ends::default() },
+        stopped: None,
+        rows: Sorter::new(&job.spool, ROWS_MEMORY_BYTES),
+        errors: Vec::new(),
+        vanished: 0,
+    };
+    // What was equal without an action is counted by the plan; what is recorded is counted as it passes.
+    run.pass(&inputs.plan, limits.concurrency, &job.spool).await?;
+    Ok(CopyReport { ends: run.ends, stopped: run.stopped, rows: run.rows, errors: run.errors, vanished: run.vanished })
+}
+
+struct Run {
+    copier: Arc<Copier>,
+    listener: Listener,
+    ends: Ends,
+    stopped: Option<Stopped>,
+    rows: Sorter<Row>,
+    errors: Vec<String>,
+    vanished: u64,
+}
+
+/// The passes over a plan, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    /// Copies from donors, before any key is overwritten; everything that needs no work.
+    Donors,
+    /// All other copies and comparisons.
+    Copies,
+    /// Deletes, of objects and of folders, last.
+    Deletes,
+}
+
+impl Pass {
+    fn takes(self, action: &Action) -> bool {
+        match (action.step, self) {
+            (Step::Copy | Step::Compare, Pass::Donors) => action.donor.is_some(),
+            (Step::Copy | Step::Compare, Pass::Copies) => action.donor.is_none() && action.kind != EntryKind::Folder,
+            // Folders are made after the deletes, which remove those that became empty.
+            (Step::Copy | Step::Compare, Pass::Deletes) => action.donor.is_none() && action.kind == EntryKind::Folder,
+            (Step::Delete, pass) => pass == Pass::Deletes,
+            (_, pass) => pass == Pass::Donors,
+        }
+    }
+}
+
+impl Run {
+    async fn pass(&mut self, plan: &Arc<Plan>, concurrency: usize, spool: &Path) -> Result<(), Failure> {
+        self.copier.progress.enter(Phase::Copying);
+        for pass in [Pass::Donors, Pass::Copies] {
+            let mut actions = stream(plan.clone(), pass);
+            let mut tasks: JoinSet<Settled> = JoinSet::new();
+            while let Some(action) = actions.recv().await {
+                let action = action?;
+                if !matches!(action.step, Step::Copy | Step::Compare) {
+                    self.note_only(action)?;
+                    continue;
+                }
+                while tasks.len() >= concurrency {
+                    self.one(&mut tasks).await?;
+                }
+                self.stopped = self.stopped.or_else(|| self.copier.why_stop());
+                match self.stopped {
+                    Some(stopped) => self.skip(&action, stopped.reason()),
+                    None => {
+                        let copier = self.copier.clone();
+                        tasks.spawn(async move { copier.settle(action).await });
+                    }
+                }
+            }
+            self.drain(&mut tasks).await?;
+        }
+        self.copier.progress.enter(Phase::Deleting);
+        delete::pass(self, plan, concurrency, spool).await?;
+        for unfinished in self.copier.unfinished.drain() {
+            // Only with the lease held, and only uploads that our own journals name (rules 17, 18).
+            if self.stopped.is_none() && self.copier.guard.is_held() {
+                let aborted = self.copier.target.abort_upload(&unfinished.key, &unfinished.upload).await;
+                if let Err(error) = aborted {
+                    (self.listener)(Event::Note(format!("an abandoned upload stays: {}", chain(&error))));
+                    continue;
+                }
+                let ended = Record::UploadEnded { upload_id: unfinished.upload.0, completed: false };
+                self.copier.record(ended).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for all tasks; after a signal only for a while.
+    async fn drain(&mut self, tasks: &mut JoinSet<Settled>) -> Result<(), Failure> {
+        let token = self.copier.stop.token.clone();
+        let grace = async move {
+            token.cancelled().await;
+            tokio::time::sleep(GRACE).await;
+        };
+        let mut grace = std::pin::pin!(grace);
+        while !tasks.is_empty() {
+            tokio::select! {
+                settled = tasks.join_next() => if let Some(settled) = settled { self.settled(settled?).await?; },
+                () = &mut grace => {
+                    // What is cut off here is compared by the next run; it ends as not finished in this one.
+                    let cut = tasks.len() as u64;
+                    tasks.abort_all();
+                    while tasks.join_next().await.is_some() {}
+                    self.ends.skipped += cut;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn one(&mut self, tasks: &mut JoinSet<Settled>) -> Result<(), Failure> {
+        match tasks.join_next().await {
+            Some(settled) => self.settled(settled?).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn settled(&mut self, settled: Settled) -> Result<(), Failure> {
+        let Settled { action, end } = settled;
+        match end {
+            End::Finished(Finished::Equal { entry }) => {
+                self.ends.equal += 1;
+                count(&self.copier.progress.done_bytes, entry.size_bytes());
+                self.finished(&action, entry, Outcome::Equal, Means::None).await?;
+            }
+            End::Finished(Finished::Copied { entry, means }) => {
+                let size = entry.size_bytes();
+                self.ends.copied += 1;
+                if means == Means::ServerSide {
+                    self.ends.server_side += 1;
+                    self.ends.server_side_bytes += size;
+                } else {
+                    self.copier.written_bytes.fetch_add(size, Ordering::Relaxed);
+                }
+                if size <= self.copier.chunk_size.part_bytes(size) || means == Means::ServerSide {
+                    count(&self.copier.progress.done_bytes, size);
+                }
+                self.finished(&action, entry, Outcome::Copied, means).await?;
+            }
+            End::Vanished => {
+                self.vanished += 1;
+                self.skip(&action, "vanished from the source");
+            }
+            End::Stopped => {
+                self.stopped = self.stopped.or_else(|| self.copier.why_stop()).or(Some(Stopped::Interrupted));
+                self.skip(&action, "not finished: the run was stopped");
+            }
+            End::Failed(error, kind) => self.fail(&action, error, kind).await?,
+        }
+        count(&self.copier.progress.done_objects, 1);
+        Ok(())
+    }
+
+    async fn finished(&mut self, action: &Action, entry: Entry, outcome: Outcome, means: Means) -> Result<(), Failure> {
+        self.report(action, outcome, means, entry.hash, action.reason.words(), None);
+        self.copier.journal.record(Record::Done { entry: Box::new(entry.clone()) }).await?;
+        Ok(self.rows.push(Row::Put(entry))?)
+    }
+
+    async fn fail(&mut self, action: &Action, error: String, kind: StoreErrorKind) -> Result<(), Failure> {
+        self.ends.failed += 1;
+        count(&self.copier.progress.failed_objects, 1);
+        self.copier.failed.store(true, Ordering::Relaxed);
+        if kind == StoreErrorKind::NoSpace {
+            self.copier.full.store(true, Ordering::Relaxed);
+        }
+        if self.errors.len() < ERRORS_KEPT {
+            self.errors.push(error.clone());
+        }
+        self.report(action, Outcome::Failed, Means::None, None, action.reason.words(), Some(error.clone()));
+        Ok(self.copier.journal.record(Record::Failed { key: action.key.clone(), error }).await?)
+    }
+
+    /// An action that needs no work: counted, reported, and kept for the manifest.
+    fn note_only(&mut self, action: Action) -> Result<(), Failure> {
+        match action.step {
+            // Already in the plan's count of equal keys.
+            Step::Record => {
+                if let Some(entry) = action.entry {
+                    self.rows.push(Row::Put(entry))?;
+                }
+            }
+            Step::Forget => self.rows.push(Row::Remove(action.key))?,
+            Step::Fail => {
+                self.ends.failed += 1;
+                self.report(&action, Outcome::Failed, Means::None, None, action.reason.words(), None);
+            }
+            _ => self.skip(&action, action.reason.words()),
+        }
+        Ok(())
+    }
+
+    fn skip(&mut self, action: &Action, reason: &str) {
+        self.ends.skipped += 1;
+        self.report(action, Outcome::Skipped, Means::None, None, reason, None);
+    }
+
+    fn report(
+        &self,
+        action: &Action,
+        outcome: Outcome,
+        means: Means,
+        hash: Option<manifest::ContentHash>,
+        reason: &str,
+        error: Option<String>,
+    ) {
+        (self.listener)(Event::Object(ObjectReport {
+            key: action.key.clone(),
+            outcome,
+            means,
+            size_bytes: action.size_bytes(),
+            hash,
+            reason: reason.into(),
+            error,
+        }));
+    }
+}
+
+/// The actions of one pass, read on a blocking thread, over a bounded channel.
+fn stream(plan: Arc<Plan>, pass: Pass) -> mpsc::Receiver<manifest::Result<Action>> {
+    let (sender, receiver) = mpsc::channel(ACTIONS_AHEAD);
+    tokio::task::spawn_blocking(move || {
+        let actions = match plan.actions() {
+            Ok(actions) => actions,
+            Err(error) => {
+                let _ = sender.blocking_send(Err(error));
+                return;
+            }
+        };
+        for action in actions {
+            let wanted = action.as_ref().map_or(true, |action| pass.takes(action));
+            if wanted && sender.blocking_send(action).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}

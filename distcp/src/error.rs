@@ -1,0 +1,136 @@
+//! Why a run could not do its job, with the exit code and the next thing to type.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use manifest::Class;
+
+use crate::exit::ExitCode;
+use crate::plan::guard::Refusal;
+use crate::store::{StoreError, StoreErrorKind};
+
+/// A run that ended without doing its job. `Display` is one line: what failed, on what, why.
+#[derive(Debug)]
+pub struct Failure {
+    /// How the process ends.
+    pub code: ExitCode,
+    /// What failed, on what, why.
+    pub message: String,
+    /// What to do next, as a line of its own.
+    pub hint: Option<String>,
+}
+
+/// A result of a whole stage.
+pub type Result<T, E = Failure> = std::result::Result<T, E>;
+
+impl Failure {
+    /// A failure with a code.
+    pub fn new(code: ExitCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: None }
+    }
+
+    /// Wrong usage or configuration.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(ExitCode::Usage, message)
+    }
+
+    /// The same with a hint.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for Failure {}
+
+/// An error and its causes on one line; a cause that the line before already says is left out.
+pub fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// The exit code of a run that a store's failure ended (rule 9).
+pub fn store_code(error: &StoreError) -> ExitCode {
+    match (error.kind, error.class()) {
+        (StoreErrorKind::NoBucket, _) => ExitCode::Usage,
+        _ if error.is_permission() => ExitCode::Permission,
+        (_, Class::Retryable) => ExitCode::Temporary,
+        (_, Class::Cancelled) => ExitCode::Interrupted,
+        _ => ExitCode::Failed,
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let failure = Failure::new(store_code(&error), chain(&error));
+        match error.kind {
+            StoreErrorKind::NoBucket => failure.hint("create the bucket, or correct the place"),
+            StoreErrorKind::Credentials => failure.hint("check the credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or [stores.NAME] in the configuration"),
+            StoreErrorKind::NoSpace => failure.hint("free space, then run the same command again: it resumes"),
+            _ if error.class() == Class::Retryable => failure.hint("run the same command again: it resumes"),
+            _ => failure,
+        }
+    }
+}
+
+impl From<manifest::Error> for Failure {
+    fn from(error: manifest::Error) -> Self {
+        use manifest::Error as E;
+        let error = match error {
+            E::Upstream(source) => match source.downcast::<StoreError>() {
+                Ok(store) => return (*store).into(),
+                Err(other) => E::Upstream(other),
+            },
+            other => other,
+        };
+        let message = chain(&error);
+        match &error {
+            E::State { permission: true, .. } => Failure::new(ExitCode::Permission, message)
+                .hint("the state folder must be readable and writable; name another with --state"),
+            E::LeaseHeld { .. } => Failure::new(ExitCode::Leased, message)
+                .hint("wait for it, or look at it with: distcp status; a holder that is gone is taken over by itself"),
+            E::LeaseLost { .. } | E::CheckpointConflict { .. } => Failure::new(ExitCode::Leased, message),
+            E::UnsafeState { .. } => Failure::usage(message).hint(
+                "put the state on another store with --state, or run with --no-lease if nothing else runs this job",
+            ),
+            E::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                Failure::new(ExitCode::Permission, message)
+            }
+            E::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+                Failure::new(ExitCode::Failed, message).hint("free space, then run the same command again: it resumes")
+            }
+            E::Missing { .. } => Failure::usage(message),
+            _ if error.class() == Class::Retryable => {
+                Failure::new(ExitCode::Temporary, message).hint("run the same command again: it resumes")
+            }
+            _ => Failure::new(ExitCode::Failed, message),
+        }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Failure::new(ExitCode::Refused, refusal.message).hint(refusal.hint)
+    }
+}
+
+impl From<tokio::task::JoinError> for Failure {
+    fn from(error: tokio::task::JoinError) -> Self {
+        Failure::new(ExitCode::Failed, format!("a task of the run broke: {error}"))
+    }
+}

@@ -1,0 +1,77 @@
+//! A job: two trees, their state, and what to do. Built once at the edge, then only read.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use manifest::ObjectKey;
+use manifest::state::StateStore;
+use manifest::state::layout::JobName;
+use tokio_util::sync::CancellationToken;
+
+use crate::event::{Event, Listener, Progress};
+use crate::options::{CopyOptions, Limits};
+use crate::store::Store;
+use crate::store::meter::Meter;
+
+/// One side of a job.
+#[derive(Debug, Clone)]
+pub struct Tree {
+    /// The opened place, decorated (retry, pace, meter).
+    pub store: Arc<dyn Store>,
+    /// The normalised place as text (rule 3); holds no secret.
+    pub place: String,
+    /// Subtrees that are left out of listing and deleting: state and trash that stand inside (rule 1), and an overlap that
+    /// the filters exclude (case 16).
+    pub without: Vec<ObjectKey>,
+    /// What the decorators counted.
+    pub meter: Arc<Meter>,
+}
+
+/// Where an interruption came from.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    /// SIGINT or SIGTERM, or the embedding program's wish.
+    pub token: CancellationToken,
+    /// The signal was SIGTERM.
+    pub terminated: Arc<std::sync::atomic::AtomicBool>,
+}
+
+/// Everything that a run needs, and nothing that it has to look up.
+#[derive(Clone)]
+pub struct Job {
+    /// Its name in the state folder.
+    pub name: JobName,
+    /// What is read.
+    pub source: Tree,
+    /// What is written.
+    pub target: Tree,
+    /// Where its durable state lives.
+    pub state: Arc<dyn StateStore>,
+    /// Who runs it, for the lease's `holder`; for people.
+    pub user: String,
+    /// Take the lease; without it (`--no-lease`) nothing is pruned, aborted or expired (rule 17).
+    pub leased: bool,
+    /// Runs whose receipts and manifests are kept.
+    pub keep_runs: usize,
+    /// What to do.
+    pub options: CopyOptions,
+    /// The keys of `--files-from`; `options.filter.listed_only` says that they bind.
+    pub files: Arc<Vec<ObjectKey>>,
+    /// How much to use.
+    pub limits: Limits,
+    /// A local folder for spill files of this run; they are unlinked while open.
+    pub spool: PathBuf,
+    /// Ends the run early.
+    pub stop: Stop,
+    /// Told what happens.
+    pub listener: Listener,
+    /// Counters for progress lines.
+    pub progress: Arc<Progress>,
+}
+
+impl Job {
+    /// Tells the listener a sentence.
+    pub fn note(&self, text: impl Into<String>) {
+        (self.listener)(Event::Note(text.into()));
+    }
+}

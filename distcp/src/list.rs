@@ -1,0 +1,94 @@
+//! A tree as a sorted stream of what it holds.
+//!
+//! A listing that failed is an error at its place in the stream, and whoever reads on has nothing to act on: no partial
+//! listing is ever taken for a whole one (design invariant 5). A store that promises order is checked while it lists;
+//! others are sorted on disk first.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use futures::StreamExt as _;
+use manifest::sort::{Sorted, Sorter};
+use manifest::{Listed, Result};
+
+use crate::event::{Progress, count};
+use crate::feed::Feed;
+use crate::job::Tree;
+use crate::store::{ListOptions, StoreErrorKind};
+
+/// Memory of the sort of an unordered listing before it spills.
+const SORT_MEMORY_BYTES: usize = 32 << 20;
+
+/// Which side of a job a listing is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// What is read: its root must exist.
+    Source,
+    /// What is written: a root that does not exist yet is empty.
+    Target,
+}
+
+/// Lists a whole tree; the result is sorted by key and runs on a blocking thread. `sort` forces the external sort, for a
+/// store that was caught out of order.
+pub fn list(tree: &Tree, side: Side, folders: bool, sort: bool, progress: &Arc<Progress>) -> Listing {
+    let options = ListOptions { after: None, folders, without: tree.without.clone() };
+    let progress = progress.clone();
+    let counter = move |progress: &Progress, n: usize| {
+        let counter: &AtomicU64 = match side {
+            Side::Source => &progress.listed_source,
+            Side::Target => &progress.listed_target,
+        };
+        count(counter, n as u64);
+    };
+    let stream = tree.store.list(options).filter_map(move |batch| {
+        let batch = match batch {
+            Ok(batch) => {
+                counter(&progress, batch.len());
+                Some(Ok(batch))
+            }
+            Err(error) if side == Side::Target && error.kind == StoreErrorKind::NotFound => None,
+            Err(error) => Some(Err(error)),
+        };
+        std::future::ready(batch)
+    });
+    let feed = Feed::start(stream);
+    match tree.store.capabilities().ordered_list && !sort {
+        true => Listing::Ordered(feed),
+        false => Listing::Unsorted(feed),
+    }
+}
+
+/// A listing in key order.
+pub enum Listing {
+    /// As the store gives it; the merge checks the order.
+    Ordered(Feed<Listed>),
+    /// To be sorted at the first pull.
+    Unsorted(Feed<Listed>),
+    /// Sorted.
+    Sorted(Sorted<Listed>),
+}
+
+impl Listing {
+    /// Sorts what needs it, spilling into `spool`. Blocks until the listing is whole.
+    pub fn in_order(self, spool: &Path) -> Result<Self> {
+        let Listing::Unsorted(feed) = self else { return Ok(self) };
+        let mut sorter = Sorter::new(spool, SORT_MEMORY_BYTES);
+        for listed in feed {
+            sorter.push(listed?)?;
+        }
+        Ok(Listing::Sorted(sorter.finish()?))
+    }
+}
+
+impl Iterator for Listing {
+    type Item = Result<Listed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Listing::Ordered(feed) => feed.next(),
+            Listing::Sorted(sorted) => sorted.next(),
+            Listing::Unsorted(feed) => feed.next(),
+        }
+    }
+}

@@ -1,0 +1,412 @@
+//! What to do, decided before anything is written: pure functions from three sorted streams to actions.
+//!
+//! A plan is the difference to the last committed manifest: an action for every key that needs work or a word, nothing for
+//! keys that are equal and already in the manifest. It is complete: applying it takes no option that is not in it.
+
+use manifest::{Entry, EntryKind, Fingerprint, Listed, ObjectKey};
+use serde::{Deserialize, Serialize};
+
+use crate::filter::{Filter, LeftOut};
+use crate::options::{Cap, Compare, CopyOptions, LinkMode};
+
+pub mod donors;
+pub mod file;
+pub mod guard;
+
+/// What is to be done for one key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// Make the target hold the source's version.
+    Copy,
+    /// Find out by content whether both are equal; copy if not.
+    Compare,
+    /// Remove from the target.
+    Delete,
+    /// Both are equal; the manifest has to learn it.
+    Record,
+    /// Neither side has it any more; the manifest has to forget it.
+    Forget,
+    /// Leave alone.
+    Skip,
+    /// Cannot be done; counted as failed.
+    Fail,
+}
+
+/// Why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The target does not have it.
+    New,
+    /// A file, link or folder stands where another kind is wanted.
+    KindDiffers,
+    /// Sizes differ.
+    SizeDiffers,
+    /// ETags of equal form differ.
+    EtagDiffers,
+    /// Times differ (`--compare mtime`).
+    TimeDiffers,
+    /// The source's fingerprint is not the one of the last manifest.
+    SourceChanged,
+    /// The target is not what the last run left.
+    TargetChanged,
+    /// Nothing is known of either side.
+    Unknown,
+    /// The last listing saw it too young to be trusted (rule 13).
+    Young,
+    /// Its hash is wanted (`--hash`).
+    Unproven,
+    /// A journal, or equal evidence, shows that both are equal.
+    Equal,
+    /// Only on the target, and deletes were asked for.
+    Extra,
+    /// Only on the target, kept.
+    ExtraKept,
+    /// Gone from both sides.
+    Gone,
+    /// Left out by a pattern or `--files-from`.
+    Filtered,
+    /// Left out by size.
+    FilteredBySize,
+    /// Left out by age.
+    FilteredByAge,
+    /// A symbolic link, and `--links skip`.
+    Link,
+    /// A socket, pipe or device.
+    Special,
+    /// An empty folder, and the other side has no folders.
+    Folder,
+}
+
+impl Reason {
+    /// The reason in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Reason::New => "new",
+            Reason::KindDiffers => "another kind",
+            Reason::SizeDiffers => "size differs",
+            Reason::EtagDiffers => "etag differs",
+            Reason::TimeDiffers => "time differs",
+            Reason::SourceChanged => "source changed",
+            Reason::TargetChanged => "target changed",
+            Reason::Unknown => "not known yet",
+            Reason::Young => "too young when last listed",
+            Reason::Unproven => "no hash yet",
+            Reason::Equal => "equal",
+            Reason::Extra => "only on the target",
+            Reason::ExtraKept => "extra",
+            Reason::Gone => "gone from both sides",
+            Reason::Filtered => LeftOut::Key.reason(),
+            Reason::FilteredBySize => LeftOut::Size.reason(),
+            Reason::FilteredByAge => LeftOut::Age.reason(),
+            Reason::Link => "link",
+            Reason::Special => "socket, pipe or device",
+            Reason::Folder => "empty folder",
+        }
+    }
+}
+
+/// An object on the target that holds the wanted content already (rules 11, 12).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Donor {
+    /// Its row in the last committed manifest: its key, hash and the target's fingerprint.
+    pub entry: Entry,
+}
+
+/// One row of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Action {
+    /// The key, on both sides.
+    pub key: ObjectKey,
+    /// What to do.
+    pub step: Step,
+    /// Why.
+    pub reason: Reason,
+    /// What stands at the source (at the target, where the source has nothing).
+    pub kind: EntryKind,
+    /// The source's version, if it has one.
+    pub source: Option<Fingerprint>,
+    /// What the target holds now; a write expects exactly this (`None`: nothing).
+    pub target: Option<Fingerprint>,
+    /// The last manifest's row for the key; for [`Step::Record`] the row to write.
+    pub entry: Option<Entry>,
+    /// Where the target can copy from.
+    pub donor: Option<Donor>,
+}
+
+impl manifest::Keyed for Action {
+    fn key(&self) -> &ObjectKey {
+        &self.key
+    }
+}
+
+impl Action {
+    /// Bytes of content that the action is about.
+    pub fn size_bytes(&self) -> u64 {
+        self.source.as_ref().or(self.target.as_ref()).map_or(0, |fingerprint| fingerprint.size_bytes)
+    }
+}
+
+/// A row of the last manifest as the next run sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// The row.
+    pub entry: Entry,
+    /// It comes from a journal of an unfinished run: the manifest does not have it yet.
+    pub journalled: bool,
+}
+
+/// What decides a key's fate besides the three streams.
+#[derive(Debug, Clone)]
+pub struct Rules<'a> {
+    /// What was asked for.
+    pub options: &'a CopyOptions,
+    /// Both stores have real folders.
+    pub folders: bool,
+    /// Both stores are file systems: times can be compared for equality.
+    pub comparable_times: bool,
+}
+
+/// What is to be done for one key; `None` when both sides are equal and the manifest knows.
+///
+/// `listed` says whether `--files-from` names the key (`true` without it). At least one of the three is there.
+pub fn decide(
+    key: &ObjectKey,
+    known: Option<Known>,
+    source: Option<Listed>,
+    target: Option<Listed>,
+    listed: bool,
+    rules: &Rules<'_>,
+) -> Option<Action> {
+    let filter = &rules.options.filter;
+    let (step, reason, entry) = match (&source, &target) {
+        (None, None) => (Step::Forget, Reason::Gone, None),
+        (None, Some(_)) => extra(key, listed, filter, rules.options),
+        (Some(source), target) => match skip_source(source, target.as_ref(), listed, rules) {
+            Some(reason) => (Step::Skip, reason, None),
+            None => both(known.as_ref(), source, target.as_ref(), rules)?,
+        },
+    };
+    let kind = source.as_ref().or(target.as_ref()).map_or(EntryKind::Object, |listed| listed.kind);
+    let entry = entry.or(known.map(|known| known.entry));
+    Some(Action {
+        key: key.clone(),
+        step,
+        reason,
+        kind,
+        source: source.map(|listed| listed.fingerprint),
+        target: target.map(|listed| listed.fingerprint),
+        entry,
+        donor: None,
+    })
+}
+
+type Decision = (Step, Reason, Option<Entry>);
+
+/// A key that only the target has.
+fn extra(key: &ObjectKey, listed: bool, filter: &Filter, options: &CopyOptions) -> Decision {
+    let taken = listed && filter.takes_key(key);
+    // Rule 7: with `--files-from` only listed keys can be deleted, whatever else was asked for.
+    let deletable = options.delete && listed && (taken || options.delete_excluded);
+    match (deletable, taken) {
+        (true, _) => (Step::Delete, Reason::Extra, None),
+        (false, true) => (Step::Skip, Reason::ExtraKept, None),
+        (false, false) => (Step::Skip, Reason::Filtered, None),
+    }
+}
+
+fn skip_source(source: &Listed, target: Option<&Listed>, listed: bool, rules: &Rules<'_>) -> Option<Reason> {
+    if !listed {
+        return Some(Reason::Filtered);
+    }
+    match rules.options.filter.leaves_out(source) {
+        Some(LeftOut::Key) => return Some(Reason::Filtered),
+        Some(LeftOut::Size) => return Some(Reason::FilteredBySize),
+        Some(LeftOut::Age) => return Some(Reason::FilteredByAge),
+        None => {}
+    }
+    match source.kind {
+        EntryKind::Special => Some(Reason::Special),
+        EntryKind::Symlink if rules.options.links == LinkMode::Skip => Some(Reason::Link),
+        EntryKind::Folder if !rules.folders && target.is_none() => Some(Reason::Folder),
+        _ => None,
+    }
+}
+
+/// A key that takes part and that the source has. `None`: equal, and the manifest says so already.
+fn both(known: Option<&Known>, source: &Listed, target: Option<&Listed>, rules: &Rules<'_>) -> Option<Decision> {
+    let Some(target) = target else {
+        return Some((Step::Copy, Reason::New, None));
+    };
+    if source.kind == EntryKind::Folder && target.kind == EntryKind::Folder {
+        return None;
+    }
+    if is_link(source, known) != is_link(target, known) || target.kind == EntryKind::Folder {
+        return Some((Step::Copy, Reason::KindDiffers, None));
+    }
+    let entry = known.map(|known| &known.entry);
+    let source_same = entry
+        .is_some_and(|entry| entry.source.as_ref().is_some_and(|before| before.proves_unchanged(&source.fingerprint)));
+    let target_same = entry.is_some_and(|entry| entry.fingerprint.proves_unchanged(&target.fingerprint));
+    let hash_known = entry.is_some_and(|entry| entry.hash.is_some());
+    let (s, t) = (&source.fingerprint, &target.fingerprint);
+    let equal = || match known {
+        Some(known) if source_same && target_same && !known.journalled => None,
+        Some(known) if source_same && target_same => Some((Step::Record, Reason::Equal, Some(known.entry.clone()))),
+        _ => Some((Step::Record, Reason::Equal, Some(unproven(source, target)))),
+    };
+    if s.size_bytes != t.size_bytes {
+        return Some((Step::Copy, Reason::SizeDiffers, None));
+    }
+    match rules.options.compare {
+        Compare::Size => return equal(),
+        Compare::Mtime => {
+            let current = match rules.comparable_times {
+                true => s.mtime_ns == t.mtime_ns,
+                false => s.mtime_ns.is_some() && s.mtime_ns <= t.mtime_ns,
+            };
+            return if current { equal() } else { Some((Step::Copy, Reason::TimeDiffers, None)) };
+        }
+        Compare::Etag if s.etag.is_some() && t.etag.is_some() => {
+            return if s.etag == t.etag || (source_same && target_same) {
+                equal()
+            } else {
+                Some((Step::Copy, Reason::EtagDiffers, None))
+            };
+        }
+        Compare::Etag | Compare::Auto | Compare::Hash => {}
+    }
+    let wants_proof = rules.options.hash || rules.options.compare == Compare::Hash;
+    if source_same && target_same {
+        return if hash_known || !wants_proof { equal() } else { Some((Step::Compare, Reason::Unproven, None)) };
+    }
+    let racy = entry.is_some_and(|entry| entry.fingerprint.racy || entry.source.as_ref().is_some_and(|f| f.racy));
+    let reason = match (entry, racy, source_same, target_same) {
+        (None, ..) => Reason::Unknown,
+        (_, true, ..) => Reason::Young,
+        (_, _, false, _) => Reason::SourceChanged,
+        (_, _, true, _) => Reason::TargetChanged,
+    };
+    if hash_known && (source_same || target_same) {
+        // One side's hash is known: reading the other one settles it.
+        return Some((Step::Compare, reason, None));
+    }
+    match (s.content_etag(), t.content_etag()) {
+        (Some(a), Some(b)) if a == b && !wants_proof => equal(),
+        (Some(a), Some(b)) if a != b => Some((Step::Copy, Reason::EtagDiffers, None)),
+        _ if s.etag.is_some() && s.etag == t.etag && !wants_proof => equal(),
+        _ => Some((Step::Compare, reason, None)),
+    }
+}
+
+/// Stores without links keep one as an object with metadata; the manifest remembers which.
+fn is_link(listed: &Listed, known: Option<&Known>) -> bool {
+    listed.kind == EntryKind::Symlink
+        || (listed.fingerprint.etag.is_some() && known.is_some_and(|known| known.entry.kind == EntryKind::Symlink))
+}
+
+/// The row of a pair that is equal by something weaker than a hash.
+fn unproven(source: &Listed, target: &Listed) -> Entry {
+    let by_etag = source.fingerprint.etag.is_some() && source.fingerprint.etag == target.fingerprint.etag;
+    Entry {
+        key: source.key.clone(),
+        kind: source.kind,
+        hash: None,
+        evidence: if by_etag { manifest::Evidence::Etag } else { manifest::Evidence::None },
+        chunks: None,
+        fingerprint: settled(&target.fingerprint),
+        source: Some(source.fingerprint.clone()),
+        attributes: manifest::Attributes::new(),
+    }
+}
+
+/// A target's fingerprint as a manifest keeps it: where the store has ETags its clock says nothing that they do not.
+pub fn settled(fingerprint: &Fingerprint) -> Fingerprint {
+    match fingerprint.etag {
+        Some(_) => Fingerprint { mtime_ns: None, ..fingerprint.clone() },
+        None => fingerprint.clone(),
+    }
+}
+
+/// Counts over a plan, of both listings and of the actions; what the guards look at.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanTotals {
+    /// Keys the source listed.
+    pub source_objects: u64,
+    /// Bytes of them.
+    pub source_bytes: u64,
+    /// Keys the target listed.
+    pub target_objects: u64,
+    /// Distinct keys of both.
+    pub listed: u64,
+    /// Keys that are equal: without an action, or only to be recorded.
+    pub equal: u64,
+    /// Keys to copy.
+    pub copies: u64,
+    /// Bytes of them.
+    pub copy_bytes: u64,
+    /// Keys to compare by content, perhaps to copy.
+    pub compares: u64,
+    /// Bytes of them.
+    pub compare_bytes: u64,
+    /// Copies and comparisons whose key the target already has.
+    pub overwrites: u64,
+    /// Copies that need no bytes through us.
+    pub server_side: u64,
+    /// Keys to delete.
+    pub deletes: u64,
+    /// Keys left alone.
+    pub skipped: u64,
+    /// Of these, links (`--links skip`).
+    pub links: u64,
+    /// Keys that cannot be done.
+    pub failed: u64,
+    /// Rows the manifest has to forget.
+    pub forgotten: u64,
+}
+
+impl PlanTotals {
+    /// Counts one distinct key of the listings and what was decided for it.
+    pub fn add(&mut self, source: Option<&Listed>, target: Option<&Listed>, action: Option<&Action>) {
+        if let Some(source) = source {
+            self.source_objects += 1;
+            self.source_bytes += source.fingerprint.size_bytes;
+        }
+        self.target_objects += u64::from(target.is_some());
+        self.listed += u64::from(source.is_some() || target.is_some());
+        let Some(action) = action else {
+            self.equal += 1;
+            return;
+        };
+        match action.step {
+            Step::Copy => {
+                self.copies += 1;
+                self.copy_bytes += action.size_bytes();
+                self.overwrites += u64::from(action.target.is_some());
+            }
+            Step::Compare => {
+                self.compares += 1;
+                self.compare_bytes += action.size_bytes();
+            }
+            Step::Delete => self.deletes += 1,
+            Step::Record => self.equal += 1,
+            Step::Forget => self.forgotten += 1,
+            Step::Skip => {
+                self.skipped += 1;
+                self.links += u64::from(action.reason == Reason::Link);
+            }
+            Step::Fail => self.failed += 1,
+        }
+    }
+
+    /// Whether every listed key is accounted for (rule 14).
+    pub fn add_up(&self) -> bool {
+        self.listed == self.equal + self.copies + self.compares + self.deletes + self.skipped + self.failed
+    }
+
+    /// The cap on deletes that holds: the one given, else half of the target once it has 100 objects (rule 6).
+    pub fn deletes_cap(&self, given: Option<Cap>) -> Option<Cap> {
+        given.or((self.target_objects >= 100).then_some(Cap::Percent(50.0)))
+    }
+}

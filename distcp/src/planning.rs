@@ -1,0 +1,152 @@
+//! Makes the plan of a run: three sorted streams in, a plan file out. Reads listings and the last manifest, writes nothing
+//! but spill files.
+
+use std::iter::Peekable;
+use std::path::Path;
+use std::sync::Arc;
+
+use manifest::diff::join3;
+use manifest::reader::Manifest;
+use manifest::sort::{Sorter, keep_last};
+use manifest::{Entry, Error, ObjectKey, Result};
+use tempfile::TempPath;
+
+use crate::feed::Feed;
+use crate::job::Job;
+use crate::list::{self, Listing, Side};
+use crate::plan::donors::{self, Candidates};
+use crate::plan::file::{Plan, PlanHeader, PlanWriter};
+use crate::plan::{Known, PlanTotals, Rules, decide};
+
+/// Lists both sides and plans. `header` comes with everything but the totals.
+///
+/// # Errors
+/// A listing that fails or is out of order, a manifest that is damaged, a spool that is full. Nothing was changed.
+pub async fn build(
+    job: &Job,
+    base: Option<Arc<Manifest>>,
+    journalled: Sorter<Entry>,
+    header: PlanHeader,
+    sort: bool,
+) -> Result<Plan> {
+    let folders = job.source.store.capabilities().folders && job.target.store.capabilities().folders;
+    let source = list::list(&job.source, Side::Source, folders, sort, &job.progress);
+    let target = list::list(&job.target, Side::Target, folders, sort, &job.progress);
+    let rows = base.as_ref().map(|manifest| Feed::start(manifest.entries()));
+    let again = base.as_ref().map(|manifest| manifest.entries());
+    let job = job.clone();
+    let runtime = tokio::runtime::Handle::current();
+    let work = move || -> Result<Plan> {
+        let spool = job.spool.clone();
+        let inputs = Inputs {
+            known: Overlay::new(rows.into_iter().flatten(), keep_last(journalled.finish()?)),
+            source: source.in_order(&spool)?,
+            target: target.in_order(&spool)?,
+        };
+        let (plan, candidates) = merge(&job, inputs, header)?;
+        let Some(again) = again else { return Ok(plan) };
+        let _inside = runtime.enter();
+        donors::resolve(plan, candidates, Feed::start(again), &spool, || new_plan(&spool))
+    };
+    tokio::task::spawn_blocking(work).await.map_err(|e| Error::Upstream(Box::new(e)))?
+}
+
+struct Inputs<K> {
+    known: K,
+    source: Listing,
+    target: Listing,
+}
+
+fn new_plan(spool: &Path) -> Result<(PlanWriter, TempPath)> {
+    let file = tempfile::Builder::new().prefix("plan-").suffix(".parquet").tempfile_in(spool);
+    let (file, path) = file.map_err(|e| Error::io("create a file in", spool, e))?.into_parts();
+    Ok((PlanWriter::new(file, path.display().to_string())?, path))
+}
+
+fn merge(
+    job: &Job,
+    inputs: Inputs<impl Iterator<Item = Result<Known>>>,
+    header: PlanHeader,
+) -> Result<(Plan, Candidates)> {
+    let (source, target) = (job.source.store.capabilities(), job.target.store.capabilities());
+    let folders = source.folders && target.folders;
+    let rules = Rules { options: &job.options, folders, comparable_times: !source.etags && !target.etags };
+    let mut files = job.options.filter.listed_only.then(|| job.files.iter().peekable());
+    let (mut writer, path) = new_plan(&job.spool)?;
+    let mut totals = PlanTotals::default();
+    let mut candidates = Candidates::new(&job.spool);
+    for row in join3(inputs.known, inputs.source, inputs.target) {
+        if job.stop.token.is_cancelled() {
+            return Err(cancelled());
+        }
+        let (key, known, source, target) = row?;
+        let listed = files.as_mut().is_none_or(|files| names(files, &key));
+        let action = decide(&key, known, source.clone(), target.clone(), listed, &rules);
+        totals.add(source.as_ref(), target.as_ref(), action.as_ref());
+        if let Some(action) = action {
+            candidates.add(&action)?;
+            writer.push(&action)?;
+        }
+    }
+    if !totals.add_up() {
+        return Err(Error::Upstream(format!("the plan does not add up: {totals:?}").into()));
+    }
+    writer.finish(PlanHeader { totals, ..header })?;
+    Ok((Plan::from_temporary(path)?, candidates))
+}
+
+fn cancelled() -> Error {
+    Error::Upstream(Box::new(crate::store::StoreError::new(
+        "plan",
+        "the run",
+        crate::store::StoreErrorKind::Cancelled,
+        "",
+    )))
+}
+
+/// Whether the sorted keys of `--files-from` name `key`; moves on past smaller ones.
+fn names<'a>(files: &mut Peekable<impl Iterator<Item = &'a ObjectKey>>, key: &ObjectKey) -> bool {
+    while files.next_if(|file| *file < key).is_some() {}
+    files.peek().is_some_and(|file| *file == key)
+}
+
+/// The last manifest with the journalled rows laid over it: the journalled row of a key hides the manifest's.
+struct Overlay<M: Iterator, J: Iterator> {
+    manifest: Peekable<M>,
+    journal: Peekable<J>,
+}
+
+impl<M: Iterator<Item = Result<Entry>>, J: Iterator<Item = Result<Entry>>> Overlay<M, J> {
+    fn new(manifest: M, journal: J) -> Self {
+        Self { manifest: manifest.peekable(), journal: journal.peekable() }
+    }
+}
+
+impl<M: Iterator<Item = Result<Entry>>, J: Iterator<Item = Result<Entry>>> Iterator for Overlay<M, J> {
+    type Item = Result<Known>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let journal_first = match (self.manifest.peek(), self.journal.peek()) {
+            (_, None) => false,
+            (None, Some(_)) | (_, Some(Err(_))) => true,
+            (Some(Err(_)), _) => false,
+            (Some(Ok(row)), Some(Ok(journalled))) => journalled.key <= row.key,
+        };
+        if !journal_first {
+            return self.manifest.next().map(|row| row.map(|entry| Known { entry, journalled: false }));
+        }
+        let latest = match self.journal.next()? {
+            Ok(entry) => entry,
+            Err(error) => return Some(Err(error)),
+        };
+        // The manifest's older row of the key is replaced.
+        let _ = self.manifest.next_if(|row| row.as_ref().is_ok_and(|row| row.key == latest.key));
+        Some(Ok(Known { entry: latest, journalled: true }))
+    }
+}
+
+impl manifest::diff::Keyed for Known {
+    fn key(&self) -> &ObjectKey {
+        &self.entry.key
+    }
+}

@@ -1,0 +1,359 @@
+//! A run of a job from lease to receipt: `copy`, `plan` and `apply`.
+//!
+//! ```text
+//! lease -> checkpoint, journals -> plan -> guards -> copy -> delete -> manifest -> checkpoint -> receipt -> prune
+//! ```
+//! What a crash leaves, step by step: a lease that goes stale or is proven dead; a journal whose segments name finished
+//! objects and unfinished uploads; parts of a manifest that no index names; an index that no checkpoint names; a checkpoint
+//! without a receipt. The next run takes over the lease, lays the journals over the last committed manifest, and finds by
+//! listing what is left to do. The checkpoint moves only after the objects it vouches for are on the target.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use jiff::Timestamp;
+use manifest::state::layout::RunId;
+use manifest::state::lease::Lease;
+use manifest::state::receipt::{self, ErrorSample, Receipt};
+use manifest::state::{gc, journal};
+use tokio::time::Instant;
+
+use crate::commit;
+use crate::copy::{self, CopyReport, Stopped};
+use crate::error::{Failure, Result};
+use crate::event::Phase;
+use crate::exit::ExitCode;
+use crate::job::Job;
+use crate::plan::file::{Plan, PlanHeader};
+use crate::plan::{PlanTotals, guard};
+use crate::planning;
+use crate::session::{self, PROGRAM};
+use crate::summary::{ByteTotals, Counts, Summary};
+
+/// How a run ended: always with a summary, and with a failure when it could not do its job.
+#[derive(Debug)]
+pub struct Report {
+    /// The last word.
+    pub summary: Summary,
+    /// Why the job was not done; the summary's code is the failure's.
+    pub failure: Option<Failure>,
+}
+
+/// Makes the target hold what the source holds.
+pub async fn copy(job: &Job) -> Report {
+    run(job, "copy", Work::Copy).await
+}
+
+/// Carries out a plan that was made before; refuses (exit 5) when the target has moved on since.
+pub async fn apply(job: &Job, plan: &Path) -> Report {
+    run(job, "apply", Work::Apply(plan)).await
+}
+
+/// Makes a plan and changes nothing: neither target nor state. The plan is for reading, or for [`apply`].
+pub async fn plan(job: &Job) -> Result<Plan> {
+    job.progress.enter(Phase::Starting);
+    let (base, _) = session::before(job).await?.split();
+    job.progress.enter(Phase::Listing);
+    let plan = with_order(job, &RunId::new(Timestamp::now()), base).await?;
+    refuse(job, &plan.header.totals)?;
+    Ok(plan)
+}
+
+enum Work<'a> {
+    Copy,
+    Apply(&'a Path),
+}
+
+async fn run(job: &Job, command: &'static str, work: Work<'_>) -> Report {
+    let started = Timestamp::now();
+    let clock = Instant::now();
+    let run_id = RunId::new(started);
+    let mut summary = Summary::new(command, job.name.as_str());
+    summary.run_id = run_id.to_string();
+    job.progress.enter(Phase::Starting);
+    let result = match session::take_lease(job, &run_id, started).await {
+        Ok(lease) => {
+            let result = leased(job, &lease, &run_id, started, clock, work, &mut summary).await;
+            if let Err(error) = lease.release().await {
+                job.note(format!("the lease could not be given back: {error}; the next run waits for it"));
+            }
+            result
+        }
+        Err(failure) => Err(failure),
+    };
+    summary.duration_ms = u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX);
+    measure(job, &mut summary);
+    let failure = result.err();
+    if let Some(failure) = &failure {
+        summary.end(failure.code);
+        summary.errors.insert(0, failure.message.clone());
+        summary.hint = failure.hint.clone();
+    }
+    Report { summary, failure }
+}
+
+async fn leased(
+    job: &Job,
+    lease: &Lease,
+    run_id: &RunId,
+    started: Timestamp,
+    clock: Instant,
+    work: Work<'_>,
+    summary: &mut Summary,
+) -> Result<()> {
+    let before = session::before(job).await?;
+    summary.as_of = before.as_of().map(|time| time.to_string());
+    summary.manifest = before.manifest_id();
+    let as_planned = matches!(work, Work::Apply(_));
+    let (plan, unfinished) = match work {
+        Work::Copy => {
+            job.progress.enter(Phase::Listing);
+            let (base, unfinished) = before.split();
+            (with_order(job, run_id, base).await?, unfinished)
+        }
+        Work::Apply(path) => {
+            let plan = open_plan(job, path, before.manifest_id()).await?;
+            job.progress.enter(Phase::Listing);
+            let (base, unfinished) = before.split();
+            session::not_moved_on(job, &plan, base.journalled).await?;
+            (plan, unfinished)
+        }
+    };
+    summary.counts.listed = plan.header.totals.listed;
+    summary.bytes.source = plan.header.totals.source_bytes;
+    summary.links_skipped = plan.header.totals.links;
+    if !as_planned {
+        refuse(job, &plan.header.totals)?;
+    }
+    let plan = Arc::new(plan);
+    session::keep_plan(job, run_id, &plan).await?;
+    let report = carry_out(job, lease, run_id, clock, plan.clone(), unfinished, as_planned).await;
+    let (report, open_uploads) = match report {
+        Ok(report) => report,
+        Err(failure) => {
+            write_receipt(job, run_id, started, summary, &plan, Some(&failure)).await?;
+            return Err(failure);
+        }
+    };
+    fill(summary, &report);
+    let code = end_code(job, &report);
+    if report.stopped == Some(Stopped::LeaseLost) {
+        return Err(Failure::new(
+            ExitCode::Leased,
+            "the lease was lost while the run went on; nothing more was written",
+        ));
+    }
+    check_sums(&plan.header.totals, &report)?;
+    job.progress.enter(Phase::Committing);
+    let complete = code == ExitCode::Done;
+    let committed = commit::commit(job, lease, run_id, &plan, report, complete, open_uploads).await?;
+    summary.manifest = Some(committed.manifest);
+    summary.as_of = committed.as_of.map(|time| time.to_string());
+    summary.end(code);
+    write_receipt(job, run_id, started, summary, &plan, None).await?;
+    prune(job, lease).await;
+    Ok(())
+}
+
+/// Plans; a store that was caught listing out of order is listed once more and sorted.
+async fn with_order(job: &Job, run_id: &RunId, base: session::Base) -> Result<Plan> {
+    match build(job, run_id, base, false).await {
+        Err(manifest::Error::OutOfOrder { what, .. }) if what != "the base" => {
+            job.note(format!("{what} is not listed in key order: listing once more, sorting on disk"));
+            job.progress.listed_source.store(0, Ordering::Relaxed);
+            job.progress.listed_target.store(0, Ordering::Relaxed);
+            let base = session::before(job).await?.split().0;
+            Ok(build(job, run_id, base, true).await?)
+        }
+        other => Ok(other?),
+    }
+}
+
+async fn build(job: &Job, run_id: &RunId, base: session::Base, sort: bool) -> manifest::Result<Plan> {
+    let header = PlanHeader {
+        job: job.name.to_string(),
+        source: job.source.place.clone(),
+        target: job.target.place.clone(),
+        state: job.state.place(),
+        id: run_id.to_string(),
+        base: base.manifest.as_ref().map(|manifest| manifest.index().id.to_string()),
+        as_of: Timestamp::now().to_string(),
+        options: job.options.clone(),
+        chunk_bytes: job.limits.chunk_size.bytes(),
+        totals: PlanTotals::default(),
+    };
+    planning::build(job, base.manifest, base.journalled, header, sort).await
+}
+
+fn refuse(job: &Job, totals: &PlanTotals) -> Result<()> {
+    guard::check(totals, &job.options).map_or(Ok(()), |refusal| Err(refusal.into()))
+}
+
+async fn open_plan(job: &Job, path: &Path, base: Option<String>) -> Result<Plan> {
+    let path = path.to_owned();
+    let plan = tokio::task::spawn_blocking(move || Plan::open(&path)).await??;
+    if plan.header.job != job.name.as_str() {
+        return Err(Failure::usage(format!("the plan is of job {}, not of {}", plan.header.job, job.name)));
+    }
+    if plan.header.base != base {
+        return Err(Failure::new(
+            ExitCode::Refused,
+            "the target has moved on since the plan was made: another run has committed",
+        )
+        .hint("make a new plan with: distcp plan SOURCE TARGET -o PLAN"));
+    }
+    Ok(plan)
+}
+
+async fn carry_out(
+    job: &Job,
+    lease: &Lease,
+    run_id: &RunId,
+    clock: Instant,
+    plan: Arc<Plan>,
+    unfinished: session::Journals,
+    as_planned: bool,
+) -> Result<(CopyReport, Vec<RunId>)> {
+    let writer = journal::JournalWriter::start(
+        job.state.clone(),
+        &job.name,
+        run_id,
+        lease.guard(),
+        journal::FLUSH_EVERY,
+        journal::MAX_RECORDS,
+    );
+    let session::Journals { runs, uploads } = unfinished;
+    let had_uploads = !uploads.is_empty();
+    let inputs = copy::Inputs {
+        plan,
+        journal: writer.handle(),
+        guard: lease.guard(),
+        unfinished: uploads,
+        deadline: job.limits.max_duration.map(|length| clock + length),
+        as_planned,
+    };
+    let report = copy::copy(job, inputs).await;
+    // What finished is made durable before anything else, also on the way out (case 33).
+    writer.finish().await?;
+    let report = report?;
+    // A run that stopped leaves its uploads, and the ones it did not come to, for the next.
+    let keeps = report.stopped.is_some() || report.ends.failed > 0;
+    let mut open_uploads = Vec::new();
+    if keeps {
+        open_uploads.push(run_id.clone());
+        open_uploads.extend(runs.into_iter().filter(|_| had_uploads));
+    }
+    Ok((report, open_uploads))
+}
+
+fn end_code(job: &Job, report: &CopyReport) -> ExitCode {
+    let stopped = match report.stopped {
+        Some(Stopped::Interrupted) if job.stop.terminated.load(Ordering::Relaxed) => Some(ExitCode::Terminated),
+        Some(Stopped::Interrupted) => Some(ExitCode::Interrupted),
+        Some(Stopped::LeaseLost) => Some(ExitCode::Leased),
+        Some(Stopped::Limit) => Some(ExitCode::Limited),
+        Some(Stopped::Error) | None => None,
+    };
+    let failed = (report.ends.failed > 0 || report.stopped == Some(Stopped::Error)).then_some(ExitCode::Partial);
+    ExitCode::first(stopped.into_iter().chain(failed))
+}
+
+/// Every listed key ended exactly once (rule 14); anything else is a defect of this program and fails the run.
+fn check_sums(totals: &PlanTotals, report: &CopyReport) -> Result<()> {
+    let ends = &report.ends;
+    let sum = ends.equal + ends.copied + ends.deleted + ends.skipped + ends.failed;
+    match sum == totals.listed {
+        true => Ok(()),
+        false => Err(Failure::new(
+            ExitCode::Failed,
+            format!("{} keys were listed, but {sum} are accounted for: {ends:?}", totals.listed),
+        )),
+    }
+}
+
+fn fill(summary: &mut Summary, report: &CopyReport) {
+    let ends = &report.ends;
+    summary.counts = Counts {
+        listed: summary.counts.listed,
+        equal: ends.equal,
+        copied: ends.copied,
+        deleted: ends.deleted,
+        skipped: ends.skipped,
+        failed: ends.failed,
+    };
+    summary.bytes.server_side = ends.server_side_bytes;
+    summary.vanished = report.vanished;
+    summary.errors = report.errors.clone();
+}
+
+pub(crate) fn measure(job: &Job, summary: &mut Summary) {
+    let (source, target) = (job.source.meter.snapshot(), job.target.meter.snapshot());
+    summary.requests = source.requests + target.requests;
+    summary.retries = source.retries + target.retries;
+    summary.bytes = ByteTotals {
+        source: summary.bytes.source,
+        read: source.bytes.read + target.bytes.read,
+        written: target.bytes.written,
+        server_side: summary.bytes.server_side,
+    };
+}
+
+async fn write_receipt(
+    job: &Job,
+    run_id: &RunId,
+    started: Timestamp,
+    summary: &mut Summary,
+    plan: &Plan,
+    failure: Option<&Failure>,
+) -> Result<()> {
+    measure(job, summary);
+    let (counts, bytes, requests) = (summary.counts, summary.bytes, summary.requests);
+    let code = failure.map_or(summary.exit_code, |failure| failure.code);
+    let map = |pairs: &[(&str, u64)]| pairs.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+    let errors = summary.errors.iter().map(|error| ErrorSample { key: String::new().into(), error: error.clone() });
+    let receipt = Receipt {
+        job: job.name.clone(),
+        run_id: run_id.clone(),
+        command: summary.command.into(),
+        program: PROGRAM.into(),
+        started,
+        ended: Timestamp::now(),
+        exit_code: code.code(),
+        outcome: code.word().into(),
+        as_of: summary.as_of.as_deref().and_then(|time| time.parse().ok()),
+        counts: map(&[
+            ("listed", counts.listed),
+            ("equal", counts.equal),
+            ("copied", counts.copied),
+            ("deleted", counts.deleted),
+            ("skipped", counts.skipped),
+            ("failed", counts.failed),
+        ]),
+        bytes: map(&[
+            ("source", bytes.source),
+            ("read", bytes.read),
+            ("written", bytes.written),
+            ("server_side", bytes.server_side),
+        ]),
+        requests: map(&requests.named()),
+        manifest: summary.manifest.clone(),
+        errors: failure
+            .map(|failure| ErrorSample { key: String::new().into(), error: failure.message.clone() })
+            .into_iter()
+            .chain(errors)
+            .collect(),
+        errors_total: counts.failed,
+        plan_digest: Some(plan.digest.clone()),
+        journal_needed: failure.is_some() || code != ExitCode::Done,
+        summary: serde_json::Value::Null,
+    };
+    Ok(receipt::write(job.state.as_ref(), &receipt).await?)
+}
+
+/// Removes what no later run needs. A failure here fails nothing: the run's work is committed.
+async fn prune(job: &Job, lease: &Lease) {
+    if let Err(error) = gc::collect(&job.state, &job.name, job.keep_runs, lease, &gc::InUse::default()).await {
+        job.note(format!("old state was not pruned: {error}"));
+    }
+}

@@ -1,0 +1,207 @@
+//! What stands around the work of a run: lease, checkpoint, and the journals of runs that did not finish.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use manifest::index::ManifestId;
+use manifest::reader::Manifest;
+use manifest::sort::keep_last;
+use manifest::state::checkpoint::{self, Loaded};
+use manifest::state::holder::Holder;
+use manifest::state::journal::{self, JournalReader, Record};
+use manifest::state::layout::{self, RunId};
+use manifest::state::lease::Lease;
+use manifest::state::probe;
+use manifest::{Entry, ObjectKey, Sorter};
+use serde::{Deserialize, Serialize};
+
+use crate::copy::resume::{OpenUploads, Unfinisheds};
+use crate::error::{Failure, Result};
+use crate::exit::ExitCode;
+use crate::job::Job;
+use crate::list::{self, Side};
+use crate::plan::file::Plan;
+
+/// Program and version, for receipts and leases.
+pub const PROGRAM: &str = concat!("distcp ", env!("CARGO_PKG_VERSION"));
+/// How long a lease lives without renewal; also how long a taker watches a silent one (rule 15).
+pub const LEASE_DURATION: Duration = Duration::from_secs(30);
+/// Memory of the sort of journalled rows before it spills.
+const JOURNAL_MEMORY_BYTES: usize = 16 << 20;
+/// Length of the pieces in which a plan is kept with its run.
+const PLAN_SEGMENT_BYTES: usize = 8 << 20;
+
+/// What distcp keeps in a checkpoint besides what every tool does.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunState {
+    /// Runs whose journals still name unfinished uploads.
+    #[serde(default)]
+    pub open_uploads: Vec<RunId>,
+}
+
+/// What the next plan is the difference to.
+pub struct Base {
+    /// The last committed manifest.
+    pub manifest: Option<Arc<Manifest>>,
+    /// Rows of objects that unfinished runs completed, in the order of the runs.
+    pub journalled: Sorter<Entry>,
+}
+
+/// What unfinished runs left besides finished objects.
+pub struct Journals {
+    /// The runs.
+    pub runs: Vec<RunId>,
+    /// Their uploads.
+    pub uploads: Unfinisheds,
+}
+
+/// All that earlier runs left.
+pub struct Before {
+    checkpoint: Option<Loaded<RunState>>,
+    manifest: Option<Arc<Manifest>>,
+    journalled: Sorter<Entry>,
+    journals: Journals,
+}
+
+impl Before {
+    /// As-of of the last complete run.
+    pub fn as_of(&self) -> Option<Timestamp> {
+        self.checkpoint.as_ref().and_then(|loaded| loaded.checkpoint.as_of)
+    }
+
+    /// Id of the last committed manifest.
+    pub fn manifest_id(&self) -> Option<String> {
+        self.manifest.as_ref().map(|manifest| manifest.index().id.to_string())
+    }
+
+    /// What planning needs, and what copying needs.
+    pub fn split(self) -> (Base, Journals) {
+        (Base { manifest: self.manifest, journalled: self.journalled }, self.journals)
+    }
+}
+
+/// Proves that the state can hold a lease, claims the target for the job, and takes the lease.
+pub async fn take_lease(job: &Job, run_id: &RunId, started: Timestamp) -> Result<Lease> {
+    if job.leased && !job.state.is_this_machine() {
+        probe::probe(job.state.as_ref()).await?;
+    }
+    checkpoint::claim(job.state.as_ref(), &job.name, &job.source.place, &job.target.place).await?;
+    if !job.leased {
+        return Ok(Lease::none());
+    }
+    let user = job.user.clone();
+    let holder = Holder::this_process(user, PROGRAM, started);
+    let listener = job.listener.clone();
+    let waiting = move |record: &manifest::state::lease::LeaseRecord, longest: Duration| {
+        let text =
+            format!("waiting up to {} s to see whether the run of {} is alive", longest.as_secs(), record.holder);
+        listener(crate::event::Event::Note(text));
+    };
+    Ok(Lease::acquire(job.state.clone(), &job.name, run_id, holder, LEASE_DURATION, &waiting).await?)
+}
+
+/// Reads what earlier runs left. Changes nothing and needs no lease.
+pub async fn before(job: &Job) -> Result<Before> {
+    let store = job.state.as_ref();
+    let checkpoint = checkpoint::load::<RunState>(store, &job.name).await?;
+    let id = checkpoint.as_ref().and_then(|loaded| loaded.checkpoint.manifest.as_deref());
+    let manifest = match id {
+        Some(id) => {
+            let id: ManifestId = id.parse().map_err(|e| {
+                Failure::new(ExitCode::Failed, format!("the checkpoint of job {} is damaged: {e}", job.name))
+            })?;
+            Some(Arc::new(Manifest::open(job.state.clone(), &layout::job_folder(&job.name), &id).await?))
+        }
+        None => None,
+    };
+    let after = checkpoint.as_ref().map(|loaded| loaded.checkpoint.run_id.clone());
+    let unfinished = journal::unfinished_runs(store, &job.name, after.as_ref()).await?;
+    let open = checkpoint.as_ref().map(|loaded| loaded.checkpoint.state.open_uploads.clone()).unwrap_or_default();
+    let mut journalled = Sorter::new(&job.spool, JOURNAL_MEMORY_BYTES);
+    let mut uploads = OpenUploads::default();
+    // Of runs that were committed only the uploads count; their finished objects are in the manifest.
+    for run in &open {
+        read_journal(job, run, |record| {
+            uploads.add(record);
+            Ok(())
+        })
+        .await?;
+    }
+    for run in &unfinished {
+        read_journal(job, run, |record| match record {
+            Record::Done { entry } => journalled.push(*entry),
+            other => {
+                uploads.add(other);
+                Ok(())
+            }
+        })
+        .await?;
+    }
+    if !unfinished.is_empty() {
+        let (runs, done) = (unfinished.len(), journalled.count());
+        job.note(format!("going on where {runs} unfinished run(s) stopped: {done} objects were finished"));
+    }
+    let uploads = uploads.finish();
+    let runs = open.into_iter().chain(unfinished).collect();
+    Ok(Before { checkpoint, manifest, journalled, journals: Journals { runs, uploads } })
+}
+
+async fn read_journal(job: &Job, run: &RunId, mut take: impl FnMut(Record) -> manifest::Result<()>) -> Result<()> {
+    let mut reader = JournalReader::open(job.state.clone(), &job.name, run).await?;
+    while let Some(batch) = reader.next_batch().await? {
+        batch.into_iter().try_for_each(&mut take)?;
+    }
+    Ok(())
+}
+
+/// Refuses (exit 5) when the target is not what the plan saw, apart from what an interrupted `apply` of ours did.
+pub async fn not_moved_on(job: &Job, plan: &Plan, done: Sorter<Entry>) -> Result<()> {
+    let target = list::list(&job.target, Side::Target, false, false, &job.progress);
+    let spool = job.spool.clone();
+    let actions = plan.actions()?;
+    let work = move || -> Result<Option<ObjectKey>> {
+        let target = target.in_order(&spool)?;
+        let done = keep_last(done.finish()?);
+        for row in manifest::join3(done, actions, target) {
+            let (key, done, action, now) = row?;
+            let Some(action) = action else { continue };
+            let now = now.map(|listed| listed.fingerprint);
+            let as_seen = match (&action.target, &now) {
+                (None, None) => true,
+                (Some(seen), Some(now)) => seen.looks_like(now),
+                _ => action.kind == manifest::EntryKind::Folder,
+            };
+            let by_us = done.is_some_and(|row| now.as_ref().is_some_and(|now| row.fingerprint.looks_like(now)));
+            if !as_seen && !by_us {
+                return Ok(Some(key));
+            }
+        }
+        Ok(None)
+    };
+    match tokio::task::spawn_blocking(work).await?? {
+        None => Ok(()),
+        Some(key) => Err(Failure::new(
+            ExitCode::Refused,
+            format!("the target has moved on since the plan was made: {} is not what it was", key.escaped()),
+        )
+        .hint("make a new plan with: distcp plan SOURCE TARGET -o PLAN")),
+    }
+}
+
+/// Keeps the plan with its run, in pieces of bounded size.
+pub async fn keep_plan(job: &Job, run_id: &RunId, plan: &Plan) -> Result<()> {
+    use tokio::io::AsyncReadExt as _;
+    let failed = |e| manifest::Error::io("read", plan.path(), e);
+    let mut file = tokio::fs::File::open(plan.path()).await.map_err(failed)?;
+    for number in 1.. {
+        let mut piece = Vec::new();
+        (&mut file).take(PLAN_SEGMENT_BYTES as u64).read_to_end(&mut piece).await.map_err(failed)?;
+        if piece.is_empty() {
+            break;
+        }
+        let name = layout::plan_segment(&job.name, run_id, number);
+        job.state.create(&name, piece.into()).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! Jobs over any two stores, for tests that drive the library: what a user's run is, without a command line.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use distcp::event::{Event, ObjectReport, Outcome, Progress};
+use distcp::job::{Job, Stop, Tree};
+use distcp::options::{CopyOptions, Limits};
+use distcp::run::{self, Report};
+use distcp::store::Store;
+use distcp::store::meter::{Meter, Metered};
+use distcp::store::retry::{Retried, RetryPolicy};
+use distcp::verify::{self, Difference, Level};
+use manifest::ChunkSize;
+use manifest::state::StateStore;
+use manifest::state::layout::JobName;
+use manifest::state::memory::MemoryState;
+use tempfile::TempDir;
+
+/// Two trees, a state, and what runs between them reported.
+pub struct Pair {
+    /// What is read.
+    pub source: Arc<dyn Store>,
+    /// What is written.
+    pub target: Arc<dyn Store>,
+    /// Where state lives.
+    pub state: Arc<dyn StateStore>,
+    /// What to do; tests change it between runs.
+    pub options: CopyOptions,
+    /// How much to use.
+    pub limits: Limits,
+    /// Decorate both sides with retries, as the binary does.
+    pub retries: bool,
+    /// Take leases.
+    pub leased: bool,
+    /// Ends a run from outside.
+    pub stop: Stop,
+    spool: TempDir,
+    events: Arc<Mutex<Vec<Event>>>,
+}
+
+impl Pair {
+    /// A pair with a state in memory, the smallest chunks, and no retries.
+    pub fn new(source: Arc<dyn Store>, target: Arc<dyn Store>) -> Self {
+        let limits = Limits { chunk_size: ChunkSize::MIN, concurrency: 8, ..Limits::default() };
+        Self {
+            source,
+            target,
+            state: Arc::new(MemoryState::new()),
+            options: CopyOptions::default(),
+            limits,
+            retries: false,
+            leased: true,
+            stop: Stop::default(),
+            spool: tempfile::tempdir().expect("a temporary folder"),
+            events: Arc::default(),
+        }
+    }
+
+    /// The folder for spill files.
+    pub fn spool(&self) -> PathBuf {
+        self.spool.path().to_owned()
+    }
+
+    /// The job as the next run sees it.
+    pub fn job(&self) -> Job {
+        let tree = |store: &Arc<dyn Store>, place: &str| {
+            let meter = Arc::new(Meter::default());
+            let metered: Arc<dyn Store> = Arc::new(Metered::new(store.clone(), meter.clone()));
+            let policy = RetryPolicy::default();
+            let store: Arc<dyn Store> = match self.retries {
+                true => Arc::new(Retried::new(metered, policy, 1, meter.clone(), self.stop.token.clone())),
+                false => metered,
+            };
+            Tree { store, place: place.into(), without: Vec::new(), meter }
+        };
+        let events = self.events.clone();
+        Job {
+            name: JobName::new("test").expect("a good name"),
+            source: tree(&self.source, "memory://source"),
+            target: tree(&self.target, "memory://target"),
+            state: self.state.clone(),
+            user: "tester".into(),
+            leased: self.leased,
+            keep_runs: 30,
+            options: self.options.clone(),
+            files: Arc::default(),
+            limits: self.limits.clone(),
+            spool: self.spool(),
+            stop: self.stop.clone(),
+            listener: Arc::new(move |event| events.lock().expect("no test panics while it holds this").push(event)),
+            progress: Arc::new(Progress::default()),
+        }
+    }
+
+    /// Runs `copy`.
+    pub async fn copy(&self) -> Report {
+        self.events.lock().expect("not poisoned").clear();
+        let report = run::copy(&self.job()).await;
+        self.check(&report);
+        report
+    }
+
+    /// Runs `copy` and expects exit code 0.
+    pub async fn copied(&self) -> Report {
+        let report = self.copy().await;
+        assert_eq!(report.summary.exit_code.code(), 0, "{:?}\n{:#?}", report.failure, report.summary);
+        report
+    }
+
+    /// Runs `verify` and returns its lines (`* key`), equal keys left out, and the exit code.
+    pub async fn verify(&self, level: Level) -> (Vec<String>, u8) {
+        let mut lines = Vec::new();
+        let report = verify::verify(&self.job(), level, |difference: Difference| {
+            if difference.mark.sign() != '=' {
+                lines.push(format!("{} {}", difference.mark.sign(), difference.key.escaped()));
+            }
+        })
+        .await;
+        (lines, report.summary.exit_code.code())
+    }
+
+    /// What the last run reported of single keys.
+    pub fn reports(&self) -> Vec<ObjectReport> {
+        let events = self.events.lock().expect("not poisoned");
+        let reports = events.iter().filter_map(|event| match event {
+            Event::Object(report) => Some(report.clone()),
+            Event::Note(_) => None,
+        });
+        reports.collect()
+    }
+
+    /// The keys that ended so in the last run, sorted.
+    pub fn ended(&self, outcome: Outcome) -> Vec<String> {
+        let mut keys: Vec<String> =
+            self.reports().into_iter().filter(|r| r.outcome == outcome).map(|r| r.key.escaped().into_owned()).collect();
+        keys.sort();
+        keys
+    }
+
+    /// Rule 14, for every run of every test that got as far as copying.
+    fn check(&self, report: &Report) {
+        let counts = report.summary.counts;
+        if report.failure.is_none() {
+            let sum = counts.equal + counts.copied + counts.deleted + counts.skipped + counts.failed;
+            assert_eq!(sum, counts.listed, "{:#?}", report.summary);
+        }
+    }
+}
