@@ -41,6 +41,9 @@ mod upload;
 mod walk;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 /// How many batches of a listing wait for their reader.
 const LIST_QUEUE: usize = 4;
 /// The largest object that one `put` takes: its body is in memory anyway.
