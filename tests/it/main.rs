@@ -1,4 +1,6 @@
 //! All integration tests, as one binary.
 
+mod object_state;
 mod store_contract;
+mod store_model;
 mod support_checks;

@@ -156,7 +156,8 @@ impl LocalStore {
     }
 
     /// Temporary files that are at least `min_age` old by their change time: what dead runs left. At most
-    /// [`remove::MAX_LEFTOVERS`] a call.
+    /// [`remove::MAX_LEFTOVERS`] a call. For a root that is a file they are those of the folder it stands in: other runs
+    /// may own some.
     pub async fn leftovers(&self, min_age: Duration) -> Result<Vec<Leftover>> {
         self.blocking("list", None, move |tree| tree.leftovers(min_age)).await
     }
