@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use self::path::{Reach, Unreached};
-pub use self::remove::Leftover;
+pub use self::remove::{Leftover, MAX_LEFTOVERS};
 use super::{
     Capabilities, GetOptions, GetResult, ListOptions, ObjectInfo, PartSpec, PutOptions, Result, Store, StoreError,
     StoreErrorKind, UploadId, UploadedPart, Written,
@@ -156,7 +156,7 @@ impl LocalStore {
     }
 
     /// Temporary files that are at least `min_age` old by their change time: what dead runs left. At most
-    /// [`remove::MAX_LEFTOVERS`] a call. For a root that is a file they are those of the folder it stands in: other runs
+    /// [`MAX_LEFTOVERS`] a call. For a root that is a file they are those of the folder it stands in: other runs
     /// may own some.
     pub async fn leftovers(&self, min_age: Duration) -> Result<Vec<Leftover>> {
         self.blocking("list", None, move |tree| tree.leftovers(min_age)).await
