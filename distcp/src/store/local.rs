@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use self::path::{Reach, Unreached};
-pub use self::remove::Leftover;
+pub use self::remove::{Leftover, MAX_LEFTOVERS};
 pub use crate::options::LinkMode;
 use super::{
     Capabilities, GetOptions, GetResult, ListOptions, ObjectInfo, PartSpec, Payload, PutOptions, Result, Store,
@@ -41,6 +41,9 @@ mod remove;
 mod upload;
 mod walk;
 mod write;
+
+#[cfg(test)]
+mod tests;
 
 /// How many batches of a listing wait for their reader.
 const LIST_QUEUE: usize = 4;
@@ -141,7 +144,8 @@ impl LocalStore {
     }
 
     /// Temporary files that are at least `min_age` old by their change time: what dead runs left. At most
-    /// [`remove::MAX_LEFTOVERS`] a call.
+    /// [`MAX_LEFTOVERS`] a call. For a root that is a file they are those of the folder it stands in: other runs
+    /// may own some.
     pub async fn leftovers(&self, min_age: Duration) -> Result<Vec<Leftover>> {
         self.blocking("list", None, move |tree| tree.leftovers(min_age)).await
     }

@@ -157,7 +157,13 @@ impl Tree {
     }
 
     /// Renames a temporary name into place if the precondition holds.
-    fn commit(&self, key: &ObjectKey, spot: &Spot, temporary: Temporary, precondition: &Precondition) -> Result<()> {
+    pub(super) fn commit(
+        &self,
+        key: &ObjectKey,
+        spot: &Spot,
+        temporary: Temporary,
+        precondition: &Precondition,
+    ) -> Result<()> {
         let (from, to) = (temporary.name.as_str(), spot.name.as_slice());
         let folder = &*spot.folder;
         let renamed = match precondition {
@@ -280,12 +286,15 @@ impl Tree {
 /// `renameat` that never replaces; file systems without `RENAME_NOREPLACE` have hard links.
 fn rename_if_absent(folder: &OwnedFd, from: &str, to: &[u8]) -> Result<(), Errno> {
     match renameat_with(folder, from, folder, to, RenameFlags::NOREPLACE) {
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            linkat(folder, from, folder, to, AtFlags::empty())?;
-            unlinkat(folder, from, AtFlags::empty())
-        }
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => link_if_absent(folder, from, to),
         done => done,
     }
+}
+
+fn link_if_absent(folder: &OwnedFd, from: &str, to: &[u8]) -> Result<(), Errno> {
+    linkat(folder, from, folder, to, AtFlags::empty())?;
+    // A crash here leaves the object and, as a leftover, a second name of it.
+    unlinkat(folder, from, AtFlags::empty())
 }
 
 fn copy_content(source: &OwnedFd, target: &OwnedFd, stat: &Stat) -> Result<(), Errno> {
@@ -324,4 +333,30 @@ fn copy_through_memory(source: &OwnedFd, target: &OwnedFd, mut done: u64, size: 
         done += written as u64;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The ways for file systems that lack the better ones are never taken on those that tests run on.
+    #[test]
+    fn plain_file_systems_never_replace_and_copy_every_byte() {
+        let scratch = tempfile::tempdir().unwrap();
+        let folder: OwnedFd = std::fs::File::open(scratch.path()).unwrap().into();
+        let path = |name| scratch.path().join(name);
+        std::fs::write(path("from"), "new").unwrap();
+        link_if_absent(&folder, "from", b"to").unwrap();
+        assert!(!path("from").exists());
+        std::fs::write(path("from"), "newer").unwrap();
+        assert_eq!(link_if_absent(&folder, "from", b"to"), Err(Errno::EXIST));
+        assert_eq!(std::fs::read(path("to")).unwrap(), b"new");
+
+        let body: Vec<u8> = (0..(2 * STEP_BYTES + 17)).map(|i| (i % 251) as u8).collect();
+        std::fs::write(path("source"), &body).unwrap();
+        let source: OwnedFd = std::fs::File::open(path("source")).unwrap().into();
+        let target: OwnedFd = std::fs::File::create(path("target")).unwrap().into();
+        copy_through_memory(&source, &target, 0, body.len() as u64).unwrap();
+        assert!(std::fs::read(path("target")).unwrap() == body);
+    }
 }

@@ -1,0 +1,629 @@
+//! What only a file system can do to a store: links, loops, odd names, files that change while they are read, order.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+use std::time::Duration;
+
+use futures::TryStreamExt as _;
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::walk::{Met, Walk};
+use super::*;
+use crate::store::Precondition;
+
+/// 2001-09-09: files of today lie in its future.
+const LONG_AGO_NS: fn() -> i64 = || 1_000_000_000_000_000_000;
+/// 2096-10-02: files of today are old.
+const FAR_AHEAD_NS: fn() -> i64 = || 4_000_000_000_000_000_000;
+
+fn scratch() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn open(root: &Path, links: LinkMode) -> LocalStore {
+    let options = LocalOptions { links, sync: false, now_ns: FAR_AHEAD_NS, ..LocalOptions::default() };
+    LocalStore::open(root, options).unwrap()
+}
+
+fn write(root: &Path, key: &str, body: impl AsRef<[u8]>) {
+    let path = root.join(key);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, body).unwrap();
+}
+
+async fn list(store: &LocalStore, options: ListOptions) -> Result<Vec<(String, EntryKind)>> {
+    let batches: Vec<Vec<Listed>> = store.list(options).try_collect().await?;
+    Ok(batches.concat().into_iter().map(|listed| (listed.key.escaped().into_owned(), listed.kind)).collect())
+}
+
+async fn read(store: &LocalStore, key: &str) -> Result<Vec<u8>> {
+    let blocks: Vec<Bytes> = store.get(&key.into(), GetOptions::default()).await?.body.try_collect().await?;
+    Ok(blocks.concat())
+}
+
+async fn put(store: &LocalStore, key: &str, body: &'static str) -> Result<Written> {
+    store.put(&key.into(), body.into(), &PutOptions::default()).await
+}
+
+async fn delete(store: &LocalStore, key: &str) -> Result<()> {
+    store.delete(&[key.into()]).await.pop().unwrap()
+}
+
+#[track_caller]
+fn kind_of<T>(answer: Result<T>) -> StoreErrorKind {
+    answer.map(|_| ()).expect_err("an error was expected").kind
+}
+
+fn names_below(root: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(root).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// Walks with windows of `window` names.
+fn walked(store: &LocalStore, options: &ListOptions, window: usize) -> Vec<Vec<u8>> {
+    let mut keys = Vec::new();
+    let walk = Walk { options, temporaries: false, window };
+    let done = store.0.walk(&walk, &mut |met| {
+        if let Met::Entry(listed) = met {
+            keys.push(listed.key.as_bytes().to_vec());
+        }
+        std::ops::ControlFlow::Continue(())
+    });
+    done.unwrap();
+    keys
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// The walk is the sorted list of keys, whatever the names, wherever it starts, however small its windows are.
+    #[test]
+    fn walk_is_the_sorted_list_of_keys(
+        paths in prop::collection::btree_set("[a!0.-]{1,2}(/[a!0.-]{1,2}){0,3}", 1..40),
+        after in "[a!0./-]{0,5}",
+        window in 1usize..5,
+    ) {
+        let root = scratch();
+        let mut keys = Vec::new();
+        for key in paths {
+            let path = root.path().join(&key);
+            let dots = key.split('/').any(|segment| segment == "." || segment == "..");
+            if !dots && fs::create_dir_all(path.parent().unwrap()).is_ok() && !path.is_dir() && fs::write(&path, "").is_ok() {
+                keys.push(key.into_bytes());
+            }
+        }
+        keys.sort();
+        let store = open(root.path(), LinkMode::Skip);
+        prop_assert_eq!(&walked(&store, &ListOptions::default(), window), &keys);
+        let options = ListOptions { after: Some(after.as_str().into()), ..ListOptions::default() };
+        let rest: Vec<Vec<u8>> = keys.into_iter().filter(|key| key.as_slice() > after.as_bytes()).collect();
+        prop_assert_eq!(walked(&store, &options, window), rest);
+    }
+}
+
+#[test]
+fn system_errors_are_classed_by_what_can_be_done() {
+    use StoreErrorKind as Kind;
+    let table = [
+        (Errno::NOENT, Kind::NotFound),
+        (Errno::ACCESS, Kind::Permission),
+        (Errno::PERM, Kind::Permission),
+        (Errno::ROFS, Kind::Permission),
+        (Errno::NOSPC, Kind::NoSpace),
+        (Errno::DQUOT, Kind::NoSpace),
+        (Errno::NAMETOOLONG, Kind::InvalidKey),
+        (Errno::ISDIR, Kind::KindConflict),
+        (Errno::NOTDIR, Kind::KindConflict),
+        (Errno::LOOP, Kind::KindConflict),
+        (Errno::IO, Kind::Other),
+    ];
+    for (errno, kind) in table {
+        let error = failure("write", "/data", Some(&"k".into()), errno);
+        assert_eq!(error.kind, kind, "{error}");
+        assert!(error.to_string().starts_with("cannot write k at /data: "), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn empty_folders_are_listed_in_order_when_asked_for() {
+    let root = scratch();
+    for folder in ["a", "a-", "b/deep/empty", "with-leftover"] {
+        fs::create_dir_all(root.path().join(folder)).unwrap();
+    }
+    write(root.path(), "a!", "");
+    write(root.path(), "b/x", "");
+    write(root.path(), "with-leftover/.understudy-0123456789abcdef.tmp", "");
+    let store = open(root.path(), LinkMode::Skip);
+    let with = ListOptions { folders: true, ..ListOptions::default() };
+    let (object, folder) = (EntryKind::Object, EntryKind::Folder);
+    let expected = [
+        ("a", folder),
+        ("a!", object),
+        ("a-", folder),
+        ("b/deep/empty", folder),
+        ("b/x", object),
+        ("with-leftover", folder),
+    ];
+    assert_eq!(list(&store, with.clone()).await.unwrap(), expected.map(|(key, kind)| (key.to_owned(), kind)));
+    let names = |options| walked(&store, &options, 1).concat();
+    assert_eq!(names(ListOptions::default()), b"a!b/x");
+    assert_eq!(names(ListOptions { after: Some("a!".into()), ..with }), b"a-b/deep/emptyb/xwith-leftover");
+    delete(&store, "b/deep/empty").await.unwrap();
+    assert_eq!(names_below(&root.path().join("b")), ["x"]);
+    assert_eq!(kind_of(delete(&store, "b").await), StoreErrorKind::KindConflict);
+}
+
+#[tokio::test]
+async fn links_are_listed_and_read_as_the_mode_says() {
+    let (root, outside) = (scratch(), scratch());
+    write(root.path(), "real/x", "inside");
+    write(outside.path(), "y", "outside");
+    symlink("real/x", root.path().join("file-link")).unwrap();
+    symlink(outside.path(), root.path().join("folder-link")).unwrap();
+    symlink("nowhere", root.path().join("dangling")).unwrap();
+    let rows = |store| async move { list(&store, ListOptions::default()).await.unwrap() };
+    let named = |rows: &[(&str, EntryKind)]| -> Vec<(String, EntryKind)> {
+        rows.iter().map(|(key, kind)| ((*key).to_owned(), *kind)).collect()
+    };
+    use EntryKind::{Object, Special, Symlink};
+
+    let as_links =
+        named(&[("dangling", Symlink), ("file-link", Symlink), ("folder-link", Symlink), ("real/x", Object)]);
+    let skip = open(root.path(), LinkMode::Skip);
+    assert_eq!(rows(skip.clone()).await, as_links);
+    assert_eq!(kind_of(read(&skip, "file-link").await), StoreErrorKind::KindConflict);
+    assert_eq!(kind_of(read(&skip, "folder-link/y").await), StoreErrorKind::NotFound);
+
+    let preserve = open(root.path(), LinkMode::Preserve);
+    assert_eq!(rows(preserve.clone()).await, as_links);
+    assert_eq!(read(&preserve, "dangling").await.unwrap(), b"nowhere");
+    let info = preserve.head(&"file-link".into()).await.unwrap();
+    assert_eq!((info.kind, info.fingerprint.size_bytes), (Symlink, 6));
+    assert_eq!(info.attributes.get(attributes::LINK).map(String::as_str), Some("true"));
+    assert_eq!(kind_of(read(&preserve, "folder-link/y").await), StoreErrorKind::NotFound);
+
+    let follow = open(root.path(), LinkMode::Follow);
+    let followed = [("dangling", Special), ("file-link", Object), ("folder-link/y", Object), ("real/x", Object)];
+    assert_eq!(rows(follow.clone()).await, named(&followed));
+    assert_eq!(read(&follow, "file-link").await.unwrap(), b"inside");
+    assert_eq!(read(&follow, "folder-link/y").await.unwrap(), b"outside");
+}
+
+#[tokio::test]
+async fn links_are_written_as_links() {
+    let root = scratch();
+    let store = open(root.path(), LinkMode::Preserve);
+    let mtime = "1500000000.000000001";
+    let options = PutOptions {
+        kind: EntryKind::Symlink,
+        attributes: [(attributes::MTIME.to_owned(), mtime.to_owned())].into(),
+        ..PutOptions::default()
+    };
+    store.put(&"sub/link".into(), "../target".into(), &options).await.unwrap();
+    assert_eq!(fs::read_link(root.path().join("sub/link")).unwrap(), Path::new("../target"));
+    let info = store.head(&"sub/link".into()).await.unwrap();
+    assert_eq!(info.attributes.get(attributes::MTIME).map(String::as_str), Some(mtime));
+    store.copy(&"sub/link".into(), &info.fingerprint, &"copied".into(), &options).await.unwrap();
+    assert_eq!(fs::read_link(root.path().join("copied")).unwrap(), Path::new("../target"));
+    for target in ["", "a\0b"] {
+        assert_eq!(kind_of(store.put(&"bad".into(), target.into(), &options).await), StoreErrorKind::Unsupported);
+    }
+    put(&store, "sub/link", "now a file").await.unwrap();
+    assert!(fs::symlink_metadata(root.path().join("sub/link")).unwrap().is_file(), "the link itself was replaced");
+}
+
+#[tokio::test]
+async fn nothing_is_written_or_deleted_through_a_link() {
+    let (root, outside) = (scratch(), scratch());
+    write(outside.path(), "x", "theirs");
+    symlink(outside.path(), root.path().join("out")).unwrap();
+    write(root.path(), "file", "a file");
+    for links in [LinkMode::Skip, LinkMode::Follow, LinkMode::Preserve] {
+        let store = open(root.path(), links);
+        let (options, key) = (PutOptions::default(), ObjectKey::from("out/x"));
+        let folder = PutOptions { kind: EntryKind::Folder, ..PutOptions::default() };
+        let source = store.head(&"file".into()).await.unwrap().fingerprint;
+        let upload = UploadId(".understudy-0123456789abcdef.tmp".into());
+        let refused = [
+            kind_of(store.put(&key, "ours".into(), &options).await),
+            kind_of(store.put(&"out/new/deep".into(), "ours".into(), &options).await),
+            kind_of(store.put(&"out/folder".into(), Bytes::new(), &folder).await),
+            kind_of(store.create_upload(&key, 4, &options).await),
+            kind_of(store.complete_upload(&key, &upload, &[], &options).await),
+            kind_of(store.copy(&"file".into(), &source, &key, &options).await),
+            kind_of(store.delete(std::slice::from_ref(&key)).await.pop().unwrap()),
+        ];
+        assert_eq!(refused, [StoreErrorKind::KindConflict; 7], "{links:?}");
+        assert_eq!(names_below(outside.path()), ["x"]);
+        assert_eq!(fs::read(outside.path().join("x")).unwrap(), b"theirs");
+    }
+    let store = open(root.path(), LinkMode::Follow);
+    delete(&store, "out").await.unwrap();
+    assert_eq!((names_below(root.path()), names_below(outside.path())), (vec!["file".into()], vec!["x".into()]));
+}
+
+#[tokio::test]
+async fn link_loops_are_counted_and_left() {
+    let root = scratch();
+    write(root.path(), "a/x", "");
+    write(root.path(), "b/y", "");
+    symlink("..", root.path().join("a/up")).unwrap();
+    symlink(".", root.path().join("a/self")).unwrap();
+    symlink("../b", root.path().join("a/to-b")).unwrap();
+    symlink("../a", root.path().join("b/to-a")).unwrap();
+    symlink("round", root.path().join("round")).unwrap();
+    let rows = list(&open(root.path(), LinkMode::Follow), ListOptions::default()).await.unwrap();
+    let keys: Vec<&str> = rows.iter().map(|(key, _)| key.as_str()).collect();
+    let expected = [
+        "a/self",
+        "a/to-b/to-a",
+        "a/to-b/y",
+        "a/up",
+        "a/x",
+        "b/to-a/self",
+        "b/to-a/to-b",
+        "b/to-a/up",
+        "b/to-a/x",
+        "b/y",
+        "round",
+    ];
+    assert_eq!(keys, expected);
+    for (key, kind) in &rows {
+        let loops = !(key.ends_with('x') || key.ends_with('y'));
+        assert_eq!(*kind, if loops { EntryKind::Special } else { EntryKind::Object }, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn case_37_raw_and_long_names_are_kept() {
+    let root = scratch();
+    let long = "n".repeat(255);
+    fs::write(root.path().join(OsStr::from_bytes(b"raw\xff\xfe")), "raw").unwrap();
+    fs::write(root.path().join(&long), "long").unwrap();
+    let store = open(root.path(), LinkMode::Skip);
+    let raw = ObjectKey::from(b"raw\xff\xfe".to_vec());
+    assert_eq!(list(&store, ListOptions::default()).await.unwrap().len(), 2);
+    assert_eq!(store.head(&raw).await.unwrap().fingerprint.size_bytes, 3);
+    assert_eq!(read(&store, &long).await.unwrap(), b"long");
+    store.put(&raw, "again".into(), &PutOptions::default()).await.unwrap();
+    assert_eq!(fs::read(root.path().join(OsStr::from_bytes(b"raw\xff\xfe"))).unwrap(), b"again");
+}
+
+#[tokio::test]
+async fn pipes_are_counted_and_never_waited_for() {
+    let root = scratch();
+    let folder = fs::File::open(root.path()).unwrap();
+    let mode = Mode::from_raw_mode(0o644);
+    rustix::fs::mknodat(&folder, "pipe", FileType::Fifo, mode, 0).unwrap();
+    let store = open(root.path(), LinkMode::Skip);
+    let rows = list(&store, ListOptions::default()).await.unwrap();
+    assert_eq!(rows, [("pipe".to_owned(), EntryKind::Special)]);
+    assert_eq!(kind_of(read(&store, "pipe").await), StoreErrorKind::Unsupported);
+}
+
+#[tokio::test]
+async fn a_listing_that_is_not_whole_is_an_error() {
+    let root = scratch();
+    write(root.path(), "a", "");
+    write(root.path(), "b/x", "");
+    let gone = open(&root.path().join("gone"), LinkMode::Skip);
+    assert_eq!(kind_of(list(&gone, ListOptions::default()).await), StoreErrorKind::NotFound);
+
+    // A folder that was replaced by a file after its name was read, seen by the walk when it gets there.
+    let store = open(root.path(), LinkMode::Skip);
+    let options = ListOptions::default();
+    let walk = Walk { options: &options, temporaries: false, window: 10 };
+    let replaced = store.0.walk(&walk, &mut |_| {
+        fs::remove_dir_all(root.path().join("b")).unwrap();
+        fs::write(root.path().join("b"), "").unwrap();
+        std::ops::ControlFlow::Continue(())
+    });
+    assert_eq!(kind_of(replaced), StoreErrorKind::KindConflict);
+}
+
+#[tokio::test]
+async fn what_vanishes_while_it_is_listed_was_not_there() {
+    let root = scratch();
+    for key in ["a", "b", "c/x", "d"] {
+        write(root.path(), key, "");
+    }
+    let store = open(root.path(), LinkMode::Skip);
+    let options = ListOptions::default();
+    let mut keys = Vec::new();
+    let walked = store.0.walk(&Walk { options: &options, temporaries: false, window: 10 }, &mut |met| {
+        if let Met::Entry(listed) = met {
+            keys.push(listed.key.escaped().into_owned());
+        }
+        if keys.len() == 1 {
+            fs::remove_file(root.path().join("b")).unwrap();
+            fs::remove_dir_all(root.path().join("c")).unwrap();
+        }
+        std::ops::ControlFlow::Continue(())
+    });
+    walked.unwrap();
+    assert_eq!(keys, ["a", "d"]);
+}
+
+#[tokio::test]
+async fn deep_trees_are_listed_with_few_open_folders() {
+    let root = scratch();
+    let deep = vec!["d"; 300].join("/");
+    write(root.path(), &format!("{deep}/x"), "bottom");
+    write(root.path(), "d/d/e", "on the way back");
+    let store = open(root.path(), LinkMode::Skip);
+    let rows = list(&store, ListOptions::default()).await.unwrap();
+    assert_eq!(rows.len(), 2);
+    assert_eq!(read(&store, &rows[0].0).await.unwrap(), b"bottom");
+    delete(&store, &rows[0].0).await.unwrap();
+    assert_eq!(names_below(&root.path().join("d/d")), ["e"]);
+}
+
+#[tokio::test]
+async fn rule_13_young_files_prove_nothing() {
+    let root = scratch();
+    write(root.path(), "x", "");
+    for (now_ns, racy) in [(LONG_AGO_NS, true), (FAR_AHEAD_NS, false)] {
+        let store = LocalStore::open(root.path(), LocalOptions { now_ns, ..LocalOptions::default() }).unwrap();
+        assert_eq!(store.head(&"x".into()).await.unwrap().fingerprint.racy, racy);
+    }
+    let file = fs::File::options().write(true).open(root.path().join("x")).unwrap();
+    for (age_ms, racy) in [(0, true), (1_999, true), (2_000, false), (5_000, false)] {
+        let now = UNIX_EPOCH + Duration::from_secs(4_000_000_000);
+        file.set_modified(now - Duration::from_millis(age_ms)).unwrap();
+        let store = open(root.path(), LinkMode::Skip);
+        assert_eq!(store.head(&"x".into()).await.unwrap().fingerprint.racy, racy, "{age_ms} ms");
+    }
+}
+
+#[tokio::test]
+async fn case_25_a_file_that_changes_while_it_is_read_is_reported() {
+    let root = scratch();
+    let store = open(root.path(), LinkMode::Skip);
+    let path = root.path().join("x");
+    let whole = vec![7u8; 5 << 20];
+    type Change = fn(&Path);
+    let changes: [(&str, Change); 4] = [
+        ("appended", |path| {
+            use std::io::Write as _;
+            fs::File::options().append(true).open(path).unwrap().write_all(b"more").unwrap();
+        }),
+        ("cut", |path| fs::File::options().write(true).open(path).unwrap().set_len(1 << 20).unwrap()),
+        ("overwritten", |path| {
+            use std::os::unix::fs::FileExt as _;
+            fs::File::options().write(true).open(path).unwrap().write_all_at(b"other", 4 << 20).unwrap();
+        }),
+        ("touched", |path| fs::File::options().write(true).open(path).unwrap().set_modified(UNIX_EPOCH).unwrap()),
+    ];
+    for (what, change) in changes {
+        fs::write(&path, &whole).unwrap();
+        let mut body = store.get(&"x".into(), GetOptions::default()).await.unwrap().body;
+        assert_eq!(body.try_next().await.unwrap().unwrap().len(), 1 << 20);
+        change(&path);
+        let mut bytes = 1 << 20;
+        let error = loop {
+            match body.try_next().await {
+                Ok(Some(block)) => bytes += block.len(),
+                Ok(None) => panic!("{what}: the body ended as if it were whole"),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind, StoreErrorKind::Precondition, "{what}");
+        assert!(bytes < whole.len(), "{what}: the last bytes are not handed out");
+        assert!(body.try_next().await.unwrap().is_none(), "{what}: nothing follows an error");
+    }
+    // Replaced by a rename: the old version is whole, and is what was asked for.
+    fs::write(&path, &whole).unwrap();
+    let expect = Some(store.head(&"x".into()).await.unwrap().fingerprint);
+    fs::write(root.path().join("new"), "new").unwrap();
+    fs::rename(root.path().join("new"), &path).unwrap();
+    let stale = store.get(&"x".into(), GetOptions { range: None, expect }).await;
+    assert_eq!(kind_of(stale), StoreErrorKind::Precondition);
+}
+
+#[tokio::test]
+async fn attributes_become_mode_and_time() {
+    let root = scratch();
+    let store = open(root.path(), LinkMode::Skip);
+    let attributes = [(attributes::MODE, "0604"), (attributes::MTIME, "-1.500000000"), ("content-type", "text/csv")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let options = PutOptions { attributes: attributes.into(), ..PutOptions::default() };
+    store.put(&"x".into(), "x".into(), &options).await.unwrap();
+    let metadata = fs::metadata(root.path().join("x")).unwrap();
+    assert_eq!(metadata.permissions().mode() & 0o7777, 0o604);
+    assert_eq!(UNIX_EPOCH.duration_since(metadata.modified().unwrap()).unwrap(), Duration::from_millis(1500));
+    let kept = store.head(&"x".into()).await.unwrap().attributes;
+    assert_eq!(kept.get(attributes::MODE).map(String::as_str), Some("0604"));
+    assert_eq!(kept.get(attributes::MTIME).map(String::as_str), Some("-1.500000000"));
+    assert_eq!(kept.len(), 2, "a file system keeps no content type");
+}
+
+#[tokio::test]
+async fn a_failed_write_leaves_the_old_file_and_no_temporary() {
+    let root = scratch();
+    let store = open(root.path(), LinkMode::Skip);
+    put(&store, "x", "old").await.unwrap();
+    let absent = PutOptions { precondition: Precondition::Absent, ..PutOptions::default() };
+    assert_eq!(kind_of(store.put(&"x".into(), "new".into(), &absent).await), StoreErrorKind::Precondition);
+    fs::create_dir(root.path().join("folder")).unwrap();
+    for options in [&absent, &PutOptions::default()] {
+        assert_eq!(kind_of(store.put(&"folder".into(), "new".into(), options).await), StoreErrorKind::KindConflict);
+    }
+    assert_eq!(read(&store, "x").await.unwrap(), b"old");
+    assert_eq!(names_below(root.path()), ["folder", "x"]);
+}
+
+#[tokio::test]
+async fn case_24_leftovers_are_not_listed_and_can_be_removed() {
+    let root = scratch();
+    write(root.path(), "a/x", "x");
+    let store = open(root.path(), LinkMode::Skip);
+    let options = PutOptions::default();
+    let ids = [
+        store.create_upload(&"top".into(), 10, &options).await.unwrap(),
+        store.create_upload(&"a/deep/er/big".into(), 10, &options).await.unwrap(),
+    ];
+    let rows = list(&store, ListOptions::default()).await.unwrap();
+    assert_eq!(rows, [("a/x".to_owned(), EntryKind::Object)]);
+    let age = Duration::from_secs(3600);
+    let found = store.leftovers(age).await.unwrap();
+    let places: Vec<_> = found.iter().map(|left| (left.folder.clone(), left.upload.clone())).collect();
+    assert_eq!(places, [("".into(), ids[0].clone()), ("a/deep/er".into(), ids[1].clone())]);
+    let today = LocalStore::open(root.path(), LocalOptions::default()).unwrap();
+    assert_eq!(today.leftovers(age).await.unwrap(), [], "young ones may be in use");
+    for leftover in &found {
+        store.remove_leftover(leftover).await.unwrap();
+        store.remove_leftover(leftover).await.unwrap();
+    }
+    assert_eq!(store.leftovers(Duration::ZERO).await.unwrap(), []);
+    assert_eq!(names_below(root.path()), ["a"]);
+}
+
+#[tokio::test]
+async fn an_upload_id_can_name_nothing_else() {
+    let root = scratch();
+    write(root.path(), "precious", "x");
+    let store = open(root.path(), LinkMode::Skip);
+    for id in ["precious", "../precious", ".understudy-0123456789abcdef.tmp/../precious", "", ".", "a/b"] {
+        let upload = UploadId(id.into());
+        assert_eq!(kind_of(store.abort_upload(&"y".into(), &upload).await), StoreErrorKind::Other);
+        assert_eq!(
+            kind_of(store.complete_upload(&"y".into(), &upload, &[], &PutOptions::default()).await),
+            StoreErrorKind::Other
+        );
+    }
+    assert_eq!(names_below(root.path()), ["precious"]);
+}
+
+#[tokio::test]
+async fn an_upload_of_which_parts_are_missing_is_not_completed() {
+    let root = scratch();
+    let store = open(root.path(), LinkMode::Skip);
+    let (key, options) = (ObjectKey::from("x"), PutOptions::default());
+    let upload = store.create_upload(&key, 10, &options).await.unwrap();
+    let part = |number, offset| PartSpec { number, offset, size_bytes: 5 };
+    let second = store.put_part(&key, &upload, part(2, 5), "world".into()).await.unwrap();
+    let missing = store.complete_upload(&key, &upload, std::slice::from_ref(&second), &options).await;
+    assert_eq!(kind_of(missing), StoreErrorKind::Other);
+    assert_eq!(kind_of(store.put_part(&key, &upload, part(3, 10), "!!!!!".into()).await), StoreErrorKind::Other);
+    assert_eq!(kind_of(store.put_part(&key, &upload, part(1, 0), "four".into()).await), StoreErrorKind::Other);
+    assert_eq!(kind_of(store.head(&key).await), StoreErrorKind::NotFound);
+    let first = store.put_part(&key, &upload, part(1, 0), "hello".into()).await.unwrap();
+    store.complete_upload(&key, &upload, &[first, second], &options).await.unwrap();
+    assert_eq!(read(&store, "x").await.unwrap(), b"helloworld");
+}
+
+#[tokio::test]
+async fn a_file_is_a_root_with_the_empty_key() {
+    let root = scratch();
+    write(root.path(), "one", "single");
+    let store = open(&root.path().join("one"), LinkMode::Skip);
+    let root_key = ObjectKey::default();
+    assert_eq!(list(&store, ListOptions::default()).await.unwrap(), [(String::new(), EntryKind::Object)]);
+    assert_eq!(store.head(&root_key).await.unwrap().fingerprint.size_bytes, 6);
+    assert_eq!(read(&store, "").await.unwrap(), b"single");
+    put(&store, "", "replaced").await.unwrap();
+    assert_eq!(fs::read(root.path().join("one")).unwrap(), b"replaced");
+    assert_eq!(kind_of(put(&store, "below", "x").await), StoreErrorKind::KindConflict);
+
+    let options = LocalOptions { create_root: true, ..LocalOptions::default() };
+    let target = LocalStore::open(&root.path().join("new/folder/two"), options.clone()).unwrap();
+    assert_eq!(kind_of(target.head(&root_key).await), StoreErrorKind::NotFound);
+    assert!(!root.path().join("new").exists(), "looking creates nothing");
+    let upload = target.create_upload(&root_key, 3, &PutOptions::default()).await.unwrap();
+    // Without a file there the root may become a folder: what stands beside it is another's.
+    assert_eq!(target.leftovers(Duration::ZERO).await.unwrap(), []);
+    target.put(&root_key, "two".into(), &PutOptions::default()).await.unwrap();
+    let leftovers = target.leftovers(Duration::ZERO).await.unwrap();
+    assert_eq!(leftovers.iter().map(|left| &left.upload).collect::<Vec<_>>(), [&upload]);
+    target.remove_leftover(&leftovers[0]).await.unwrap();
+    assert_eq!(names_below(&root.path().join("new/folder")), ["two"]);
+
+    let folder = LocalStore::open(&root.path().join("new"), options).unwrap();
+    assert_eq!(folder.head(&root_key).await.unwrap().kind, EntryKind::Folder);
+    assert_eq!(kind_of(read(&folder, "").await), StoreErrorKind::KindConflict);
+    assert!(folder.delete(std::slice::from_ref(&root_key)).await[0].is_err(), "the root is never removed");
+}
+
+#[tokio::test]
+async fn case_07_a_missing_root_is_created_with_the_first_write_only() {
+    let root = scratch();
+    let path = root.path().join("a/b");
+    let options = LocalOptions { create_root: true, ..LocalOptions::default() };
+    let store = LocalStore::open(&path, options).unwrap();
+    assert_eq!(kind_of(list(&store, ListOptions::default()).await), StoreErrorKind::NotFound);
+    assert_eq!(kind_of(read(&store, "x").await), StoreErrorKind::NotFound);
+    delete(&store, "x").await.unwrap();
+    store.sync().await.unwrap();
+    assert_eq!(store.leftovers(Duration::ZERO).await.unwrap(), []);
+    assert!(!root.path().join("a").exists());
+    put(&store, "x", "x").await.unwrap();
+    store.sync().await.unwrap();
+    assert_eq!(list(&store, ListOptions::default()).await.unwrap().len(), 1);
+
+    let refused = open(&root.path().join("missing"), LinkMode::Skip);
+    assert_eq!(kind_of(put(&refused, "x", "x").await), StoreErrorKind::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn writes_and_deletes_in_one_folder_do_not_trip_over_each_other() {
+    let root = scratch();
+    let store = open(root.path(), LinkMode::Skip);
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..8 {
+        let store = store.clone();
+        tasks.spawn(async move {
+            for round in 0..40 {
+                let key = format!("shared/folder/{task}-{round}");
+                store.put(&key.as_str().into(), "x".into(), &PutOptions::default()).await.unwrap();
+                delete(&store, &key).await.unwrap();
+            }
+        });
+    }
+    tasks.join_all().await;
+    assert_eq!(names_below(root.path()), [] as [&str; 0]);
+}
+
+#[test]
+fn rule_15_one_of_two_swappers_wins_each_round() {
+    let root = scratch();
+    let (store, key) = (open(root.path(), LinkMode::Skip), ObjectKey::from("x"));
+    let tree = &store.0;
+    tree.put(&key, b"first", &PutOptions::default()).unwrap();
+    for round in 0..2_000 {
+        let precondition = Precondition::Matches(tree.head(&key).unwrap().fingerprint);
+        let barrier = std::sync::Barrier::new(2);
+        let swap = || {
+            let (spot, temporary, _) = tree.temporary_file("write", &key, &PutOptions::default()).unwrap();
+            barrier.wait();
+            tree.commit(&key, &spot, temporary, &precondition).is_ok()
+        };
+        let (one, other) = std::thread::scope(|scope| {
+            let one = scope.spawn(swap);
+            (swap(), one.join().unwrap())
+        });
+        assert!(one != other, "round {round}: exactly one wins");
+    }
+}
+
+#[tokio::test]
+async fn a_folder_that_is_replaced_while_it_is_listed_is_an_error() {
+    let root = scratch();
+    // So deep that the folder on top is closed on the way down and opened again on the way back.
+    write(root.path(), &format!("{}/x", vec!["d"; 80].join("/")), "");
+    write(root.path(), "d/e", "");
+    let store = open(root.path(), LinkMode::Skip);
+    let options = ListOptions::default();
+    let walk = Walk { options: &options, temporaries: false, window: 10 };
+    let answer = store.0.walk(&walk, &mut |_| {
+        fs::rename(root.path().join("d"), root.path().join("moved")).unwrap();
+        write(root.path(), "d/e", "of another folder");
+        std::ops::ControlFlow::Continue(())
+    });
+    assert_eq!(kind_of(answer), StoreErrorKind::Other);
+}
