@@ -1,1 +1,3 @@
-//! stub
+//! Support for the integration tests.
+
+pub mod services;
