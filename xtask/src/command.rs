@@ -6,6 +6,7 @@
 use crate::process::POLL;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process_group};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -37,14 +38,14 @@ impl std::fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
-/// Whether INT or TERM has arrived. Both only set a flag, so that services are ended on every way out.
+/// Whether HUP, INT or TERM has arrived. They only set a flag, so that services are ended on every way out.
 pub struct Interrupt(Arc<AtomicUsize>);
 
 impl Interrupt {
-    /// Takes over INT and TERM for this process.
+    /// Takes these signals over for this process.
     pub fn install() -> Result<Self> {
         let flag = Arc::new(AtomicUsize::new(0));
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        for signal in [SIGHUP, SIGINT, SIGTERM] {
             signal_hook::flag::register_usize(signal, Arc::clone(&flag), usize::try_from(signal)?)
                 .context("register a signal")?;
         }
@@ -55,7 +56,7 @@ impl Interrupt {
     pub fn check(&self) -> Result<()> {
         match self.0.load(Ordering::Relaxed) {
             0 => Ok(()),
-            signal => Err(Interrupted(i32::try_from(signal).unwrap_or(signal_hook::consts::SIGTERM)).into()),
+            signal => Err(Interrupted(i32::try_from(signal).unwrap_or(SIGTERM)).into()),
         }
     }
 

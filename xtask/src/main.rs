@@ -39,7 +39,7 @@ Examples:
   cargo xtask services down            ends it
   cargo xtask bench --list             what can be compared with what
 
-Exit codes: 0 done, 1 something failed (named), 2 wrong usage, 130 or 143 interrupted.";
+Exit codes: 0 done, 1 something failed (named), 2 wrong usage, 129, 130 or 143 interrupted.";
 
 #[derive(Subcommand)]
 enum Chore {

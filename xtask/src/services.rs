@@ -95,7 +95,12 @@ enum Verb {
 pub fn run(args: &Args, folders: &Folders, interrupt: &Interrupt) -> Result<bool> {
     match &args.verb {
         Verb::Up { names } => {
-            let up = up(&chosen(names)?, folders, interrupt)?;
+            let services = chosen(names)?;
+            let up = up(&services, folders, interrupt)?;
+            let had = |service: &&&dyn Service| !up.failed.iter().any(|(name, _)| *name == service.name());
+            for service in services.iter().filter(had) {
+                println!("{}", up::line(*service, folders)?);
+            }
             for (name, why) in &up.failed {
                 eprintln!("error: {name} cannot be had here: {why}");
             }

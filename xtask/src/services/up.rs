@@ -47,11 +47,6 @@ pub fn up(services: &[&'static dyn Service], folders: &Folders, interrupt: &Inte
         }
     }
     up.variables = refresh_env(folders)?;
-    for service in services {
-        if !up.failed.iter().any(|(name, _)| *name == service.name()) {
-            println!("{}", line(*service, folders)?);
-        }
-    }
     Ok(up)
 }
 
@@ -192,8 +187,8 @@ fn refresh_env(folders: &Folders) -> Result<BTreeMap<String, String>> {
     Ok(variables)
 }
 
-/// `NAME key=value ...`
-fn line(service: &dyn Service, folders: &Folders) -> Result<String> {
+/// `NAME key=value ...`: the program, and what a user of a server must know.
+pub fn line(service: &dyn Service, folders: &Folders) -> Result<String> {
     let mut line = format!("{} binary={}", service.name(), service.binary(folders).display());
     if let (Some(server), Some(running)) = (service.server(), Running::read(folders, service.name())?) {
         line += &format!(" pid={}", running.identity.pid);
