@@ -10,6 +10,7 @@ mod table;
 use crate::command::{Interrupt, cargo, program, run_logged};
 use crate::folders::{Folders, lock};
 use crate::services::{self, Service, all};
+use crate::terminal::{err, out};
 use anyhow::{Context, Result, bail};
 use contest::{CASES, Case, Kind, Stage, Tool};
 use std::path::Path;
@@ -47,14 +48,14 @@ pub fn run(args: &Args, folders: &Folders, interrupt: &Interrupt) -> Result<bool
     if args.list {
         for case in cases {
             let tools: Vec<_> = case.tools().iter().map(|tool| tool.name()).collect();
-            println!("{:<16} {:<60} {}", case.name, case.about, tools.join(", "));
+            out!("{:<16} {:<60} {}", case.name, case.about, tools.join(", "));
         }
         return Ok(true);
     }
     let _lock = lock(&folders.xtask().join("bench.lock"), "benchmarks")?;
     let mut build = cargo(&folders.root);
     build.args(["build", "--release", "--package", "distcp", "--bin", "distcp"]);
-    eprintln!("building distcp in release mode");
+    err!("building distcp in release mode");
     run_logged(&mut build, &folders.xtask().join("bench-build.log"), BUILD_LIMIT, interrupt)?;
     let needed = ["versitygw", "rclone", "s5cmd", "b3sum"];
     let chosen: Vec<_> = all().into_iter().filter(|service| needed.contains(&service.name())).collect();
@@ -62,9 +63,9 @@ pub fn run(args: &Args, folders: &Folders, interrupt: &Interrupt) -> Result<bool
     let ran = match up.failed.first() {
         Some((name, why)) => Err(anyhow::anyhow!("{name} cannot be had here: {why}")),
         None => {
-            println!("{}\n", table::machine());
+            out!("{}\n", table::machine());
             for service in chosen {
-                println!("- {}: {} ({})", service.name(), version(service, folders), service.package());
+                out!("- {}: {} ({})", service.name(), version(service, folders), service.package());
             }
             Stage::new(folders, &up).and_then(|stage| run_cases(&stage, &cases, args.runs, interrupt))
         }
@@ -83,15 +84,15 @@ fn run_cases(stage: &Stage, cases: &[&Case], runs: u32, interrupt: &Interrupt) -
             run_logged(&mut make, &log, RUN_LIMIT, interrupt)?;
         }
     }
-    println!("\n{}", table::HEAD);
+    out!("\n{}", table::HEAD);
     let mut all_fine = true;
     for case in cases {
         data::make(&stage.folder, case.tree)?;
         match run_case(stage, case, runs, &log, interrupt) {
-            Ok(times) => times.iter().for_each(|of_tool| println!("{}", table::row(case, of_tool, &times))),
+            Ok(times) => times.iter().for_each(|of_tool| out!("{}", table::row(case, of_tool, &times))),
             Err(error) if error.is::<crate::command::Interrupted>() => return Err(error),
             Err(error) => {
-                eprintln!("error: {}: {error:#}", case.name);
+                err!("error: {}: {error:#}", case.name);
                 all_fine = false;
             }
         }
@@ -118,7 +119,7 @@ fn run_case(stage: &Stage, case: &Case, runs: u32, log: &Path, interrupt: &Inter
             run_logged(&mut command, log, RUN_LIMIT, interrupt).with_context(|| tool.name())?;
             let seconds = since.elapsed().as_secs_f64();
             stage.check(case, tool).with_context(|| format!("{} said it had succeeded", tool.name()))?;
-            eprintln!("{:<16} {:<8} round {round}: {seconds:.2} s", case.name, tool.name());
+            err!("{:<16} {:<8} round {round}: {seconds:.2} s", case.name, tool.name());
             if round > 0 {
                 of_tool.seconds.push(seconds);
             }

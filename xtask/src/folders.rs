@@ -1,5 +1,6 @@
 //! Where things are: the repository, its target folder, and the folders of the services in it.
 
+use crate::terminal::err;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 
@@ -79,7 +80,7 @@ pub fn lock(path: &Path, what: &str) -> Result<std::fs::File> {
     std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
     let file = std::fs::File::create(path).with_context(|| format!("create {}", path.display()))?;
     if file.try_lock().is_err() {
-        eprintln!("waiting for another xtask that is busy with {what}");
+        err!("waiting for another xtask that is busy with {what}");
         file.lock().with_context(|| format!("lock {}", path.display()))?;
     }
     Ok(file)

@@ -3,14 +3,12 @@
 //! Nothing here is needed to use the product, and no crate of the product uses it. It never kills a process by name, and
 //! writes only below the target folder. A crash of it can leave a service running: `cargo xtask services down` ends it.
 
-// A program for a developer's terminal: what it has to say is what it prints.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
-
 mod bench;
 mod command;
 mod folders;
 mod process;
 mod services;
+mod terminal;
 mod test;
 mod tidy;
 
@@ -18,6 +16,7 @@ use clap::{Parser, Subcommand};
 use command::{Interrupt, Interrupted};
 use folders::Folders;
 use std::process::ExitCode;
+use terminal::err;
 
 /// The developer's chores of Understudy.
 ///
@@ -60,10 +59,10 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             if let Some(Interrupted(signal)) = error.downcast_ref::<Interrupted>() {
-                eprintln!("interrupted; what this run had started has been ended");
+                err!("interrupted; what this run had started has been ended");
                 return ExitCode::from(128u8.saturating_add(u8::try_from(*signal).unwrap_or(2)));
             }
-            eprintln!("error: {error:#}");
+            err!("error: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -18,6 +18,7 @@ pub use versitygw::{ACCESS_KEY, SECRET_KEY};
 
 use crate::command::Interrupt;
 use crate::folders::{Folders, lock};
+use crate::terminal::{err, out};
 use anyhow::{Result, bail};
 use clap::Subcommand;
 use state::Running;
@@ -99,10 +100,10 @@ pub fn run(args: &Args, folders: &Folders, interrupt: &Interrupt) -> Result<bool
             let up = up(&services, folders, interrupt)?;
             let had = |service: &&&dyn Service| !up.failed.iter().any(|(name, _)| *name == service.name());
             for service in services.iter().filter(had) {
-                println!("{}", up::line(*service, folders)?);
+                out!("{}", up::line(*service, folders)?);
             }
             for (name, why) in &up.failed {
-                eprintln!("error: {name} cannot be had here: {why}");
+                err!("error: {name} cannot be had here: {why}");
             }
             Ok(up.failed.is_empty())
         }
@@ -136,7 +137,7 @@ fn status(services: &[&dyn Service], folders: &Folders) -> Result<()> {
             (Some(_), Some(running)) => format!("ended by itself (was pid {})", running.identity.pid),
             (Some(_), None) => "not running".to_owned(),
         };
-        println!("{:<10} {installed:<13} {running:<44} {}", service.name(), service.about());
+        out!("{:<10} {installed:<13} {running:<44} {}", service.name(), service.about());
     }
     Ok(())
 }

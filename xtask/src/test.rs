@@ -8,6 +8,7 @@ mod totals;
 use crate::command::{Interrupt, cargo, run_lines, run_logged};
 use crate::folders::{Folders, lock};
 use crate::services::{self, Up};
+use crate::terminal::{err, out};
 use crate::tidy;
 use anyhow::{Context, Result, bail};
 use std::fmt::Write as _;
@@ -52,9 +53,9 @@ pub fn run(args: &Args, folders: &Folders, interrupt: &Interrupt) -> Result<bool
     build.args(["build", "--workspace", "--bins"]);
     let totals = if steps.command("build", &mut build)? { test(args, &mut steps)? } else { Totals::default() };
     if !steps.failed.is_empty() {
-        eprintln!("error: failed: {}", steps.failed.join(", "));
+        err!("error: failed: {}", steps.failed.join(", "));
     }
-    println!("tests: {totals}");
+    out!("tests: {totals}");
     Ok(steps.failed.is_empty())
 }
 
@@ -96,7 +97,7 @@ fn test(args: &Args, steps: &mut Steps<'_>) -> Result<Totals> {
     });
     let tested = prepared.and_then(|_| test_with(&up, args, steps));
     if args.keep {
-        println!("services are left running: cargo xtask services down");
+        out!("services are left running: cargo xtask services down");
         return tested;
     }
     // Also after a failure and after a signal: nothing above returns early.
@@ -114,7 +115,7 @@ fn missing(up: &Up) -> Result<()> {
     } else if std::env::var("CI").is_ok_and(|value| value == "true") {
         bail!("CI needs every service\n{lines}")
     } else {
-        eprint!("warning: the tests that need these are skipped\n{lines}");
+        err!("warning: the tests that need these are skipped\n{}", lines.trim_end());
         Ok(())
     }
 }
@@ -133,12 +134,12 @@ fn test_with(up: &Up, args: &Args, steps: &mut Steps<'_>) -> Result<Totals> {
     let mut totals = Totals::default();
     steps.step("test", || {
         let status = run_lines(&mut command, STEP_LIMIT, steps.interrupt, |line| {
-            println!("{line}");
+            out!("{line}");
             totals.read(line);
         })?;
         totals.take_skipped(&std::fs::read_to_string(&skipped_file).unwrap_or_default());
         for line in &totals.skipped {
-            println!("skipped: {line}");
+            out!("skipped: {line}");
         }
         if !status.success() {
             bail!("cargo test: {status}");
@@ -182,9 +183,9 @@ impl Steps<'_> {
         let result = work();
         self.interrupt.check()?;
         let word = if result.is_ok() { "ok" } else { "FAILED" };
-        println!("{name:<9} {word:<6} {:>6.1} s", since.elapsed().as_secs_f64());
+        out!("{name:<9} {word:<6} {:>6.1} s", since.elapsed().as_secs_f64());
         if let Err(error) = &result {
-            eprintln!("error: {name}: {error:#}");
+            err!("error: {name}: {error:#}");
             self.failed.push(name);
         }
         Ok(result.is_ok())

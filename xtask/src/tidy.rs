@@ -6,6 +6,7 @@ mod edges;
 mod source;
 
 use crate::folders::Folders;
+use crate::terminal::{err, out};
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::process::Command;
@@ -34,12 +35,12 @@ impl std::fmt::Display for Finding {
 pub fn run(folders: &Folders) -> Result<bool> {
     let findings = check(&folders.root)?;
     for finding in &findings {
-        println!("{finding}");
+        out!("{finding}");
     }
     if findings.is_empty() {
-        println!("tidy");
+        out!("tidy");
     } else {
-        eprintln!("error: {} not tidy", findings.len());
+        err!("error: {} not tidy", findings.len());
     }
     Ok(findings.is_empty())
 }

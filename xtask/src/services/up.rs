@@ -5,6 +5,7 @@ use super::{Server, Service, all};
 use crate::command::{Interrupt, Interrupted, log_file, run_logged, tail};
 use crate::folders::{Folders, lock, write_whole};
 use crate::process::{Identity, POLL};
+use crate::terminal::err;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
@@ -66,6 +67,8 @@ pub fn is_installed(service: &dyn Service, folders: &Folders) -> bool {
 fn bring_up(service: &dyn Service, folders: &Folders, interrupt: &Interrupt) -> Result<bool> {
     interrupt.check()?;
     if !is_installed(service, folders) {
+        // One of another version may run.
+        end(service, folders)?;
         install(service, folders, interrupt)?;
     }
     let Some(server) = service.server() else { return Ok(false) };
@@ -81,7 +84,7 @@ fn bring_up(service: &dyn Service, folders: &Folders, interrupt: &Interrupt) -> 
 
 fn install(service: &dyn Service, folders: &Folders, interrupt: &Interrupt) -> Result<()> {
     let since = Instant::now();
-    eprintln!("installing {} ({})", service.name(), service.package());
+    err!("installing {} ({})", service.name(), service.package());
     std::fs::create_dir_all(folders.bin()).with_context(|| format!("create {}", folders.bin().display()))?;
     service.install(folders, interrupt)?;
     let mut check = crate::command::program(service.binary(folders));
@@ -89,7 +92,7 @@ fn install(service: &dyn Service, folders: &Folders, interrupt: &Interrupt) -> R
     let log = folders.log(&format!("{}-check", service.name()));
     run_logged(&mut check, &log, CHECK_LIMIT, interrupt).context("it was installed but does not run")?;
     write_whole(&folders.stamp(service.name()), service.package())?;
-    eprintln!("installed {} in {:.0} s", service.name(), since.elapsed().as_secs_f64());
+    err!("installed {} in {:.0} s", service.name(), since.elapsed().as_secs_f64());
     Ok(())
 }
 
@@ -98,7 +101,7 @@ fn start(service: &dyn Service, server: &dyn Server, folders: &Folders, interrup
     loop {
         match start_once(service, server, folders, interrupt) {
             Err(error) if tries < START_TRIES && !error.is::<Interrupted>() => {
-                eprintln!("starting {} again: {error:#}", service.name());
+                err!("starting {} again: {error:#}", service.name());
                 tries += 1;
             }
             result => return result,
