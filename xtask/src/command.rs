@@ -3,7 +3,6 @@
 //! A program gets no standard input, a process group of its own (so that what it started ends with it), and none of the
 //! developer's cloud credentials.
 
-use crate::process::POLL;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process_group};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -17,6 +16,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+/// Pause between two looks whether a program has ended; benchmarks are timed with it.
+const POLL: Duration = Duration::from_millis(1);
 /// How long a program may take to end after TERM before its group is killed.
 const TERM_GRACE: Duration = Duration::from_secs(10);
 /// How long output may still come after the program has ended: something it left behind may hold the pipe.
