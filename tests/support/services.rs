@@ -5,8 +5,9 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Where a running S3 server is. Buckets are the test's own business: make one with a fresh name.
+/// Where a running S3 server is.
 #[derive(Clone, Debug)]
 pub struct S3 {
     /// `http://127.0.0.1:PORT`
@@ -17,6 +18,24 @@ pub struct S3 {
     pub access_key: String,
     /// Secret access key.
     pub secret_key: String,
+    /// A bucket that all tests share: each works below a prefix of its own.
+    pub bucket: String,
+    folder: PathBuf,
+}
+
+impl S3 {
+    /// Makes a bucket of the test's own, named `<purpose>-<pid>-<number>`, and returns the name. It goes when the server is
+    /// taken down. `purpose` is lower case letters, digits and dashes.
+    ///
+    /// # Panics
+    /// If the server's folder cannot be written.
+    pub fn fresh_bucket(&self, purpose: &str) -> String {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("{purpose}-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        // To this server a folder is a bucket.
+        std::fs::create_dir(self.folder.join(&name)).expect("a new bucket");
+        name
+    }
 }
 
 /// Tools that we did not write, to judge what we wrote.
@@ -58,6 +77,8 @@ pub fn s3() -> Option<S3> {
         region: "us-east-1",
         access_key: variable("versitygw", "UNDERSTUDY_TEST_S3_ACCESS_KEY"),
         secret_key: variable("versitygw", "UNDERSTUDY_TEST_S3_SECRET_KEY"),
+        bucket: variable("versitygw", "UNDERSTUDY_TEST_S3_BUCKET"),
+        folder: PathBuf::from(variable("versitygw", "UNDERSTUDY_TEST_S3_FOLDER")),
     })
 }
 

@@ -53,7 +53,7 @@ pub fn run(args: &Args, folders: &Folders, interrupt: &Interrupt) -> Result<bool
         return Ok(true);
     }
     let _lock = lock(&folders.xtask().join("bench.lock"), "benchmarks")?;
-    let mut build = cargo(&folders.root);
+    let mut build = cargo(folders);
     build.args(["build", "--release", "--package", "distcp", "--bin", "distcp"]);
     err!("building distcp in release mode");
     run_logged(&mut build, &folders.xtask().join("bench-build.log"), BUILD_LIMIT, interrupt)?;

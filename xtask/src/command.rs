@@ -3,6 +3,7 @@
 //! A program gets no standard input, a process group of its own (so that what it started ends with it), and none of the
 //! developer's cloud credentials.
 
+use crate::folders::Folders;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process_group};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -74,10 +75,14 @@ pub fn program(path: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
-/// The cargo that runs xtask.
-pub fn cargo(root: &Path) -> Command {
+/// The cargo that runs xtask, in the root of the repository.
+pub fn cargo(folders: &Folders) -> Command {
     let mut command = program(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root);
+    command.current_dir(&folders.root);
+    if std::env::var_os("CARGO_TARGET_DIR").is_some() {
+        // It may have been relative to where xtask was started.
+        command.env("CARGO_TARGET_DIR", &folders.target);
+    }
     command
 }
 

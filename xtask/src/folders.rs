@@ -44,6 +44,11 @@ impl Folders {
         self.services().join("run").join(service)
     }
 
+    /// The data of a running service.
+    pub fn data(&self, service: &str) -> PathBuf {
+        self.run(service).join("data")
+    }
+
     /// What a service, or its installation, printed.
     pub fn log(&self, name: &str) -> PathBuf {
         self.services().join("log").join(format!("{name}.log"))

@@ -47,12 +47,14 @@ pub trait Service: Sync {
 
 /// A service that is a process with an address.
 pub trait Server: Sync {
-    /// The command that serves `data`, an empty folder, on this loopback port.
+    /// Lays out `data`, an empty folder.
+    fn prepare(&self, data: &std::path::Path) -> Result<()>;
+    /// The command that serves `data`, which [`Server::prepare`] has seen, on this loopback port.
     fn command(&self, binary: &std::path::Path, port: u16, data: &std::path::Path) -> Command;
     /// Whether it answers now.
     fn answers(&self, port: u16) -> bool;
-    /// What a user of it must know, as variables.
-    fn variables(&self, port: u16) -> Vec<(&'static str, String)>;
+    /// What a user of it must know, as variables; `data` as for [`Server::command`].
+    fn variables(&self, port: u16, data: &std::path::Path) -> Vec<(&'static str, String)>;
 }
 
 /// All services, in the order in which they are installed and started.

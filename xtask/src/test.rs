@@ -49,7 +49,7 @@ pub fn run(args: &Args, folders: &Folders, interrupt: &Interrupt) -> Result<bool
     if args.filter.is_none() {
         check(&mut steps)?;
     }
-    let mut build = cargo(&folders.root);
+    let mut build = cargo(folders);
     build.args(["build", "--workspace", "--bins"]);
     let totals = if steps.command("build", &mut build)? { test(args, &mut steps)? } else { Totals::default() };
     if !steps.failed.is_empty() {
@@ -61,19 +61,18 @@ pub fn run(args: &Args, folders: &Folders, interrupt: &Interrupt) -> Result<bool
 
 /// The steps that need no services.
 fn check(steps: &mut Steps<'_>) -> Result<()> {
-    let root = &steps.folders.root;
-    let mut fmt = cargo(root);
+    let folders = steps.folders;
+    let mut fmt = cargo(folders);
     fmt.args(["fmt", "--all", "--check"]);
     steps.command("fmt", &mut fmt)?;
-    let mut clippy = cargo(root);
+    let mut clippy = cargo(folders);
     clippy.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
     steps.command("clippy", &mut clippy)?;
-    let mut doc = cargo(root);
+    let mut doc = cargo(folders);
     doc.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
     steps.command("doc", &mut doc)?;
-    let root = root.clone();
     steps.step("tidy", || {
-        let findings = tidy::check(&root)?;
+        let findings = tidy::check(&folders.root)?;
         if !findings.is_empty() {
             let lines = findings.iter().fold(String::new(), |mut lines, finding| {
                 // Writing to a string cannot fail.
@@ -124,7 +123,7 @@ fn test_with(up: &Up, args: &Args, steps: &mut Steps<'_>) -> Result<Totals> {
     let folders = steps.folders;
     let skipped_file = folders.xtask().join("skipped");
     std::fs::write(&skipped_file, "").with_context(|| format!("write {}", skipped_file.display()))?;
-    let mut command = cargo(&folders.root);
+    let mut command = cargo(folders);
     command.args(["test", "--workspace", "--no-fail-fast"]);
     command.args(&args.filter);
     environment(&mut command, up, folders, &skipped_file);

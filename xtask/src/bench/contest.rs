@@ -104,7 +104,7 @@ impl Stage {
         std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
         Ok(Self {
             folder,
-            stored: folders.run("versitygw").join("data"),
+            stored: folders.data("versitygw"),
             endpoint: variable("UNDERSTUDY_TEST_S3_ENDPOINT")?.clone(),
             distcp: folders.target.join("release/distcp"),
             rclone: variable("UNDERSTUDY_TEST_RCLONE")?.into(),

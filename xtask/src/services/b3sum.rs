@@ -40,7 +40,7 @@ impl Service for B3sum {
 
     fn install(&self, folders: &Folders, interrupt: &Interrupt) -> Result<()> {
         let build = folders.services().join("build");
-        let mut command = cargo(&folders.root);
+        let mut command = cargo(folders);
         command.args(["install", "--quiet", "--locked", "--force", "b3sum@1.8.7", "--root"]).arg(folders.services());
         command.env("CARGO_TARGET_DIR", &build);
         run_logged(&mut command, &folders.log("b3sum-install"), BUILD_LIMIT, interrupt)?;

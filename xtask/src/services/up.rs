@@ -112,8 +112,9 @@ fn start(service: &dyn Service, server: &dyn Server, folders: &Folders, interrup
 fn start_once(service: &dyn Service, server: &dyn Server, folders: &Folders, interrupt: &Interrupt) -> Result<()> {
     // What a crash left behind must not be served again.
     remove_data(service, folders)?;
-    let data = folders.run(service.name()).join("data");
+    let data = folders.data(service.name());
     std::fs::create_dir_all(&data).with_context(|| format!("create {}", data.display()))?;
+    server.prepare(&data)?;
     let port = free_port()?;
     let log = folders.log(service.name());
     let out = log_file(&log)?;
@@ -121,9 +122,18 @@ fn start_once(service: &dyn Service, server: &dyn Server, folders: &Folders, int
     let mut command = server.command(&service.binary(folders), port, &data);
     // A group of its own: Ctrl-C at the terminal is for xtask, which ends the server in order.
     command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
-    let child = command.spawn().with_context(|| format!("start {}", service.name()))?;
-    let identity = Identity::of(child.id())?;
-    Running { identity: identity.clone(), port }.write(folders, service.name())?;
+    let mut child = command.spawn().with_context(|| format!("start {}", service.name()))?;
+    let recorded = Identity::of(child.id()).and_then(|identity| {
+        Running { identity: identity.clone(), port }.write(folders, service.name()).map(|()| identity)
+    });
+    let identity = match recorded {
+        Ok(identity) => identity,
+        Err(error) => {
+            // Nobody could end it later. An error means that it has ended already.
+            let _ = child.kill();
+            return Err(error);
+        }
+    };
     let ready = wait_until_ready(server, &identity, port, interrupt);
     if ready.is_err() {
         end(service, folders)?;
@@ -183,7 +193,8 @@ fn refresh_env(folders: &Folders) -> Result<BTreeMap<String, String>> {
         }
         let running = Running::read(folders, service.name())?.filter(|running| running.identity.runs());
         if let (Some(server), Some(running)) = (service.server(), running) {
-            variables.extend(server.variables(running.port).into_iter().map(|(name, value)| (name.to_owned(), value)));
+            let of_server = server.variables(running.port, &folders.data(service.name()));
+            variables.extend(of_server.into_iter().map(|(name, value)| (name.to_owned(), value)));
         }
     }
     write_env(folders, &variables)?;
@@ -195,7 +206,7 @@ pub fn line(service: &dyn Service, folders: &Folders) -> Result<String> {
     let mut line = format!("{} binary={}", service.name(), service.binary(folders).display());
     if let (Some(server), Some(running)) = (service.server(), Running::read(folders, service.name())?) {
         line += &format!(" pid={}", running.identity.pid);
-        for (name, value) in server.variables(running.port) {
+        for (name, value) in server.variables(running.port, &folders.data(service.name())) {
             line += &format!(" {name}={value}");
         }
     }

@@ -17,6 +17,8 @@ use std::time::Duration;
 pub const ACCESS_KEY: &str = "understudy-test";
 /// The secret key to it.
 pub const SECRET_KEY: &str = "understudy-test-secret";
+/// A bucket that is there from the start.
+const BUCKET: &str = "understudy-test";
 /// How long the build may take; two minutes on two free cores.
 const BUILD_LIMIT: Duration = Duration::from_secs(1200);
 /// How long one look whether it answers may take.
@@ -63,6 +65,12 @@ impl Service for VersityGw {
 }
 
 impl Server for VersityGw {
+    /// A folder is a bucket, so one that exists from the start costs no request.
+    fn prepare(&self, data: &Path) -> Result<()> {
+        let bucket = data.join(BUCKET);
+        std::fs::create_dir(&bucket).with_context(|| format!("create {}", bucket.display()))
+    }
+
     fn command(&self, binary: &Path, port: u16, data: &Path) -> Command {
         let mut command = program(binary);
         command.args(["--port", &format!("127.0.0.1:{port}"), "--access", ACCESS_KEY, "--secret", SECRET_KEY]);
@@ -75,11 +83,13 @@ impl Server for VersityGw {
         probe(port).is_ok_and(|answer| answer.starts_with(b"HTTP/1."))
     }
 
-    fn variables(&self, port: u16) -> Vec<(&'static str, String)> {
+    fn variables(&self, port: u16, data: &Path) -> Vec<(&'static str, String)> {
         vec![
             ("UNDERSTUDY_TEST_S3_ENDPOINT", format!("http://127.0.0.1:{port}")),
             ("UNDERSTUDY_TEST_S3_ACCESS_KEY", ACCESS_KEY.to_owned()),
             ("UNDERSTUDY_TEST_S3_SECRET_KEY", SECRET_KEY.to_owned()),
+            ("UNDERSTUDY_TEST_S3_BUCKET", BUCKET.to_owned()),
+            ("UNDERSTUDY_TEST_S3_FOLDER", data.display().to_string()),
         ]
     }
 }
