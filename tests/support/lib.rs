@@ -1,7 +1,8 @@
 //! What integration tests stand on: the store contract, a store that fails on purpose, builders of trees, jobs over any
-//! two stores.
+//! two stores, and the real servers.
 
 pub mod contract;
 pub mod fault;
 pub mod jobs;
+pub mod services;
 pub mod trees;

