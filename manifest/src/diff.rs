@@ -309,6 +309,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn joins_give_each_key_once_with_what_every_side_holds(a in any_side(), b in any_side(), c in any_side()) {
             let keys = |sides: &[&BTreeMap<ObjectKey, u8>]| -> BTreeSet<ObjectKey> {

@@ -181,14 +181,20 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::format::Cutting;
+    use crate::index::Index;
     use crate::sort::{Sorter, keep_last};
     use crate::test_rows;
-    use crate::test_store::{MemoryStore, TINY, meta, write};
+    use crate::test_store::{MemoryStore, TINY, meta, write, write_cut};
     use proptest::prelude::*;
 
     async fn check(rows: Vec<Entry>, deltas: BTreeMap<ObjectKey, Delta>) {
+        check_cut(TINY, rows, deltas).await;
+    }
+
+    async fn check_cut(cutting: Cutting, rows: Vec<Entry>, deltas: BTreeMap<ObjectKey, Delta>) -> Index {
         let store = MemoryStore::new();
-        let base = write(&store, "j/", rows.clone(), None).await;
+        let base = write_cut(cutting, &store, "j/", rows.clone(), None).await;
         let mut expected: BTreeMap<_, _> = rows.into_iter().map(|row| (row.key.clone(), row)).collect();
         for delta in deltas.values().cloned() {
             match delta {
@@ -196,12 +202,14 @@ mod tests {
                 Delta::Remove(key) => _ = expected.remove(&key),
             }
         }
-        let scratch = write(&MemoryStore::new(), "j/", expected.into_values().collect(), None).await;
-        let mut writer = ManifestWriter::with_cutting(store.clone(), "j/", Some(base.index()), TINY);
+        let scratch = expected.into_values().collect();
+        let scratch = write_cut(cutting, &MemoryStore::new(), "j/", scratch, None).await;
+        let mut writer = ManifestWriter::with_cutting(store.clone(), "j/", Some(base.index()), cutting);
         splice(Some(&base), deltas.into_values().map(Ok), &mut writer).await.unwrap();
         let index = writer.finish(meta()).await.unwrap();
         assert_eq!(index.parts, scratch.index().parts);
         assert_eq!(index.digest(), scratch.index().digest());
+        index
     }
 
     fn block_on<T>(work: impl Future<Output = T>) -> T {
@@ -209,7 +217,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(96))]
+        #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
         fn splicing_equals_writing_from_scratch(
             count in 0u64..250,
@@ -241,6 +249,25 @@ mod tests {
                 deltas.insert(key.clone(), Delta::Remove(key));
             }
             block_on(check(rows, deltas));
+        }
+    }
+
+    #[tokio::test]
+    async fn parts_that_a_limit_ends_are_spliced_as_written_from_scratch() {
+        // No key ends a part here; every tenth row does, or 64 KiB of rows.
+        let cutting = Cutting::tiny(32, 10);
+        let wide = |i: u64| {
+            let mut row = test_rows::plain(format!("t/{:08}", i * 10), 0);
+            row.attributes.insert("meta:wide".into(), "x".repeat(20_000));
+            row
+        };
+        for (rows, parts) in [(test_rows::numbered(95), 10), ((0..20).map(wide).collect::<Vec<_>>(), 5)] {
+            assert_eq!(check_cut(cutting, rows.clone(), BTreeMap::new()).await.parts.len(), parts);
+            for at in ["a", "t/00000041", "t/00000050", "t/00000095", "z"] {
+                for delta in [Delta::Put(test_rows::plain(at, 1)), Delta::Remove(at.into())] {
+                    check_cut(cutting, rows.clone(), BTreeMap::from([(at.into(), delta)])).await;
+                }
+            }
         }
     }
 

@@ -123,7 +123,18 @@ pub fn meta() -> IndexMeta {
 
 /// Writes rows as a manifest of [`TINY`] parts.
 pub async fn write(store: &Arc<MemoryStore>, folder: &str, rows: Vec<Entry>, trusted: Option<&Index>) -> Manifest {
-    let mut writer = ManifestWriter::with_cutting(store.clone(), folder, trusted, TINY);
+    write_cut(TINY, store, folder, rows, trusted).await
+}
+
+/// Writes rows as a manifest whose parts are cut in some way.
+pub async fn write_cut(
+    cutting: Cutting,
+    store: &Arc<MemoryStore>,
+    folder: &str,
+    rows: Vec<Entry>,
+    trusted: Option<&Index>,
+) -> Manifest {
+    let mut writer = ManifestWriter::with_cutting(store.clone(), folder, trusted, cutting);
     for row in rows {
         writer.push(row).await.unwrap();
     }
