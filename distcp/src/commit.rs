@@ -47,7 +47,7 @@ pub async fn commit(
     };
     lease.confirm().await?;
     let manifest = match base {
-        Some(base) if report.rows.count() == 0 => base.index().id.to_string(),
+        Some(base) if report.rows.total() == 0 => base.index().id.to_string(),
         base => publish(job, &folder, base, report, plan, complete).await?,
     };
     let previous = loaded.as_ref().and_then(|loaded| loaded.checkpoint.as_of);

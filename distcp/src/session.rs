@@ -139,7 +139,7 @@ pub async fn before(job: &Job) -> Result<Before> {
         .await?;
     }
     if !unfinished.is_empty() {
-        let (runs, done) = (unfinished.len(), journalled.count());
+        let (runs, done) = (unfinished.len(), journalled.total());
         job.note(format!("going on where {runs} unfinished run(s) stopped: {done} objects were finished"));
     }
     let uploads = uploads.finish();

@@ -59,11 +59,6 @@ impl<R: Record> Sorter<R> {
         Self { spool: spool.to_owned(), memory_bytes, used_bytes: 0, records: Vec::new(), count: 0, levels: Vec::new() }
     }
 
-    /// How many records were pushed.
-    pub fn count(&self) -> u64 {
-        self.count
-    }
-
     /// Adds a record. Blocks while it spills.
     pub fn push(&mut self, record: R) -> Result<()> {
         self.used_bytes += record.memory_bytes();

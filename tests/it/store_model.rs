@@ -52,14 +52,14 @@ impl Side {
         match call {
             Call::Put(key, body, choice) => {
                 let options = options(self.precondition(*choice, key));
-                let answer = store.put(key, body.clone(), &options).await;
+                let answer = store.put(key, body.clone().into(), &options).await;
                 format!("{:?}", self.note(key, answer))
             }
             Call::Upload(key, body, choice) => {
                 let options = options(self.precondition(*choice, key));
                 let upload = store.create_upload(key, body.len() as u64, &options).await.unwrap();
                 let part = PartSpec { number: 1, offset: 0, size_bytes: body.len() as u64 };
-                let sent = store.put_part(key, &upload, part, body.clone()).await.unwrap();
+                let sent = store.put_part(key, &upload, part, body.clone().into()).await.unwrap();
                 let answer = store.complete_upload(key, &upload, &[sent], &options).await;
                 if answer.is_err() {
                     store.abort_upload(key, &upload).await.unwrap();
