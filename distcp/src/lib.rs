@@ -8,4 +8,5 @@
 //!
 //! The library neither prints, exits nor reads the environment.
 
+pub mod place;
 pub mod store;
