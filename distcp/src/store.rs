@@ -19,10 +19,13 @@ use serde::{Deserialize, Serialize};
 pub use self::error::{StoreError, StoreErrorKind};
 
 pub mod error;
+pub mod local;
+pub mod memory;
 pub mod meter;
 pub mod pace;
 pub mod retry;
 pub mod s3;
+pub mod state;
 
 /// A result of a store.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;

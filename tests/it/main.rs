@@ -1,2 +1,4 @@
-#[test]
-fn stub() {}
+//! All integration tests, as one binary.
+
+mod store_contract;
+mod support_checks;

@@ -107,25 +107,8 @@ impl StoreError {
         }
     }
 
-    /// Whether credentials or permissions are the cause (exit code 12).
-    pub fn is_permission(&self) -> bool {
-        matches!(self.kind, StoreErrorKind::Credentials | StoreErrorKind::Permission)
-    }
-}
-
-impl StdError for StoreError {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source.as_deref().map(|source| source as _)
-    }
-}
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {} ", self.operation)?;
-        match &self.key {
-            Some(key) if !key.is_empty() => write!(f, "{key} at {}", self.place)?,
-            _ => f.write_str(&self.place)?,
-        }
+    /// Why it failed, without what was tried and on what: for messages that name those themselves.
+    pub fn reason(&self) -> String {
         let why = match self.kind {
             StoreErrorKind::NotFound => "it does not exist",
             StoreErrorKind::NoBucket => "the bucket does not exist",
@@ -146,10 +129,31 @@ impl fmt::Display for StoreError {
             StoreErrorKind::Cancelled => "the run was asked to stop",
             StoreErrorKind::Other => "it failed",
         };
-        write!(f, ": {why}")?;
-        if !self.detail.is_empty() {
-            write!(f, " ({})", self.detail)?;
+        match self.detail.is_empty() {
+            true => why.to_owned(),
+            false => format!("{why} ({})", self.detail),
         }
-        Ok(())
+    }
+
+    /// Whether credentials or permissions are the cause (exit code 12).
+    pub fn is_permission(&self) -> bool {
+        matches!(self.kind, StoreErrorKind::Credentials | StoreErrorKind::Permission)
+    }
+}
+
+impl StdError for StoreError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {} ", self.operation)?;
+        match &self.key {
+            Some(key) if !key.is_empty() => write!(f, "{key} at {}", self.place)?,
+            _ => f.write_str(&self.place)?,
+        }
+        write!(f, ": {}", self.reason())
     }
 }

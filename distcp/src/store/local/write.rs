@@ -1,0 +1,319 @@
+//! Writing whole objects: under a temporary name beside the key, read back, made durable, then renamed into place.
+//!
+//! Under the key stands the old object or the new one, never a mix, and with `sync` what was acknowledged survives a power
+//! cut. A failure removes the temporary file; a crash leaves it.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, PoisonError};
+
+use manifest::{EntryKind, Fingerprint, ObjectKey};
+use rustix::buffer::spare_capacity;
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, RenameFlags, Stat, copy_file_range, fstat, fsync, ioctl_ficlone, linkat, openat,
+    readlinkat, renameat, renameat_with, statat, symlinkat, unlinkat, utimensat,
+};
+use rustix::io::{Errno, pread, pwrite, retry_on_intr};
+
+use super::path::{self, Reach, sync_folder, temporary_name};
+use super::read::{Opened, read_exactly, unchanged};
+use super::{Spot, Tree, attributes};
+use crate::store::{Precondition, Proof, PutOptions, Result, StoreErrorKind, Written};
+
+/// How much is copied, or read back and compared, in one step.
+const STEP_BYTES: usize = 1 << 20;
+/// How often a temporary file is tried: its name can be taken, or its folder be removed by a delete at the same moment.
+const CREATE_ATTEMPTS: usize = 16;
+
+/// A temporary name that is removed unless it became an object.
+pub(super) struct Temporary {
+    pub(super) folder: Arc<OwnedFd>,
+    pub(super) name: String,
+    keep: bool,
+}
+
+impl Temporary {
+    /// Leaves the file where it is: it is an upload that goes on.
+    pub(super) fn keep(mut self) -> String {
+        self.keep = true;
+        std::mem::take(&mut self.name)
+    }
+
+    /// The file of an upload, which stays when it cannot become an object now.
+    pub(super) fn of_upload(folder: Arc<OwnedFd>, name: String) -> Self {
+        Self { folder, name, keep: true }
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.keep {
+            // What cannot be removed now is found as a leftover by the next run.
+            let _ = unlinkat(&*self.folder, &self.name, AtFlags::empty());
+        }
+    }
+}
+
+impl Tree {
+    fn reach_to_write(&self) -> Reach {
+        Reach::Create { sync: self.options.sync }
+    }
+
+    /// Where `key` is to be, and something temporary beside it that `make` made.
+    pub(super) fn temporary<T>(
+        &self,
+        operation: &'static str,
+        key: &ObjectKey,
+        make: impl Fn(&OwnedFd, &str) -> Result<T, Errno>,
+    ) -> Result<(Spot, Temporary, T)> {
+        let mut last = Errno::NOENT;
+        for _ in 0..CREATE_ATTEMPTS {
+            let spot = self.spot(operation, key, self.reach_to_write())?;
+            let name = temporary_name();
+            match make(&spot.folder, &name) {
+                Ok(made) => {
+                    let temporary = Temporary { folder: Arc::clone(&spot.folder), name, keep: false };
+                    return Ok((spot, temporary, made));
+                }
+                Err(errno @ (Errno::NOENT | Errno::EXIST)) => last = errno,
+                Err(errno) => return Err(self.fail(operation, key, errno)),
+            }
+        }
+        Err(self.fail(operation, key, last))
+    }
+
+    /// An empty temporary file. One that is to have other permissions than the usual is ours alone until it has them.
+    pub(super) fn temporary_file(
+        &self,
+        operation: &'static str,
+        key: &ObjectKey,
+        options: &PutOptions,
+    ) -> Result<(Spot, Temporary, OwnedFd)> {
+        let bits = if attributes::mode(&options.attributes).is_some() { 0o600 } else { 0o666 };
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        self.temporary(operation, key, |folder, name| openat(folder, name, flags, Mode::from_raw_mode(bits)))
+    }
+
+    /// Writes a whole object, a link or a folder.
+    pub(super) fn put(&self, key: &ObjectKey, body: &[u8], options: &PutOptions) -> Result<Written> {
+        match options.kind {
+            EntryKind::Object => self.put_file(key, body, options),
+            EntryKind::Symlink => self.put_link(key, body, options),
+            EntryKind::Folder => self.put_folder(key, options),
+            EntryKind::Special => {
+                Err(self.error("write", key, StoreErrorKind::Unsupported, "pipes, sockets and devices are not copied"))
+            }
+        }
+    }
+
+    fn put_file(&self, key: &ObjectKey, body: &[u8], options: &PutOptions) -> Result<Written> {
+        let (spot, temporary, file) = self.temporary_file("write", key, options)?;
+        self.write_and_compare(key, &file, 0, body)?;
+        self.finish(key, &spot, temporary, &file, options, Proof::ReadBack)
+    }
+
+    /// Writes `body` at `offset` and compares what the file then holds.
+    pub(super) fn write_and_compare(&self, key: &ObjectKey, file: &OwnedFd, offset: u64, body: &[u8]) -> Result<()> {
+        let fail = |errno| self.fail("write", key, errno);
+        let mut done = 0;
+        while let Some(rest) = body.get(done..).filter(|rest| !rest.is_empty()) {
+            done += retry_on_intr(|| pwrite(file, rest, offset + done as u64)).map_err(fail)?;
+        }
+        for (step, expected) in (0u64..).zip(body.chunks(STEP_BYTES)) {
+            let at = offset + step * STEP_BYTES as u64;
+            let held = read_exactly(file, at, expected.len()).map_err(fail)?;
+            if held.as_deref() != Some(expected) {
+                let detail = format!("what was written at byte {at} reads back differently");
+                return Err(self.error("write", key, StoreErrorKind::Corrupt, detail));
+            }
+        }
+        Ok(())
+    }
+
+    /// Mode, time, durability, precondition, name: from a complete temporary file to the object.
+    pub(super) fn finish(
+        &self,
+        key: &ObjectKey,
+        spot: &Spot,
+        temporary: Temporary,
+        file: &OwnedFd,
+        options: &PutOptions,
+        proof: Proof,
+    ) -> Result<Written> {
+        let fail = |errno| self.fail("write", key, errno);
+        attributes::apply(file, &options.attributes).map_err(fail)?;
+        if self.options.sync {
+            fsync(file).map_err(fail)?;
+        }
+        self.commit(key, spot, temporary, &options.precondition)?;
+        Ok(Written { fingerprint: self.fingerprint(&fstat(file).map_err(fail)?), proof })
+    }
+
+    /// Renames a temporary name into place if the precondition holds.
+    fn commit(&self, key: &ObjectKey, spot: &Spot, temporary: Temporary, precondition: &Precondition) -> Result<()> {
+        let (from, to) = (temporary.name.as_str(), spot.name.as_slice());
+        let folder = &*spot.folder;
+        let renamed = match precondition {
+            Precondition::Any => {
+                let _shared = self.commit.read().unwrap_or_else(PoisonError::into_inner);
+                renameat(folder, from, folder, to)
+            }
+            Precondition::Absent => {
+                let _shared = self.commit.read().unwrap_or_else(PoisonError::into_inner);
+                rename_if_absent(folder, from, to)
+            }
+            Precondition::Matches(expected) => {
+                let _alone = self.commit.write().unwrap_or_else(PoisonError::into_inner);
+                self.check_matches(key, spot, expected)?;
+                renameat(folder, from, folder, to)
+            }
+        };
+        match renamed {
+            Ok(()) => {}
+            Err(Errno::EXIST) => {
+                let stat = statat(folder, to, AtFlags::SYMLINK_NOFOLLOW);
+                let is_folder = stat.is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Directory);
+                return Err(match is_folder {
+                    true => self.fail("write", key, Errno::ISDIR),
+                    false => self.error("write", key, StoreErrorKind::Precondition, "it exists already"),
+                });
+            }
+            Err(errno) => return Err(self.fail("write", key, errno)),
+        }
+        drop(temporary.keep());
+        match self.options.sync {
+            true => sync_folder(folder).map_err(|errno| self.fail("write", key, errno)),
+            false => Ok(()),
+        }
+    }
+
+    fn check_matches(&self, key: &ObjectKey, spot: &Spot, expected: &Fingerprint) -> Result<()> {
+        let refused = |detail| Err(self.error("write", key, StoreErrorKind::Precondition, detail));
+        match statat(&*spot.folder, spot.name.as_slice(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if expected.looks_like(&self.fingerprint(&stat)) => Ok(()),
+            Ok(_) => refused("it is another version"),
+            Err(Errno::NOENT) => refused("it is gone"),
+            Err(errno) => Err(self.fail("write", key, errno)),
+        }
+    }
+
+    fn put_link(&self, key: &ObjectKey, target: &[u8], options: &PutOptions) -> Result<Written> {
+        if target.is_empty() || target.contains(&0) || target.len() > path::MAX_PATH_BYTES {
+            let detail = "a link points to a path of 1 to 4,095 bytes without NUL";
+            return Err(self.error("write", key, StoreErrorKind::Unsupported, detail));
+        }
+        let fail = |errno| self.fail("write", key, errno);
+        let (spot, temporary, ()) = self.temporary("write", key, |folder, name| symlinkat(target, folder, name))?;
+        if let Some(times) = attributes::times(&options.attributes) {
+            utimensat(&*spot.folder, &temporary.name, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
+        }
+        self.commit(key, &spot, temporary, &options.precondition)?;
+        let held = readlinkat(&*spot.folder, spot.name.as_slice(), Vec::new()).map_err(fail)?;
+        if held.to_bytes() != target {
+            return Err(self.error("write", key, StoreErrorKind::Corrupt, "the link reads back differently"));
+        }
+        let stat = statat(&*spot.folder, spot.name.as_slice(), AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
+        Ok(Written { fingerprint: self.fingerprint(&stat), proof: Proof::ReadBack })
+    }
+
+    fn put_folder(&self, key: &ObjectKey, options: &PutOptions) -> Result<Written> {
+        let fail = |errno| self.fail("write", key, errno);
+        let spot = self.spot("write", key, self.reach_to_write())?;
+        let (folder, name) = (&*spot.folder, spot.name.as_slice());
+        match rustix::fs::mkdirat(folder, name, Mode::from_raw_mode(0o777)) {
+            Ok(()) if self.options.sync => sync_folder(folder).map_err(fail)?,
+            Ok(()) => {}
+            Err(Errno::EXIST) => {
+                let stat = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
+                if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+                    return Err(self.fail("write", key, Errno::NOTDIR));
+                }
+                if options.precondition == Precondition::Absent {
+                    return Err(self.error("write", key, StoreErrorKind::Precondition, "it exists already"));
+                }
+            }
+            Err(errno) => return Err(fail(errno)),
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = openat(folder, name, flags, Mode::empty()).map_err(fail)?;
+        attributes::apply(&made, &options.attributes).map_err(fail)?;
+        Ok(Written { fingerprint: self.fingerprint(&fstat(&made).map_err(fail)?), proof: Proof::ReadBack })
+    }
+
+    /// Copies inside this store: shared blocks where the file system can, else in the kernel, else through memory.
+    pub(super) fn copy(
+        &self,
+        from: &ObjectKey,
+        expect: &Fingerprint,
+        to: &ObjectKey,
+        options: &PutOptions,
+    ) -> Result<Written> {
+        let stale = |detail| Err(self.error("copy", from, StoreErrorKind::Precondition, detail));
+        let (source, before) = match self.open_to_read("copy", from)? {
+            Opened::Link(_, stat) if !expect.looks_like(&self.fingerprint(&stat)) => {
+                return stale("it changed since it was listed");
+            }
+            Opened::Link(target, _) => return self.put_link(to, &target, options),
+            Opened::File(source, stat) => (source, stat),
+        };
+        if !expect.looks_like(&self.fingerprint(&before)) {
+            return stale("it changed since it was listed");
+        }
+        let (spot, temporary, file) = self.temporary_file("copy", to, options)?;
+        let fail = |errno| self.fail("copy", to, errno);
+        copy_content(&source, &file, &before).map_err(fail)?;
+        let (after, copied) = (fstat(&source).map_err(fail)?, fstat(&file).map_err(fail)?);
+        if !unchanged(&before, &after) || copied.st_size != before.st_size {
+            return stale("it changed while it was copied");
+        }
+        self.finish(to, &spot, temporary, &file, options, Proof::None)
+    }
+}
+
+/// `renameat` that never replaces; file systems without `RENAME_NOREPLACE` have hard links.
+fn rename_if_absent(folder: &OwnedFd, from: &str, to: &[u8]) -> Result<(), Errno> {
+    match renameat_with(folder, from, folder, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            linkat(folder, from, folder, to, AtFlags::empty())?;
+            unlinkat(folder, from, AtFlags::empty())
+        }
+        done => done,
+    }
+}
+
+fn copy_content(source: &OwnedFd, target: &OwnedFd, stat: &Stat) -> Result<(), Errno> {
+    if ioctl_ficlone(target, source).is_ok() {
+        return Ok(());
+    }
+    let size = u64::try_from(stat.st_size).unwrap_or_default();
+    let mut done = 0;
+    while done < size {
+        let step = usize::try_from(size - done).unwrap_or(usize::MAX).min(STEP_BYTES);
+        let (mut from, mut to) = (done, done);
+        match retry_on_intr(|| copy_file_range(source, Some(&mut from), target, Some(&mut to), step)) {
+            // The source ends early: the caller sees it by the sizes.
+            Ok(0) => return Ok(()),
+            Ok(copied) => done += copied as u64,
+            Err(Errno::NOSYS | Errno::XDEV | Errno::INVAL | Errno::OPNOTSUPP | Errno::PERM | Errno::BADF) => {
+                return copy_through_memory(source, target, done, size);
+            }
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+fn copy_through_memory(source: &OwnedFd, target: &OwnedFd, mut done: u64, size: u64) -> Result<(), Errno> {
+    let mut block = Vec::with_capacity(STEP_BYTES);
+    while done < size {
+        block.clear();
+        if retry_on_intr(|| pread(source, spare_capacity(&mut block), done))? == 0 {
+            return Ok(());
+        }
+        let mut written = 0;
+        while let Some(rest) = block.get(written..).filter(|rest| !rest.is_empty()) {
+            written += retry_on_intr(|| pwrite(target, rest, done + written as u64))?;
+        }
+        done += written as u64;
+    }
+    Ok(())
+}
