@@ -9,4 +9,5 @@
 //! The library neither prints, exits nor reads the environment.
 
 pub mod place;
+pub mod settings;
 pub mod store;
