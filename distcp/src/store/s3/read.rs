@@ -15,19 +15,36 @@ use object_store::client::HttpResponseBody;
 
 use super::client::{ANSWER_TIMEOUT, Call, Client, set, text_of, unquoted};
 use super::{S3Store, attributes, errors};
-use crate::store::{GetOptions, GetResult, ObjectInfo, Result, StoreErrorKind};
+use crate::store::{GetOptions, GetResult, ObjectInfo, Result, StoreError, StoreErrorKind};
 
 impl S3Store {
     pub(super) async fn head_object(&self, key: &ObjectKey) -> Result<ObjectInfo> {
         let full = self.full_key("look at", key)?;
         let mut call = Call::object("look at", Method::HEAD, key, &full);
         call.headers.extend(self.customer_key.clone());
-        let response = self.client.expect(&call, &[200]).await?;
+        let response = self.client.send(&call).await?;
+        let status = response.status().as_u16();
+        if status != 200 {
+            let failed = self.client.failure(&call, response).await;
+            return Err(if matches!(status, 301 | 400 | 403) { self.reason(&call, failed).await } else { failed });
+        }
         let headers = response.headers();
         let size = text_of(headers, "content-length").and_then(|text| text.parse().ok());
         let size_bytes =
             size.ok_or_else(|| self.error("look at", key, StoreErrorKind::Protocol, "the answer names no length"))?;
         Ok(info(size_bytes, headers))
+    }
+
+    /// Why a HEAD failed: its answer has no body that could say so, that of a GET has.
+    async fn reason(&self, head: &Call<'_>, failed: StoreError) -> StoreError {
+        let (Some(key), Some(full)) = (head.key, head.full_key) else { return failed };
+        let mut call = Call::object("look at", Method::GET, key, full);
+        call.headers = head.headers.clone();
+        set(&mut call.headers, "range", "bytes=0-0");
+        match self.client.send(&call).await {
+            Ok(response) if !response.status().is_success() => self.client.failure(&call, response).await,
+            _ => failed,
+        }
     }
 
     pub(super) async fn get_object(&self, key: &ObjectKey, options: GetOptions) -> Result<GetResult> {
