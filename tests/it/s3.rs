@@ -4,14 +4,20 @@
 //! bucket (which must exist) from `UNDERSTUDY_TEST_S3_BUCKET`. Each test works below a prefix of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use distcp::store::meter::{Meter, Metered};
+use distcp::store::pace::{Pace, Paced, Timetable};
+use distcp::store::retry::{Retried, RetryPolicy};
 use distcp::store::s3::{S3Config, S3Store};
 use distcp::store::{
     GetOptions, ListOptions, PartSpec, Precondition, Proof, PutOptions, Store, StoreErrorKind, UploadId,
 };
 use futures::TryStreamExt as _;
 use manifest::{Attributes, EntryKind, ObjectKey};
+use tests::contract::store_contract;
+use tokio_util::sync::CancellationToken;
 
 /// The smallest part that S3 takes, but for the last.
 const PART_BYTES: usize = 5 << 20;
@@ -239,4 +245,26 @@ async fn s3_case_22_what_is_wrong_is_said() {
     let error = S3Store::open(wrong).unwrap().check_bucket().await.unwrap_err();
     assert_eq!(error.kind, StoreErrorKind::Credentials);
     assert!(!error.to_string().contains("wrong-secret"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s3_keeps_the_store_contract() {
+    store_contract(|| async { Arc::new(open("contract")) as Arc<dyn Store> }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s3_behind_all_decorators_keeps_the_store_contract() {
+    let meter = Arc::new(Meter::default());
+    let cancel = CancellationToken::new();
+    store_contract(|| async {
+        let store: Arc<dyn Store> = Arc::new(Metered::new(Arc::new(open("decorated")), Arc::clone(&meter)));
+        let limit = Timetable::constant(Some(1 << 40));
+        let pace = Arc::new(Pace::new(limit, Arc::new(|| 0), Some(1e9), cancel.clone()));
+        let store = Arc::new(Paced::new(store, pace));
+        Arc::new(Retried::new(store, RetryPolicy::default(), 1, Arc::clone(&meter), cancel.clone())) as Arc<dyn Store>
+    })
+    .await;
+    let counts = meter.snapshot();
+    assert!(counts.requests.put > 0 && counts.requests.list > 0 && counts.requests.copy > 0);
+    assert!(counts.bytes.read > 0 && counts.bytes.written > 0 && counts.bytes.server_side > 0);
 }

@@ -34,6 +34,8 @@ mod keys;
 mod list;
 mod multipart;
 mod read;
+#[cfg(test)]
+mod server_tests;
 mod write;
 mod xml;
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use manifest::ObjectKey;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::client::{HttpConnector as _, ReqwestConnector};
+use object_store::client::{ClientConfigKey, HttpConnector as _, ReqwestConnector};
 use object_store::{BackoffConfig, Certificate, ClientOptions, RetryConfig};
 
 use super::checksum::{self, Algorithm};
@@ -117,6 +117,10 @@ impl S3Store {
         let virtual_hosted = options.flag(AmazonS3ConfigKey::VirtualHostedStyleRequest)?;
         let bucket_url = bucket_url(endpoint, &bucket, &region, virtual_hosted)?;
         let http = bucket_url.starts_with("http://");
+        let allowed = options.flag(AmazonS3ConfigKey::Client(ClientConfigKey::AllowHttp))?;
+        if http && allowed == Some(false) {
+            return Err(BadS3Config("the endpoint is http://, which allow_http = false forbids".into()));
+        }
         if http {
             client_options = client_options.with_allow_http(true);
             builder = builder.with_allow_http(true);
@@ -315,9 +319,4 @@ fn encryption(options: &Options) -> Result<Encryption, BadS3Config> {
         }
     }
     Ok(headers)
-}
-
-/// Whether an option of this name is known, with or without `aws_`.
-pub(crate) fn knows_option(name: &str) -> bool {
-    name == "storage_class" || name.parse::<AmazonS3ConfigKey>().is_ok()
 }

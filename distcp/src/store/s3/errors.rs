@@ -53,7 +53,7 @@ pub(super) fn kind(status: StatusCode, said: &Said, writing: bool) -> StoreError
         "NoSuchBucket" => return Kind::NoBucket,
         "NoSuchKey" | "NotFound" if writing => return Kind::Precondition,
         "NoSuchKey" | "NoSuchUpload" | "NoSuchVersion" | "NotFound" => return Kind::NotFound,
-        "PreconditionFailed" | "ObjectAlreadyExists" => return Kind::Precondition,
+        "PreconditionFailed" | "ObjectAlreadyExists" | "InvalidRange" => return Kind::Precondition,
         "ConditionalRequestConflict" | "OperationAborted" => return Kind::Server,
         "InvalidAccessKeyId"
         | "SignatureDoesNotMatch"
@@ -87,7 +87,11 @@ pub(super) fn kind(status: StatusCode, said: &Said, writing: bool) -> StoreError
             return Kind::Corrupt;
         }
         "InternalError" | "ServiceUnavailable" => return Kind::Server,
-        "KeyTooLongError" | "InvalidObjectName" | "XMinioInvalidObjectName" | "InvalidURI" => return Kind::InvalidKey,
+        "KeyTooLongError"
+        | "InvalidObjectName"
+        | "XMinioInvalidObjectName"
+        | "InvalidURI"
+        | "DirectoryObjectContainsData" => return Kind::InvalidKey,
         "XMinioObjectExistsAsDirectory"
         | "ObjectParentIsFile"
         | "ExistingObjectIsDirectory"
@@ -98,7 +102,7 @@ pub(super) fn kind(status: StatusCode, said: &Said, writing: bool) -> StoreError
         _ => {}
     }
     match status.as_u16() {
-        412 | 304 => Kind::Precondition,
+        412 | 304 | 416 => Kind::Precondition,
         404 if said.html => Kind::Protocol,
         404 if writing => Kind::Precondition,
         404 => Kind::NotFound,

@@ -34,6 +34,9 @@ pub(super) fn full_key(prefix: &ObjectKey, key: &ObjectKey) -> Result<String, &'
         return Err("S3 keys have at most 1,024 bytes, the prefix included");
     }
     let Some(text) = full.as_str() else { return Err("S3 keys are UTF-8") };
+    if text.contains('\0') {
+        return Err("no S3 server is known to keep a NUL byte in a key");
+    }
     if has_dot_segment(text) {
         return Err("a . or .. segment would be collapsed on its way through URLs and name another object");
     }
@@ -106,7 +109,7 @@ mod tests {
     #[test]
     fn invalid_keys_are_refused_before_a_url_exists() {
         let long = "x".repeat(MAX_KEY_BYTES);
-        let table: [(&str, &[u8], bool); 12] = [
+        let table: [(&str, &[u8], bool); 13] = [
             ("", b"", false),
             ("p", b"", true),
             ("", b"x/../y", false),
@@ -115,6 +118,7 @@ mod tests {
             ("", b"x/.", false),
             ("", b"x/..y/...", true),
             ("", b"bad\xff", false),
+            ("", b"nul\0", false),
             ("", long.as_bytes(), true),
             ("p", long.as_bytes(), false),
             ("p", b"/lead", true),

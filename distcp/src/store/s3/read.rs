@@ -15,19 +15,36 @@ use object_store::client::HttpResponseBody;
 
 use super::client::{ANSWER_TIMEOUT, Call, Client, set, text_of, unquoted};
 use super::{S3Store, attributes, errors};
-use crate::store::{GetOptions, GetResult, ObjectInfo, Result, StoreErrorKind};
+use crate::store::{GetOptions, GetResult, ObjectInfo, Result, StoreError, StoreErrorKind};
 
 impl S3Store {
     pub(super) async fn head_object(&self, key: &ObjectKey) -> Result<ObjectInfo> {
         let full = self.full_key("look at", key)?;
         let mut call = Call::object("look at", Method::HEAD, key, &full);
         call.headers.extend(self.customer_key.clone());
-        let response = self.client.expect(&call, &[200]).await?;
+        let response = self.client.send(&call).await?;
+        let status = response.status().as_u16();
+        if status != 200 {
+            let failed = self.client.failure(&call, response).await;
+            return Err(if matches!(status, 301 | 400 | 403) { self.reason(&call, failed).await } else { failed });
+        }
         let headers = response.headers();
         let size = text_of(headers, "content-length").and_then(|text| text.parse().ok());
         let size_bytes =
             size.ok_or_else(|| self.error("look at", key, StoreErrorKind::Protocol, "the answer names no length"))?;
         Ok(info(size_bytes, headers))
+    }
+
+    /// Why a HEAD failed: its answer has no body that could say so, that of a GET has.
+    async fn reason(&self, head: &Call<'_>, failed: StoreError) -> StoreError {
+        let (Some(key), Some(full)) = (head.key, head.full_key) else { return failed };
+        let mut call = Call::object("look at", Method::GET, key, full);
+        call.headers = head.headers.clone();
+        set(&mut call.headers, "range", "bytes=0-0");
+        match self.client.send(&call).await {
+            Ok(response) if !response.status().is_success() => self.client.failure(&call, response).await,
+            _ => failed,
+        }
     }
 
     pub(super) async fn get_object(&self, key: &ObjectKey, options: GetOptions) -> Result<GetResult> {
@@ -39,6 +56,10 @@ impl S3Store {
             // No Range header can say this.
             let info = self.head_object(key).await?;
             self.check(key, &options, &info)?;
+            if range.end > info.fingerprint.size_bytes {
+                let detail = past_end(range, info.fingerprint.size_bytes);
+                return Err(self.error("read", key, StoreErrorKind::Precondition, detail));
+            }
             return Ok(GetResult { info, body: futures::stream::empty().boxed() });
         }
         let mut call = Call::object("read", Method::GET, key, &full);
@@ -63,15 +84,16 @@ impl S3Store {
                 let text = text_of(&headers, "content-range").unwrap_or_default();
                 let (got, total) =
                     content_range(text).ok_or_else(|| protocol(format!("the answered range is {text:?}")))?;
-                if got.start != range.start || got.end != range.end.min(total) {
+                if total < range.end {
+                    return Err(self.error("read", key, StoreErrorKind::Precondition, past_end(range, total)));
+                }
+                if got != *range {
                     return Err(protocol(format!("bytes {range:?} were asked for, {got:?} of {total} came")));
                 }
                 (got.end - got.start, total)
             }
-            // A range that covers everything may be answered with everything.
-            (Some(range), 200) if range.start == 0 && length.is_some_and(|length| length <= range.end) => {
-                (length.unwrap_or_default(), length.unwrap_or_default())
-            }
+            // A range that is everything may be answered with everything.
+            (Some(range), 200) if range.start == 0 && length == Some(range.end) => (range.end, range.end),
             (Some(_), _) => return Err(protocol("the server ignores ranges".into())),
             (None, _) => return Err(protocol("a part came although the whole was asked for".into())),
         };
@@ -115,6 +137,11 @@ fn info(size_bytes: u64, headers: &HeaderMap) -> ObjectInfo {
         ..Fingerprint::default()
     };
     ObjectInfo { kind, fingerprint, attributes }
+}
+
+/// A range that reaches past the end is another version's: nobody asks for bytes that were not listed.
+fn past_end(range: &Range<u64>, size_bytes: u64) -> String {
+    format!("bytes {} to {} were asked for, the object has {size_bytes}", range.start, range.end)
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT` in nanoseconds since 1970; `None` for anything else.
