@@ -78,7 +78,7 @@ async fn run(job: &Job, command: &'static str, work: Work<'_>) -> Report {
         Ok(lease) => {
             let result = leased(job, &lease, &run_id, clock, work, &mut summary).await;
             let receipt = write_receipt(job, &run_id, started, &mut summary, &result).await;
-            let result = result.and_then(|_| receipt);
+            let result = result.and(receipt);
             if result.is_ok() {
                 prune(job, &lease).await;
             }

@@ -109,11 +109,10 @@ pub fn resolve(
     for action in plan.actions()? {
         let mut action = action?;
         let is_donor = advance(&mut busy, &action.key, |key| key)?.is_some();
-        if let Some(assigned) = advance(&mut assignments, &action.key, |assigned| &assigned.key)? {
-            if !is_donor && assigned.donor.key != action.key {
-                header.totals.server_side += 1;
-                action.donor = Some(Donor { entry: assigned.donor });
-            }
+        let assigned = advance(&mut assignments, &action.key, |assigned| &assigned.key)?;
+        if let Some(assigned) = assigned.filter(|assigned| !is_donor && assigned.donor.key != action.key) {
+            header.totals.server_side += 1;
+            action.donor = Some(Donor { entry: assigned.donor });
         }
         writer.push(&action)?;
     }
@@ -349,13 +348,8 @@ mod tests {
     #[test]
     fn rule_11_weak_fingerprints_recognise_nothing() {
         let multipart = Fingerprint { etag: Some("0123456789abcdef0123456789abcdef-7".into()), ..fingerprint("1") };
-        let file = |racy| Fingerprint {
-            size_bytes: 5,
-            mtime_ns: Some(7),
-            file_id: Some(9),
-            racy,
-            ..Fingerprint::default()
-        };
+        let file =
+            |racy| Fingerprint { size_bytes: 5, mtime_ns: Some(7), file_id: Some(9), racy, ..Fingerprint::default() };
         let empty = Fingerprint { size_bytes: 0, ..fingerprint("1") };
         let no_inode = Fingerprint { file_id: None, ..file(false) };
         for weak in [multipart, file(true), empty, no_inode] {
