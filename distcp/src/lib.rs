@@ -10,6 +10,8 @@
 
 pub mod catalog;
 pub mod commit;
+#[cfg(feature = "cli")]
+pub mod console;
 pub mod copy;
 pub mod error;
 pub mod event;
@@ -17,6 +19,7 @@ pub mod exit;
 mod feed;
 pub mod filter;
 pub mod job;
+pub mod jobs;
 pub mod list;
 pub mod options;
 pub mod place;
