@@ -85,6 +85,13 @@ fn matcher(pattern: &str) -> Result<GlobMatcher, globset::Error> {
 }
 
 impl Filter {
+    /// Whether every pattern can be read; an unreadable one would match nothing in silence.
+    pub fn validate(&self) -> Result<(), String> {
+        self.rules
+            .iter()
+            .try_for_each(|rule| compile(&rule.pattern).map_err(|why| format!("the pattern {:?}: {why}", rule.pattern)))
+    }
+
     /// Whether the key takes part by its name.
     pub fn takes_key(&self, key: &ObjectKey) -> bool {
         self.deciding_rule(key).map_or_else(|| !self.rules.iter().any(|rule| rule.include), |rule| rule.include)
