@@ -2,16 +2,20 @@
 //!
 //! Parsing only: nothing here reads a file, the clock or the environment, so that every error is wrong usage (exit 2).
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::NonEmptyStringValueParser;
+use clap::builder::{NonEmptyStringValueParser, OsStringValueParser, TypedValueParser as _};
 use clap::{Arg, ArgAction, ArgMatches, Args, ValueEnum};
 use jiff::{SignedDuration, Timestamp};
 use manifest::ChunkSize;
 
+use crate::assemble::Speed;
 use crate::filter::{self, Filter, Rule};
 use crate::options::{DEFAULT_CONCURRENCY, Limits};
+use crate::settings::Secret;
+use crate::store::pace::{TimeOfDay, Timetable};
 
 /// The heading of options that every verb has.
 pub const GLOBAL: &str = "Global options";
@@ -71,8 +75,8 @@ pub struct GlobalArgs {
     #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
     pub config: Option<PathBuf>,
     /// Where the durable state of jobs lives, on the target's side [default: understudy in the XDG state folder]
-    #[arg(long, global = true, value_name = "URL", value_parser = NonEmptyStringValueParser::new(), help_heading = GLOBAL)]
-    pub state: Option<String>,
+    #[arg(long, global = true, value_name = "URL", value_parser = OsStringValueParser::new().try_map(not_empty), help_heading = GLOBAL)]
+    pub state: Option<OsString>,
     /// The job's name in the state [default: made from source and target]
     #[arg(long, global = true, value_name = "NAME", value_parser = NonEmptyStringValueParser::new(), help_heading = GLOBAL)]
     pub job: Option<String>,
@@ -93,12 +97,6 @@ pub struct FilterArgs {
     /// `--include` and `--exclude`, in the order given.
     #[command(flatten)]
     pub rules: RuleArgs,
-    /// Only the keys listed in this file, one a line (`-` for stdin)
-    #[arg(long, value_name = "FILE", help_heading = SELECTION)]
-    pub files_from: Option<PathBuf>,
-    /// The keys of --files-from end with NUL instead of a newline
-    #[arg(short = '0', id = "nul", requires = "files_from", help_heading = SELECTION)]
-    pub nul: bool,
     /// Leave out smaller objects
     #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = SELECTION)]
     pub min_size: Option<u64>,
@@ -122,9 +120,19 @@ impl FilterArgs {
         filter.max_size_bytes = self.max_size;
         filter.newer_than_ns = self.newer_than.map(|moment| moment.at_ns(now));
         filter.older_than_ns = self.older_than.map(|moment| moment.at_ns(now));
-        filter.listed_only = self.files_from.is_some();
         filter
     }
+}
+
+/// A list of keys: only they take part (rule 7).
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+pub struct FilesFromArgs {
+    /// Only the keys listed in this file, one a line (`-` for stdin)
+    #[arg(long, value_name = "FILE", help_heading = SELECTION)]
+    pub files_from: Option<PathBuf>,
+    /// The keys of --files-from end with NUL instead of a newline
+    #[arg(short = '0', id = "nul", requires = "files_from", help_heading = SELECTION)]
+    pub nul: bool,
 }
 
 /// `--include` and `--exclude`, in the order in which they were given across both.
@@ -177,51 +185,79 @@ impl Args for RuleArgs {
     }
 }
 
-/// Options that bound what a run uses. They are no part of a plan.
+/// Options that bound what a verb uses of this machine.
 #[derive(Debug, Clone, PartialEq, Args)]
-pub struct LimitArgs {
+pub struct WorkArgs {
     /// Objects in work at once
     #[arg(long, value_name = "N", default_value_t = DEFAULT_CONCURRENCY, value_parser = parse_concurrency, help_heading = LIMITS)]
     pub concurrency: usize,
     /// Bytes of content held in memory at once
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_memory, help_heading = LIMITS)]
     pub memory: u64,
+}
+
+impl WorkArgs {
+    /// The limits of a verb that goes on until it is done.
+    pub fn limits(&self, chunk_size: ChunkSize) -> Limits {
+        Limits { concurrency: self.concurrency, memory_bytes: self.memory, chunk_size, ..Limits::default() }
+    }
+}
+
+/// Options that bound what a verb takes of network and services.
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+pub struct PaceArgs {
+    /// Bytes a second, or a timetable ("08:00,10M 19:00,off")
+    #[arg(long, value_name = "RATE", value_parser = parse_rate, help_heading = LIMITS)]
+    pub bwlimit: Option<Timetable>,
+    /// Requests a second, to each side
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = LIMITS)]
+    pub max_requests_per_second: Option<u32>,
+}
+
+impl PaceArgs {
+    /// How fast the verb may go, by the clock that tells the local time of day.
+    pub fn speed(&self, time_of_day: TimeOfDay) -> Speed {
+        Speed {
+            bandwidth: self.bwlimit.clone().unwrap_or_else(|| Timetable::constant(None)),
+            requests_per_second: self.max_requests_per_second.map(f64::from),
+            time_of_day,
+        }
+    }
+}
+
+/// Options that bound a run. They are no part of a plan.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct LimitArgs {
+    /// What it may use of this machine.
+    #[command(flatten)]
+    pub work: WorkArgs,
+    /// What it may take of network and services.
+    #[command(flatten)]
+    pub pace: PaceArgs,
     /// Start nothing new after this time, and end with exit code 10
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = LIMITS)]
     pub max_duration: Option<Duration>,
     /// Start nothing new once this much was written, and end with exit code 10
     #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = LIMITS)]
     pub max_bytes: Option<u64>,
-    /// Bytes a second, or a timetable ("08:00,10M 19:00,off")
-    #[arg(long, value_name = "RATE", help_heading = LIMITS)]
-    pub bwlimit: Option<String>,
-    /// Requests a second, to each side
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = LIMITS)]
-    pub max_requests_per_second: Option<u32>,
 }
 
 impl LimitArgs {
     /// The limits of the run.
     pub fn limits(&self, chunk_size: ChunkSize) -> Limits {
-        Limits {
-            concurrency: self.concurrency,
-            memory_bytes: self.memory,
-            chunk_size,
-            max_duration: self.max_duration,
-            max_bytes: self.max_bytes,
-        }
+        Limits { max_duration: self.max_duration, max_bytes: self.max_bytes, ..self.work.limits(chunk_size) }
     }
 }
 
 /// Settings of the two stores for one run.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+#[derive(Debug, Clone, Default, PartialEq, Args)]
 pub struct StoreArgs {
     /// A setting of the source's store for this run; repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_pair, help_heading = STORES)]
-    pub source_option: Vec<(String, String)>,
+    pub source_option: Vec<(String, Secret)>,
     /// A setting of the target's store for this run; repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_pair, help_heading = STORES)]
-    pub target_option: Vec<(String, String)>,
+    pub target_option: Vec<(String, Secret)>,
 }
 
 /// A point in time, as typed.
@@ -246,6 +282,10 @@ impl Moment {
         let ns = time.as_nanosecond();
         i64::try_from(ns).unwrap_or(if ns < 0 { i64::MIN } else { i64::MAX })
     }
+}
+
+fn not_empty(text: OsString) -> Result<OsString, String> {
+    if text.is_empty() { Err("a place is not empty".into()) } else { Ok(text) }
 }
 
 /// A size in bytes: a number, with `K`, `M`, `G` or `T` in powers of 1024.
@@ -313,14 +353,18 @@ fn parse_keep_runs(text: &str) -> Result<usize, String> {
     }
 }
 
+fn parse_rate(text: &str) -> Result<Timetable, String> {
+    Timetable::parse(text).map_err(|error| error.to_string())
+}
+
 fn parse_glob(text: &str) -> Result<String, String> {
     filter::compile(text).map(|()| text.to_owned())
 }
 
-/// `key=value`; the message never repeats the value, which may be a secret.
-fn parse_pair(text: &str) -> Result<(String, String), String> {
+/// A setting of a store: `key=value`. The message never repeats the value, which may be a secret.
+pub fn parse_pair(text: &str) -> Result<(String, Secret), String> {
     match text.split_once('=') {
-        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), Secret::new(value))),
         _ => Err("expected KEY=VALUE, such as region=eu-central-1".to_owned()),
     }
 }

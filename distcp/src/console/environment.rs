@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::error::Failure;
 use crate::exit::ExitCode;
 use crate::settings::{Environment, Settings};
+use crate::store::pace::TimeOfDay;
 
 /// Our folder below the XDG folders.
 const FOLDER: &str = "understudy";
@@ -88,8 +90,18 @@ impl Process {
                 return Err(Failure::new(ExitCode::Usage, format!("cannot read the configuration {name}: {error}")));
             }
         };
-        Settings::parse(&text, &name).map_err(|error| Failure::usage(error.to_string()))
+        Ok(Settings::parse(&text, &name)?)
     }
+}
+
+/// Seconds since midnight, local time: what a timetable of `--bwlimit` is read by.
+pub fn time_of_day() -> TimeOfDay {
+    Arc::new(|| {
+        let time = jiff::Zoned::now().time();
+        let [hour, minute, second] =
+            [time.hour(), time.minute(), time.second()].map(|part| u32::try_from(part).unwrap_or(0));
+        hour * 3600 + minute * 60 + second
+    })
 }
 
 fn read_text(path: &Path) -> io::Result<String> {

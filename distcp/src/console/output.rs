@@ -153,15 +153,17 @@ impl Output {
         }
     }
 
-    /// The end of a run: its summary on stdout, what it came to on stderr, and the process's exit code.
+    /// The end of a run: its summary on stdout, what it came to on stderr, and the process's exit code. A comparison has
+    /// no block of text on stdout: its lines are read by programs.
     pub fn end(&self, report: &Report) -> ExitCode {
         let summary = &report.summary;
+        let done = report.failure.is_none();
         if self.0.json {
             self.json(summary);
-        } else if report.failure.is_none() && self.0.verbosity > Verbosity::Quiet {
+        } else if done && summary.differences.is_none() && self.0.verbosity > Verbosity::Quiet {
             self.data(summary_block(summary));
         }
-        if report.failure.is_none() {
+        if done {
             self.say(summary_line(summary));
         }
         if let Some(line) = exit::last_line(self.0.program, report) {

@@ -10,6 +10,8 @@ struct Line {
     #[command(flatten)]
     filter: FilterArgs,
     #[command(flatten)]
+    files: FilesFromArgs,
+    #[command(flatten)]
     limits: LimitArgs,
     #[command(flatten)]
     stores: StoreArgs,
@@ -95,6 +97,8 @@ fn chunk_sizes_memory_and_counts_are_checked() {
         ("--concurrency 0", false),
         ("--concurrency 5000", false),
         ("--max-requests-per-second 0", false),
+        ("--bwlimit 10M", true),
+        ("--bwlimit 10X", false),
         ("--keep-runs 1", true),
         ("--keep-runs 0", false),
         ("--state=", false),
@@ -131,8 +135,8 @@ fn rule_07_the_order_of_include_and_exclude_is_kept() {
     let rules: Vec<(bool, &str)> = line.filter.rules.0.iter().map(|r| (r.include, r.pattern.as_str())).collect();
     assert_eq!(rules, [(false, "a"), (true, "b"), (false, "c"), (true, "d"), (false, "e")]);
     let filter = line.filter.filter(Timestamp::UNIX_EPOCH);
-    assert_eq!((filter.min_size_bytes, filter.listed_only), (Some(1024), false));
-    assert!(parse("--files-from keys").unwrap().filter.filter(Timestamp::UNIX_EPOCH).listed_only);
+    assert_eq!(filter.min_size_bytes, Some(1024));
+    assert!(parse("--files-from keys -0").unwrap().files.nul);
 }
 
 #[test]
@@ -146,7 +150,7 @@ fn defaults_are_the_documented_ones() {
 #[test]
 fn store_options_are_pairs_and_errors_hide_them() {
     let line = parse("--source-option region=eu --source-option x=a=b --target-option k=").unwrap();
-    let pair = |k: &str, v: &str| (k.to_owned(), v.to_owned());
+    let pair = |k: &str, v: &str| (k.to_owned(), Secret::new(v));
     assert_eq!(line.stores.source_option, [pair("region", "eu"), pair("x", "a=b")]);
     assert_eq!(line.stores.target_option, [pair("k", "")]);
     assert!(parse_pair("=secret").is_err_and(|text| !text.contains("secret")));
