@@ -53,6 +53,7 @@ pub async fn apply(job: &Job, plan: &Path) -> Report {
 /// Makes a plan and changes nothing: neither target nor state. The plan is for reading, or for [`apply`].
 pub async fn plan(job: &Job) -> Result<Plan> {
     job.progress.enter(Phase::Starting);
+    session::may_use(job).await?;
     let before = session::before(job).await?;
     let job = &session::shaped(job, &before).await?;
     let (base, _) = before.split();
@@ -137,6 +138,7 @@ async fn leased(
         session::sweep_leftovers(job, lease, &unfinished.uploads.ids()).await?;
     }
     let plan = Arc::new(plan);
+    session::claim(job).await?;
     session::keep_plan(job, run_id, &plan).await?;
     let (report, open_uploads) = carry_out(job, lease, run_id, clock, plan.clone(), unfinished, as_planned).await?;
     fill(summary, &report);
@@ -346,7 +348,8 @@ async fn write_receipt(
             .collect(),
         errors_total: counts.failed,
         plan_digest: result.as_ref().ok().map(|plan| plan.digest.clone()),
-        journal_needed: failure.is_some() || matches!(code, ExitCode::Limited | ExitCode::Interrupted | ExitCode::Terminated),
+        journal_needed: failure.is_some()
+            || matches!(code, ExitCode::Limited | ExitCode::Interrupted | ExitCode::Terminated),
         summary: serde_json::Value::Null,
     };
     Ok(receipt::write(job.state.as_ref(), &receipt).await?)

@@ -142,12 +142,12 @@ async fn is_single(job: &Job) -> Result<bool> {
     }
 }
 
-/// Proves that the state can hold a lease, claims the target for the job, and takes the lease.
+/// Proves that the state can hold a lease, that no other job has the target, and takes the lease.
 pub async fn take_lease(job: &Job, run_id: &RunId, started: Timestamp) -> Result<Lease> {
     if job.leased && !job.state.is_this_machine() {
         probe::probe(job.state.as_ref()).await?;
     }
-    checkpoint::claim(job.state.as_ref(), &job.name, &job.source.place, &job.target.place).await?;
+    may_use(job).await?;
     if !job.leased {
         return Ok(Lease::none());
     }
@@ -279,6 +279,16 @@ pub async fn not_moved_on(job: &Job, plan: &Plan, done: Sorter<Entry>) -> Result
         )
         .hint("make a new plan with: distcp plan SOURCE TARGET -o PLAN")),
     }
+}
+
+/// Refuses (exit 2) when another job of the state has the target, or the job's name belongs to other places (rule 3).
+pub async fn may_use(job: &Job) -> Result<()> {
+    Ok(checkpoint::check_claim(job.state.as_ref(), &job.name, &job.source.place, &job.target.place).await?)
+}
+
+/// Takes the target for the job, right before the first write: a run that was refused, or mistyped, claims nothing.
+pub async fn claim(job: &Job) -> Result<()> {
+    Ok(checkpoint::claim(job.state.as_ref(), &job.name, &job.source.place, &job.target.place).await?)
 }
 
 /// Keeps the plan with its run, in pieces of bounded size.

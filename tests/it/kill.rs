@@ -90,7 +90,8 @@ fn case_30_killed_at_random_moments_the_end_is_that_of_a_clean_copy() {
 
     // No upload, and no temporary file, is left behind.
     let Some(aws) = services::tool(Tool::Aws) else { return };
-    let left = shell.oracle(&aws, &["s3api", "list-multipart-uploads", "--bucket", &bucket, "--output", "json"]).expect(0);
+    let left =
+        shell.oracle(&aws, &["s3api", "list-multipart-uploads", "--bucket", &bucket, "--output", "json"]).expect(0);
     assert!(!left.stdout.contains("UploadId"), "{}", left.stdout);
     let temporary = contents(&back).into_keys().filter(|key| key.windows(11).any(|w| w == b".understudy")).count();
     assert_eq!(temporary, 0);

@@ -60,7 +60,8 @@ fn rclone_finds_both_sides_equal_byte_by_byte() {
     for (from, to) in &steps {
         shell.run(&["copy", from, to, "--json", "--chunk-size", "1M"]).expect(0);
         let again = shell.run(&["copy", from, to, "--json", "--chunk-size", "1M"]).expect(0);
-        let requests: u64 = ["head", "get", "put", "copy", "delete"].iter().map(|r| again.number(&format!("requests/{r}"))).sum();
+        let requests: u64 =
+            ["head", "get", "put", "copy", "delete"].iter().map(|r| again.number(&format!("requests/{r}"))).sum();
         assert_eq!((requests, again.number("bytes/read"), again.number("requests/list")), (0, 0, 2), "{from} {to}");
     }
     assert_eq!(snapshot(&source), snapshot(&back));
@@ -82,8 +83,20 @@ fn aws_sees_the_metadata_and_no_leftovers() {
     let body = folder.path().join("body");
     std::fs::write(&body, vec![7u8; 9 << 20]).unwrap();
     let put = [
-        "s3api", "put-object", "--bucket", &from, "--key", "lake/page", "--body", text(&body), "--content-type",
-        "text/html", "--cache-control", "max-age=60", "--metadata", "owner=sales,stage=raw",
+        "s3api",
+        "put-object",
+        "--bucket",
+        &from,
+        "--key",
+        "lake/page",
+        "--body",
+        text(&body),
+        "--content-type",
+        "text/html",
+        "--cache-control",
+        "max-age=60",
+        "--metadata",
+        "owner=sales,stage=raw",
     ];
     shell.oracle(&aws, &put).expect(0);
     let (source, target) = (format!("s3://{from}/lake"), format!("s3://{to}/lake"));

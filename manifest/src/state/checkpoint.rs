@@ -231,28 +231,32 @@ pub async fn places(store: &dyn StateStore, job: &JobName) -> Result<Option<Clai
     Ok(summary.map(|Summary { job, source, target, .. }| Claim { job, source, target }))
 }
 
-/// Claims `target` for the job before its first run, so that an overlap is seen before there is a checkpoint (rule 3).
+/// Whether the job may use the state: its name belongs to these places, and no other job's target overlaps (rule 3).
+/// Changes nothing.
+///
+/// # Errors
+/// [`Error::JobConflict`] when it may not; the store's.
+pub async fn check_claim(store: &dyn StateStore, job: &JobName, source: &str, target: &str) -> Result<()> {
+    if let Some(found) = places(store, job).await? {
+        same_places(&found, source, target)?;
+    }
+    no_overlap(store, job, target).await
+}
+
+/// Claims `target` for the job before its first write, so that an overlap is seen before there is a checkpoint (rule 3).
 /// Claiming again what is claimed is fine. A refused claim leaves nothing behind.
 ///
 /// # Errors
-/// [`Error::JobConflict`] when the job's name belongs to other places, or another job's target overlaps.
+/// As [`check_claim`].
 pub async fn claim(store: &dyn StateStore, job: &JobName, source: &str, target: &str) -> Result<()> {
-    let conflict = |reason: String| Error::JobConflict { job: job.to_string(), reason };
-    let ours = Claim { job: job.clone(), source: source.to_owned(), target: target.to_owned() };
-    let same = |found: &Claim| match *found == ours {
-        true => Ok(()),
-        false => Err(conflict(format!("it already goes from {} to {}", found.source, found.target))),
-    };
-    if let Some(found) = places(store, job).await? {
-        same(&found)?;
-    }
-    no_overlap(store, job, target).await?;
+    check_claim(store, job, source, target).await?;
     let name = layout::claim(job);
+    let ours = Claim { job: job.clone(), source: source.to_owned(), target: target.to_owned() };
     let bytes = document::encode(&CLAIM, &name, &ours)?;
     let existed = store.get(&name).await?.is_some();
     match document::publish(store, &name, &bytes, || Ok(())).await? {
         Published::Ours(_) => {}
-        Published::Others(found) => same(&document::decode(&CLAIM, &name, &found)?)?,
+        Published::Others(found) => same_places(&document::decode(&CLAIM, &name, &found)?, source, target)?,
     }
     // Of two that claim at the same time at least the later one sees the other.
     if let Err(error) = no_overlap(store, job, target).await {
@@ -262,6 +266,16 @@ pub async fn claim(store: &dyn StateStore, job: &JobName, source: &str, target: 
         return Err(error);
     }
     Ok(())
+}
+
+fn same_places(found: &Claim, source: &str, target: &str) -> Result<()> {
+    match found.source == source && found.target == target {
+        true => Ok(()),
+        false => Err(Error::JobConflict {
+            job: found.job.to_string(),
+            reason: format!("it already goes from {} to {}", found.source, found.target),
+        }),
+    }
 }
 
 async fn no_overlap(store: &dyn StateStore, job: &JobName, target: &str) -> Result<()> {

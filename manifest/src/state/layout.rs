@@ -73,10 +73,12 @@ impl JobName {
 }
 
 impl RunId {
-    /// A fresh id for a run that starts at `now`.
+    /// A fresh id for a run that starts at `now`. Ids sort by time: the first three digits behind the seconds are the
+    /// milliseconds, the others are random.
     pub fn new(now: Timestamp) -> Self {
         let time = now.to_zoned(TimeZone::UTC).strftime("%Y%m%dT%H%M%SZ").to_string();
-        Self(format!("{time}-{:08x}", rand::random::<u32>()))
+        let ms = now.subsec_millisecond().clamp(0, 999);
+        Self(format!("{time}-{ms:03x}{:05x}", rand::random_range(0..1u32 << 20)))
     }
 
     /// The id.
