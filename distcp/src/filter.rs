@@ -117,7 +117,7 @@ impl Filter {
         if self.min_size_bytes.is_some_and(|min| size < min) || self.max_size_bytes.is_some_and(|max| size > max) {
             return Some(LeftOut::Size);
         }
-        let Some(mtime) = listed.fingerprint.mtime_ns else { return None };
+        let mtime = listed.fingerprint.mtime_ns?;
         let too_old = self.newer_than_ns.is_some_and(|limit| mtime < limit);
         let too_young = self.older_than_ns.is_some_and(|limit| mtime > limit);
         (too_old || too_young).then_some(LeftOut::Age)
@@ -150,7 +150,8 @@ mod tests {
 
     #[test]
     fn rule_07_first_match_wins_and_an_include_excludes_the_rest() {
-        let table: [(&[(bool, &str)], &str, bool); 12] = [
+        type Row = (&'static [(bool, &'static str)], &'static str, bool);
+        let table: [Row; 12] = [
             (&[], "a/b", true),
             (&[(false, "*.tmp")], "a/b.tmp", false),
             (&[(false, "*.tmp")], "a/b.csv", true),

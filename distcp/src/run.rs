@@ -78,7 +78,7 @@ async fn run(job: &Job, command: &'static str, work: Work<'_>) -> Report {
         Ok(lease) => {
             let result = leased(job, &lease, &run_id, clock, work, &mut summary).await;
             let receipt = write_receipt(job, &run_id, started, &mut summary, &result).await;
-            let result = result.and_then(|_| receipt);
+            let result = result.and(receipt);
             if result.is_ok() {
                 prune(job, &lease).await;
             }
@@ -346,7 +346,7 @@ async fn write_receipt(
             .collect(),
         errors_total: counts.failed,
         plan_digest: result.as_ref().ok().map(|plan| plan.digest.clone()),
-        journal_needed: failure.is_some() || code != ExitCode::Done,
+        journal_needed: failure.is_some() || matches!(code, ExitCode::Limited | ExitCode::Interrupted | ExitCode::Terminated),
         summary: serde_json::Value::Null,
     };
     Ok(receipt::write(job.state.as_ref(), &receipt).await?)
