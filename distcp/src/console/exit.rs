@@ -2,6 +2,7 @@
 //!
 //! Decides no code: that is the run's to say (rule 9). Pure but for the conversion to the process's own type.
 
+use super::output::counted;
 use crate::event::Outcome;
 use crate::exit::ExitCode;
 use crate::run::Report;
@@ -68,27 +69,23 @@ pub fn line(program: &str, command: &str, message: &str, hint: Option<&str>) -> 
 }
 
 fn what_happened(summary: &Summary) -> String {
-    let count = |count: u64, one: &str, more: &str| match count {
-        1 => format!("1 {one}"),
-        count => format!("{} {more}", super::output::grouped(count)),
-    };
     match (summary.exit_code, &summary.differences) {
         (ExitCode::Differs, Some(found)) => {
             let differ = found.only_source + found.only_target + found.differ;
-            count(differ, "key differs", "keys differ")
+            counted(differ, "key differs", "keys differ")
         }
         (ExitCode::Partial, Some(found)) => {
             let mut parts = Vec::new();
             if found.errors > 0 {
-                parts.push(count(found.errors, "key could not be compared", "keys could not be compared"));
+                parts.push(counted(found.errors, "key could not be compared", "keys could not be compared"));
             }
             if found.unproven > 0 {
-                parts.push(count(found.unproven, "key is not proven to be equal", "keys are not proven to be equal"));
+                parts.push(counted(found.unproven, "key is not proven to be equal", "keys are not proven to be equal"));
             }
             parts.join(", ")
         }
         (ExitCode::Partial, None) => {
-            let failed = count(summary.counts.failed, "object failed", "objects failed");
+            let failed = counted(summary.counts.failed, "object failed", "objects failed");
             match summary.errors.first() {
                 Some(first) if summary.counts.failed == 1 => format!("{failed}: {first}"),
                 Some(first) => format!("{failed}, the first: {first}"),

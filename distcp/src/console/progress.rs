@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::args::{GlobalArgs, ProgressMode};
-use super::output::{bytes_text, duration_text, grouped};
+use super::output::{bytes_text, counted, duration_text, grouped};
 use crate::event::{Phase, Progress};
 use crate::store::meter::Meter;
 
@@ -170,10 +170,8 @@ impl Snapshot {
         if self.failed > 0 {
             parts.push(format!("{} failed", grouped(self.failed)));
         }
-        match self.retries {
-            0 => {}
-            1 => parts.push("1 retry".into()),
-            retries => parts.push(format!("{} retries", grouped(retries))),
+        if self.retries > 0 {
+            parts.push(counted(self.retries, "retry", "retries"));
         }
         match parts.is_empty() {
             true => phase_word(phase).to_owned(),

@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use distcp::console::args::GlobalArgs;
 
 use crate::shell::Shell;
-use crate::{apply, completions, copy, man, manifest, plan, status, unlock, verify};
+use crate::{apply, completions, copy, demo, man, manifest, plan, status, unlock, verify};
 
 /// The program's name in messages.
 pub const PROGRAM: &str = "distcp";
@@ -16,7 +16,7 @@ pub const PROGRAM: &str = "distcp";
 #[command(name = PROGRAM, version, max_term_width = 110, after_help = "\
 Places: /path, ./path, file:///path, s3://bucket/prefix, and name:path for a store of the configuration.
 Sizes take K M G T (powers of 1024), times s m h d. Data goes to stdout, everything else to stderr.
-See `distcp VERB --help` for an example and the exit codes of each verb.")]
+See `distcp VERB --help` for an example and the exit codes of each verb, and `distcp demo` for a tour.")]
 pub struct Cli {
     #[command(flatten)]
     pub global: GlobalArgs,
@@ -34,6 +34,7 @@ pub enum Verb {
     Manifest(manifest::ManifestVerb),
     Status(status::StatusVerb),
     Unlock(unlock::UnlockVerb),
+    Demo(demo::DemoVerb),
     Completions(completions::CompletionsVerb),
     Man(man::ManVerb),
 }
@@ -55,6 +56,7 @@ impl Cli {
             Verb::Manifest(verb) => manifest::run(shell, verb).await,
             Verb::Status(verb) => status::run(shell, verb).await,
             Verb::Unlock(verb) => unlock::run(shell, verb).await,
+            Verb::Demo(verb) => demo::run(shell, verb).await,
             Verb::Completions(_) | Verb::Man(_) => distcp::exit::ExitCode::Done,
         })
     }

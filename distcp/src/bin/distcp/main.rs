@@ -6,6 +6,7 @@ mod apply;
 mod cli;
 mod completions;
 mod copy;
+mod demo;
 mod files_from;
 mod man;
 mod manifest;

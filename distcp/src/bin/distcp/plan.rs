@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use distcp::assemble::JobSpec;
 use distcp::console::exit::after_help;
-use distcp::console::output::{KeyFields, Output, Verbosity, bytes_text, grouped};
+use distcp::console::output::{KeyFields, Output, Verbosity, bytes_text, counted, grouped};
 use distcp::error::{Failure, Result};
 use distcp::event::Means;
 use distcp::exit::ExitCode;
 use distcp::plan::file::{Plan, PlanHeader};
 use distcp::plan::{Action, PlanTotals, Step};
 use distcp::run;
-use distcp::summary::Summary;
+use distcp::summary::{Counts, Summary};
 use serde::Serialize;
 
 use crate::copy::JobArgs;
@@ -54,9 +54,15 @@ pub async fn run(shell: &Shell, verb: &PlanVerb) -> ExitCode {
 /// Makes the plan, keeps it in `file`, and prints it.
 pub async fn show(shell: &Shell, command: &'static str, spec: JobSpec, file: Option<PathBuf>) -> ExitCode {
     let spec = JobSpec { create_state: false, ..spec };
+    let clock = tokio::time::Instant::now();
     let planned = async {
         let job = shell.job(spec).await?;
         let plan = shell.shown(&job, run::plan(&job)).await?;
+        let (source, target) = (job.source.meter.snapshot(), job.target.meter.snapshot());
+        let mut summary = Summary::new(command, job.name.as_str());
+        summary.requests = source.requests + target.requests;
+        summary.retries = source.retries + target.retries;
+        summary.bytes.read = source.bytes.read + target.bytes.read;
         let output = shell.output.clone();
         // Rows are read and printed on a thread of their own: a plan may be long, and a pager slow.
         tokio::task::spawn_blocking(move || {
@@ -64,14 +70,13 @@ pub async fn show(shell: &Shell, command: &'static str, spec: JobSpec, file: Opt
                 keep(plan.path(), file)?;
             }
             print(&output, &plan)?;
-            Ok::<_, Failure>((plan.header.clone(), file))
+            summary.duration_ms = u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX);
+            end(&output, fill(summary, &plan.header, file.as_deref()));
+            Ok::<_, Failure>(ExitCode::Done)
         })
         .await?
     };
-    match planned.await {
-        Ok((header, file)) => end(shell, command, &header, file.as_deref()),
-        Err(failure) => shell.fail(command, failure),
-    }
+    planned.await.unwrap_or_else(|failure| shell.fail(command, failure))
 }
 
 /// Copies the finished plan to where it was asked for, whole or not at all.
@@ -170,47 +175,46 @@ impl<'a> ActionLine<'a> {
 
 /// The summary of a plan: that of a run that does all of it and finds nothing equal that it has to compare.
 #[derive(Serialize)]
-struct PlanSummary<'a> {
+struct PlanSummary {
     #[serde(flatten)]
     summary: Summary,
     dry_run: bool,
     plan: Option<String>,
-    planned: &'a PlanTotals,
+    planned: PlanTotals,
 }
 
-fn end(shell: &Shell, command: &'static str, header: &PlanHeader, file: Option<&Path>) -> ExitCode {
-    let output = &shell.output;
-    let totals = &header.totals;
-    if output.is_json() {
-        output.json(&summary(command, header, file));
-    } else {
-        output.say(words(totals));
-        if let Some(file) = file {
-            output.say(format!("do it with: distcp apply {}", file.display()));
-        }
-    }
-    ExitCode::Done
-}
-
-fn summary<'a>(command: &'static str, header: &'a PlanHeader, file: Option<&Path>) -> PlanSummary<'a> {
-    let totals = &header.totals;
-    let mut summary = Summary::new(command, &header.job);
+fn fill(mut summary: Summary, header: &PlanHeader, file: Option<&Path>) -> PlanSummary {
+    let totals = header.totals.clone();
     summary.run_id.clone_from(&header.id);
     summary.manifest.clone_from(&header.base);
-    summary.counts.listed = totals.listed;
-    summary.counts.equal = totals.equal;
-    summary.counts.copied = totals.copies + totals.compares;
-    summary.counts.deleted = totals.deletes;
-    summary.counts.skipped = totals.skipped;
-    summary.counts.failed = totals.failed;
+    summary.counts = Counts {
+        listed: totals.listed,
+        equal: totals.equal,
+        copied: totals.copies + totals.compares,
+        deleted: totals.deletes,
+        skipped: totals.skipped,
+        failed: totals.failed,
+    };
     summary.bytes.source = totals.source_bytes;
     summary.links_skipped = totals.links;
     PlanSummary { summary, dry_run: true, plan: file.map(|file| file.display().to_string()), planned: totals }
 }
 
+fn end(output: &Output, planned: PlanSummary) {
+    if output.is_json() {
+        output.json(&planned);
+        return;
+    }
+    output.say(words(&planned.planned));
+    if let Some(file) = planned.plan {
+        output.say(format!("do it with: distcp apply {file}"));
+    }
+}
+
 /// What would happen, in a line.
 fn words(totals: &PlanTotals) -> String {
-    let mut line = format!("would copy {} objects ({})", grouped(totals.copies), bytes_text(totals.copy_bytes));
+    let mut line =
+        format!("would copy {} ({})", counted(totals.copies, "object", "objects"), bytes_text(totals.copy_bytes));
     if totals.server_side > 0 {
         line.push_str(&format!(", {} of them server-side", grouped(totals.server_side)));
     }
@@ -222,7 +226,7 @@ fn words(totals: &PlanTotals) -> String {
     for (count, what) in others.iter().filter(|(count, _)| *count > 0) {
         line.push_str(&format!(", {what} {}", grouped(*count)));
     }
-    line.push_str(&format!("; {} are equal", grouped(totals.equal)));
+    line.push_str(&format!("; {}", counted(totals.equal, "is equal", "are equal")));
     line
 }
 
@@ -299,7 +303,7 @@ mod tests {
             chunk_bytes: 1,
             totals,
         };
-        let summary = serde_json::to_value(summary("copy", &header, None)).unwrap();
+        let summary = serde_json::to_value(fill(Summary::new("copy", "j"), &header, None)).unwrap();
         let counts = summary["counts"].as_object().unwrap();
         let count = |name: &str| counts[name].as_u64().unwrap();
         let sum: u64 = ["equal", "copied", "deleted", "skipped", "failed"].map(count).iter().sum();

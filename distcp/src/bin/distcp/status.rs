@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use distcp::console::exit::after_help;
-use distcp::console::output::{Output, aligned, bytes_text, duration_text, grouped};
+use distcp::console::output::{Output, aligned, bytes_text, counted, duration_text, grouped};
 use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
 use distcp::jobs::{self, JobStatus};
@@ -57,7 +57,10 @@ async fn show(shell: &Shell) -> Result<ExitCode> {
     let unreadable = found.iter().filter(|status| !status.problems.is_empty()).count();
     match unreadable {
         0 => Ok(shell.done("status", ExitCode::Done)),
-        count => Err(Failure::new(ExitCode::Failed, format!("the state of {count} job(s) cannot be read"))),
+        count => {
+            let jobs = counted(count as u64, "job", "jobs");
+            Err(Failure::new(ExitCode::Failed, format!("the state of {jobs} cannot be read whole")))
+        }
     }
 }
 
@@ -114,8 +117,12 @@ fn block(status: &JobStatus) -> String {
         rows.push(("error", error.replace(['\n', '\r'], " ")));
     }
     for run in &status.unfinished {
-        let mut text =
-            format!("{}: {} objects done ({})", run.run_id, grouped(run.done_objects), bytes_text(run.done_bytes));
+        let mut text = format!(
+            "{}: {} done ({})",
+            run.run_id,
+            counted(run.done_objects, "object", "objects"),
+            bytes_text(run.done_bytes)
+        );
         let others =
             [(run.deleted_objects, "deleted"), (run.failed_objects, "failed"), (run.open_uploads, "uploads open")];
         for (count, what) in others.iter().filter(|(count, _)| *count > 0) {
@@ -189,7 +196,7 @@ target     s3://lake
 as of      2026-11-21T01:00:00Z (2h 0m ago)
 last run   copy ended 2026-11-21T01:10:00Z, partial (3): 1,200 copied, 1 failed
 error      a: cannot read
-in flight  r2: 5 objects done (2.0 KiB), 1 uploads open
+in flight  r2: 5 objects done (2.0 KiB), 1 in parts
 lease      ann on host (process alive)";
         assert_eq!(block(&status), busy);
         let json = serde_json::to_value(JobLine { kind: "job", status: &status }).unwrap();

@@ -19,6 +19,14 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
+/// A number of things: `1 object`, `1,200 objects`.
+pub fn counted(count: u64, one: &str, more: &str) -> String {
+    match count {
+        1 => format!("1 {one}"),
+        count => format!("{} {more}", grouped(count)),
+    }
+}
+
 /// A size for people: `17 B`, `1.2 GiB`.
 pub fn bytes_text(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
@@ -90,13 +98,12 @@ pub fn summary_line(summary: &Summary) -> String {
             .map(|(count, what)| format!("{} {what}", grouped(*count)))
             .collect();
         let parts = if parts.is_empty() { "nothing to compare".into() } else { parts.join(", ") };
-        return format!("compared {} keys in {}: {parts}", grouped(summary.counts.listed), took(summary));
+        return format!("compared {} in {}: {parts}", counted(summary.counts.listed, "key", "keys"), took(summary));
     }
     let counts = &summary.counts;
-    let objects = if counts.copied == 1 { "object" } else { "objects" };
     let mut line = format!(
-        "copied {} {objects} ({}) in {}, {} equal",
-        grouped(counts.copied),
+        "copied {} ({}) in {}, {} equal",
+        counted(counts.copied, "object", "objects"),
         bytes_text(summary.bytes.written + summary.bytes.server_side),
         took(summary),
         grouped(counts.equal)
@@ -105,10 +112,8 @@ pub fn summary_line(summary: &Summary) -> String {
     for (count, what) in others.iter().filter(|(count, _)| *count > 0) {
         line.push_str(&format!(", {} {what}", grouped(*count)));
     }
-    match summary.links_skipped {
-        0 => {}
-        1 => line.push_str(" (1 link)"),
-        links => line.push_str(&format!(" ({} links)", grouped(links))),
+    if summary.links_skipped > 0 {
+        line.push_str(&format!(" ({})", counted(summary.links_skipped, "link", "links")));
     }
     if summary.vanished > 0 {
         line.push_str(&format!(", {} vanished meanwhile", grouped(summary.vanished)));

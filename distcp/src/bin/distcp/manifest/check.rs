@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::Args;
 use distcp::console::exit::after_help;
-use distcp::console::output::{KeyFields, grouped};
+use distcp::console::output::{KeyFields, counted};
 use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
 use manifest::check::check;
@@ -52,11 +52,11 @@ pub async fn run(shell: &Shell, verb: &CheckVerb) -> Result<ExitCode> {
     }
     match checked.problem_count {
         0 => {
-            let (entries, parts) = (grouped(checked.entries), grouped(checked.parts));
-            output.say(format!("{entries} entries in {parts} parts are complete and undamaged"));
+            let (entries, parts) =
+                (counted(checked.entries, "entry", "entries"), counted(checked.parts, "part", "parts"));
+            output.say(format!("complete and undamaged: {entries} in {parts}"));
             Ok(shell.done("manifest check", ExitCode::Done))
         }
-        1 => Err(Failure::new(ExitCode::Failed, "1 problem was found")),
-        count => Err(Failure::new(ExitCode::Failed, format!("{} problems were found", grouped(count)))),
+        count => Err(Failure::new(ExitCode::Failed, counted(count, "problem was found", "problems were found"))),
     }
 }

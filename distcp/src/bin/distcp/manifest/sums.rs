@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::Args;
 use distcp::console::exit::after_help;
-use distcp::console::output::grouped;
+use distcp::console::output::counted;
 use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
 use futures::TryStreamExt as _;
@@ -64,7 +64,6 @@ pub async fn run(shell: &Shell, verb: &SumsVerb) -> Result<ExitCode> {
     }
     match left_out {
         0 => Ok(shell.done("manifest sums", ExitCode::Done)),
-        1 => Err(Failure::new(ExitCode::Partial, "1 object has no line")),
-        _ => Err(Failure::new(ExitCode::Partial, format!("{} objects have no line", grouped(left_out)))),
+        _ => Err(Failure::new(ExitCode::Partial, counted(left_out, "object has no line", "objects have no line"))),
     }
 }
