@@ -1,5 +1,7 @@
 //! All integration tests, as one binary.
 
+mod faults;
+mod faults_trees;
 mod object_state;
 mod spine;
 mod store_contract;

@@ -104,7 +104,8 @@ async fn chance_is_repeatable_and_bounded() {
         for i in 0..400 {
             let key = format!("{}", i % 20);
             let body = pattern(i);
-            answers.push(store.put(&key.as_str().into(), body.into(), &PutOptions::default()).await.map_err(|e| e.kind));
+            answers
+                .push(store.put(&key.as_str().into(), body.into(), &PutOptions::default()).await.map_err(|e| e.kind));
         }
         assert_eq!(store.faults(), 80);
         assert!(answers[300..].iter().all(Result::is_ok), "faults end: {store:?}");

@@ -67,7 +67,10 @@ pub async fn list_all(store: &dyn Store, options: ListOptions) -> Vec<Listed> {
 
 /// Writes an object whatever is there.
 pub async fn put(store: &dyn Store, key: &str, body: impl Into<Bytes>) -> Written {
-    store.put(&key.into(), body.into().into(), &PutOptions::default()).await.unwrap_or_else(|e| panic!("put {key:?}: {e}"))
+    store
+        .put(&key.into(), body.into().into(), &PutOptions::default())
+        .await
+        .unwrap_or_else(|e| panic!("put {key:?}: {e}"))
 }
 
 async fn keys(store: &dyn Store, options: ListOptions) -> BTreeSet<ObjectKey> {
@@ -507,7 +510,10 @@ async fn links_and_folders_are_kept_or_refused(store: &dyn Store) {
             put(store, "folders/file", "x").await;
             let below = ObjectKey::from("folders/file/below");
             refused(store.put(&below, "x".into(), &PutOptions::default()).await, StoreErrorKind::KindConflict);
-            refused(store.put(&"folders/file".into(), Bytes::new().into(), &folder).await, StoreErrorKind::KindConflict);
+            refused(
+                store.put(&"folders/file".into(), Bytes::new().into(), &folder).await,
+                StoreErrorKind::KindConflict,
+            );
             store.delete(&[key]).await.into_iter().for_each(|answer| answer.unwrap());
         }
     }

@@ -28,11 +28,11 @@ use tokio::task::JoinHandle;
 
 use self::path::{Reach, Unreached};
 pub use self::remove::{Leftover, MAX_LEFTOVERS};
-pub use crate::options::LinkMode;
 use super::{
     Capabilities, GetOptions, GetResult, ListOptions, ObjectInfo, PartSpec, Payload, PutOptions, Result, Store,
     StoreError, StoreErrorKind, UploadId, UploadedPart, Written,
 };
+pub use crate::options::LinkMode;
 
 mod attributes;
 mod path;
