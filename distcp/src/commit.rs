@@ -62,7 +62,7 @@ pub async fn commit(
         as_of,
         complete,
         written: Timestamp::now(),
-        state: RunState { open_uploads },
+        state: RunState { open_uploads, single: job.source.single },
     };
     let tag = loaded.as_ref().map(|loaded| &loaded.tag);
     checkpoint::commit(store.as_ref(), &checkpoint, tag, &lease.guard()).await?;
@@ -98,10 +98,12 @@ async fn publish(
     Ok(writer.finish(meta).await?.id.to_string())
 }
 
-/// For readers that want the manifest a checkpoint names.
-pub async fn committed_manifest(job: &Job) -> Result<Option<Arc<Manifest>>> {
+/// The manifest that the checkpoint names, and whether the job is of single objects; `None`s before the first run.
+pub async fn committed_manifest(job: &Job) -> Result<(Option<Arc<Manifest>>, Option<bool>)> {
     let loaded = checkpoint::load::<RunState>(job.state.as_ref(), &job.name).await?;
-    let Some(id) = loaded.and_then(|loaded| loaded.checkpoint.manifest) else { return Ok(None) };
+    let Some(checkpoint) = loaded.map(|loaded| loaded.checkpoint) else { return Ok((None, None)) };
+    let single = Some(checkpoint.state.single);
+    let Some(id) = checkpoint.manifest else { return Ok((None, single)) };
     let manifest = Manifest::open(job.state.clone(), &layout::job_folder(&job.name), &parse(&id)?).await?;
-    Ok(Some(Arc::new(manifest)))
+    Ok((Some(Arc::new(manifest)), single))
 }

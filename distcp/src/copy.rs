@@ -170,7 +170,7 @@ impl Copier {
     /// Does one action; under `copy` an object that changed meanwhile is planned once more.
     async fn settle(&self, action: Action) -> Settled {
         let first = match self.transfer(&action).await {
-            Ok(finished) => return Settled { action, end: End::Finished(finished) },
+            Ok(finished) => return Settled { action, end: End::Finished(Box::new(finished)) },
             Err(error) => error,
         };
         let vanished = first.kind == StoreErrorKind::NotFound;
@@ -179,7 +179,7 @@ impl Copier {
         }
         match self.plan_again(&action).await {
             Ok(Some(again)) => match self.transfer(&again).await {
-                Ok(finished) => Settled { action: again, end: End::Finished(finished) },
+                Ok(finished) => Settled { action: again, end: End::Finished(Box::new(finished)) },
                 Err(error) => Settled { end: End::of(&again, error), action: again },
             },
             Ok(None) => Settled { action, end: End::Vanished },
@@ -219,7 +219,7 @@ struct Settled {
 }
 
 enum End {
-    Finished(Finished),
+    Finished(Box<Finished>),
     /// The object is gone from the source.
     Vanished,
     /// The run stopped in the middle of it.
@@ -412,25 +412,7 @@ impl Run {
     async fn settled(&mut self, settled: Settled) -> Result<(), Failure> {
         let Settled { action, end } = settled;
         match end {
-            End::Finished(Finished::Equal { entry }) => {
-                self.ends.equal += 1;
-                count(&self.copier.progress.done_bytes, entry.size_bytes());
-                self.finished(&action, entry, Outcome::Equal, Means::None).await?;
-            }
-            End::Finished(Finished::Copied { entry, means }) => {
-                let size = entry.size_bytes();
-                self.ends.copied += 1;
-                if means == Means::ServerSide {
-                    self.ends.server_side += 1;
-                    self.ends.server_side_bytes += size;
-                } else {
-                    self.copier.written_bytes.fetch_add(size, Ordering::Relaxed);
-                }
-                if size <= self.copier.chunk_size.part_bytes(size) || means == Means::ServerSide {
-                    count(&self.copier.progress.done_bytes, size);
-                }
-                self.finished(&action, entry, Outcome::Copied, means).await?;
-            }
+            End::Finished(finished) => return self.well(&action, *finished).await,
             End::Vanished => {
                 self.vanished += 1;
                 self.skip(&action, "vanished from the source");
@@ -443,6 +425,33 @@ impl Run {
         }
         count(&self.copier.progress.done_objects, 1);
         Ok(())
+    }
+
+    /// Counts and keeps what ended well.
+    async fn well(&mut self, action: &Action, finished: Finished) -> Result<(), Failure> {
+        count(&self.copier.progress.done_objects, 1);
+        match finished {
+            Finished::Equal { entry } => {
+                self.ends.equal += 1;
+                count(&self.copier.progress.done_bytes, entry.size_bytes());
+                self.finished(action, entry, Outcome::Equal, Means::None).await
+            }
+            Finished::Copied { entry, means } => {
+                let size = entry.size_bytes();
+                self.ends.copied += 1;
+                if means == Means::ServerSide {
+                    self.ends.server_side += 1;
+                    self.ends.server_side_bytes += size;
+                } else {
+                    self.copier.written_bytes.fetch_add(size, Ordering::Relaxed);
+                }
+                // Parts of large objects were counted as they were sent.
+                if size <= self.copier.chunk_size.part_bytes(size) || means == Means::ServerSide {
+                    count(&self.copier.progress.done_bytes, size);
+                }
+                self.finished(action, entry, Outcome::Copied, means).await
+            }
+        }
     }
 
     async fn finished(&mut self, action: &Action, entry: Entry, outcome: Outcome, means: Means) -> Result<(), Failure> {

@@ -68,6 +68,9 @@ pub fn chain(error: &(dyn StdError + 'static)) -> String {
 pub fn store_code(error: &StoreError) -> ExitCode {
     match (error.kind, error.class()) {
         (StoreErrorKind::NoBucket, _) => ExitCode::Usage,
+        (StoreErrorKind::NotFound, _) if error.key.as_ref().is_none_or(manifest::ObjectKey::is_empty) => {
+            ExitCode::Usage
+        }
         _ if error.is_permission() => ExitCode::Permission,
         (_, Class::Retryable) => ExitCode::Temporary,
         (_, Class::Cancelled) => ExitCode::Interrupted,
@@ -79,6 +82,7 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let failure = Failure::new(store_code(&error), chain(&error));
         match error.kind {
+            StoreErrorKind::NotFound if failure.code == ExitCode::Usage => failure.hint("check how the place is written"),
             StoreErrorKind::NoBucket => failure.hint("create the bucket, or correct the place"),
             StoreErrorKind::Credentials => failure.hint("check the credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or [stores.NAME] in the configuration"),
             StoreErrorKind::NoSpace => failure.hint("free space, then run the same command again: it resumes"),
@@ -114,7 +118,7 @@ impl From<manifest::Error> for Failure {
             E::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
                 Failure::new(ExitCode::Failed, message).hint("free space, then run the same command again: it resumes")
             }
-            E::Missing { .. } => Failure::usage(message),
+            E::Missing { .. } | E::JobConflict { .. } => Failure::usage(message),
             _ if error.class() == Class::Retryable => {
                 Failure::new(ExitCode::Temporary, message).hint("run the same command again: it resumes")
             }

@@ -85,6 +85,13 @@ fn matcher(pattern: &str) -> Result<GlobMatcher, globset::Error> {
 }
 
 impl Filter {
+    /// Whether every pattern can be read; an unreadable one would match nothing in silence.
+    pub fn validate(&self) -> Result<(), String> {
+        self.rules
+            .iter()
+            .try_for_each(|rule| compile(&rule.pattern).map_err(|why| format!("the pattern {:?}: {why}", rule.pattern)))
+    }
+
     /// Whether the key takes part by its name.
     pub fn takes_key(&self, key: &ObjectKey) -> bool {
         self.deciding_rule(key).map_or_else(|| !self.rules.iter().any(|rule| rule.include), |rule| rule.include)
@@ -110,7 +117,7 @@ impl Filter {
         if self.min_size_bytes.is_some_and(|min| size < min) || self.max_size_bytes.is_some_and(|max| size > max) {
             return Some(LeftOut::Size);
         }
-        let Some(mtime) = listed.fingerprint.mtime_ns else { return None };
+        let mtime = listed.fingerprint.mtime_ns?;
         let too_old = self.newer_than_ns.is_some_and(|limit| mtime < limit);
         let too_young = self.older_than_ns.is_some_and(|limit| mtime > limit);
         (too_old || too_young).then_some(LeftOut::Age)
@@ -143,7 +150,8 @@ mod tests {
 
     #[test]
     fn rule_07_first_match_wins_and_an_include_excludes_the_rest() {
-        let table: [(&[(bool, &str)], &str, bool); 12] = [
+        type Row = (&'static [(bool, &'static str)], &'static str, bool);
+        let table: [Row; 12] = [
             (&[], "a/b", true),
             (&[(false, "*.tmp")], "a/b.tmp", false),
             (&[(false, "*.tmp")], "a/b.csv", true),

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::event::{Event, Listener, Progress};
 use crate::options::{CopyOptions, Limits};
 use crate::store::Store;
+use crate::store::local::LocalStore;
 use crate::store::meter::Meter;
 
 /// One side of a job.
@@ -23,6 +24,8 @@ pub struct Tree {
     /// Subtrees that are left out of listing and deleting: state and trash that stand inside (rule 1), and an overlap that
     /// the filters exclude (case 16).
     pub without: Vec<ObjectKey>,
+    /// The root is one object, under the empty key.
+    pub single: bool,
     /// What the decorators counted.
     pub meter: Arc<Meter>,
 }
@@ -45,6 +48,8 @@ pub struct Job {
     pub source: Tree,
     /// What is written.
     pub target: Tree,
+    /// The target when it is a folder of this machine: leftovers of runs that died are removed from it.
+    pub local_target: Option<LocalStore>,
     /// Where its durable state lives.
     pub state: Arc<dyn StateStore>,
     /// Who runs it, for the lease's `holder`; for people.

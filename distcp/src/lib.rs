@@ -8,6 +8,7 @@
 //!
 //! The library neither prints, exits nor reads the environment.
 
+pub mod assemble;
 pub mod catalog;
 pub mod commit;
 pub mod copy;

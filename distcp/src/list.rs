@@ -8,14 +8,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use futures::StreamExt as _;
+use futures::{Stream, StreamExt as _};
 use manifest::sort::{Sorted, Sorter};
-use manifest::{Listed, Result};
+use manifest::{Listed, ObjectKey, Result};
 
 use crate::event::{Progress, count};
 use crate::feed::Feed;
 use crate::job::Tree;
-use crate::store::{ListOptions, StoreErrorKind};
+use crate::store::{self, ListOptions, Store, StoreErrorKind};
 
 /// Memory of the sort of an unordered listing before it spills.
 const SORT_MEMORY_BYTES: usize = 32 << 20;
@@ -52,11 +52,26 @@ pub fn list(tree: &Tree, side: Side, folders: bool, sort: bool, progress: &Arc<P
         };
         std::future::ready(batch)
     });
+    if tree.single {
+        return Listing::Ordered(Feed::start(single(tree.store.clone(), side)));
+    }
     let feed = Feed::start(stream);
     match tree.store.capabilities().ordered_list && !sort {
         true => Listing::Ordered(feed),
         false => Listing::Unsorted(feed),
     }
+}
+
+/// The listing of a root that is one object: it, under the empty key.
+fn single(store: Arc<dyn Store>, side: Side) -> impl Stream<Item = store::Result<Vec<Listed>>> {
+    futures::stream::once(async move {
+        let key = ObjectKey::default();
+        match store.head(&key).await {
+            Ok(info) => Ok(vec![Listed { key, kind: info.kind, fingerprint: info.fingerprint }]),
+            Err(error) if side == Side::Target && error.kind == StoreErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    })
 }
 
 /// A listing in key order.

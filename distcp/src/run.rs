@@ -53,7 +53,9 @@ pub async fn apply(job: &Job, plan: &Path) -> Report {
 /// Makes a plan and changes nothing: neither target nor state. The plan is for reading, or for [`apply`].
 pub async fn plan(job: &Job) -> Result<Plan> {
     job.progress.enter(Phase::Starting);
-    let (base, _) = session::before(job).await?.split();
+    let before = session::before(job).await?;
+    let job = &session::shaped(job, &before).await?;
+    let (base, _) = before.split();
     job.progress.enter(Phase::Listing);
     let plan = with_order(job, &RunId::new(Timestamp::now()), base).await?;
     refuse(job, &plan.header.totals)?;
@@ -74,7 +76,12 @@ async fn run(job: &Job, command: &'static str, work: Work<'_>) -> Report {
     job.progress.enter(Phase::Starting);
     let result = match session::take_lease(job, &run_id, started).await {
         Ok(lease) => {
-            let result = leased(job, &lease, &run_id, started, clock, work, &mut summary).await;
+            let result = leased(job, &lease, &run_id, clock, work, &mut summary).await;
+            let receipt = write_receipt(job, &run_id, started, &mut summary, &result).await;
+            let result = result.and(receipt);
+            if result.is_ok() {
+                prune(job, &lease).await;
+            }
             if let Err(error) = lease.release().await {
                 job.note(format!("the lease could not be given back: {error}; the next run waits for it"));
             }
@@ -97,12 +104,12 @@ async fn leased(
     job: &Job,
     lease: &Lease,
     run_id: &RunId,
-    started: Timestamp,
     clock: Instant,
     work: Work<'_>,
     summary: &mut Summary,
-) -> Result<()> {
+) -> Result<Arc<Plan>> {
     let before = session::before(job).await?;
+    let job = &session::shaped(job, &before).await?;
     summary.as_of = before.as_of().map(|time| time.to_string());
     summary.manifest = before.manifest_id();
     let as_planned = matches!(work, Work::Apply(_));
@@ -126,16 +133,12 @@ async fn leased(
     if !as_planned {
         refuse(job, &plan.header.totals)?;
     }
+    if unfinished.died {
+        session::sweep_leftovers(job, lease, &unfinished.uploads.ids()).await?;
+    }
     let plan = Arc::new(plan);
     session::keep_plan(job, run_id, &plan).await?;
-    let report = carry_out(job, lease, run_id, clock, plan.clone(), unfinished, as_planned).await;
-    let (report, open_uploads) = match report {
-        Ok(report) => report,
-        Err(failure) => {
-            write_receipt(job, run_id, started, summary, &plan, Some(&failure)).await?;
-            return Err(failure);
-        }
-    };
+    let (report, open_uploads) = carry_out(job, lease, run_id, clock, plan.clone(), unfinished, as_planned).await?;
     fill(summary, &report);
     let code = end_code(job, &report);
     if report.stopped == Some(Stopped::LeaseLost) {
@@ -151,9 +154,7 @@ async fn leased(
     summary.manifest = Some(committed.manifest);
     summary.as_of = committed.as_of.map(|time| time.to_string());
     summary.end(code);
-    write_receipt(job, run_id, started, summary, &plan, None).await?;
-    prune(job, lease).await;
-    Ok(())
+    Ok(plan)
 }
 
 /// Plans; a store that was caught listing out of order is listed once more and sorted.
@@ -223,7 +224,7 @@ async fn carry_out(
         journal::FLUSH_EVERY,
         journal::MAX_RECORDS,
     );
-    let session::Journals { runs, uploads } = unfinished;
+    let session::Journals { runs, uploads, .. } = unfinished;
     let had_uploads = !uploads.is_empty();
     let inputs = copy::Inputs {
         plan,
@@ -304,10 +305,10 @@ async fn write_receipt(
     run_id: &RunId,
     started: Timestamp,
     summary: &mut Summary,
-    plan: &Plan,
-    failure: Option<&Failure>,
+    result: &Result<Arc<Plan>>,
 ) -> Result<()> {
     measure(job, summary);
+    let failure = result.as_ref().err();
     let (counts, bytes, requests) = (summary.counts, summary.bytes, summary.requests);
     let code = failure.map_or(summary.exit_code, |failure| failure.code);
     let map = |pairs: &[(&str, u64)]| pairs.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
@@ -344,8 +345,8 @@ async fn write_receipt(
             .chain(errors)
             .collect(),
         errors_total: counts.failed,
-        plan_digest: Some(plan.digest.clone()),
-        journal_needed: failure.is_some() || code != ExitCode::Done,
+        plan_digest: result.as_ref().ok().map(|plan| plan.digest.clone()),
+        journal_needed: failure.is_some() || matches!(code, ExitCode::Limited | ExitCode::Interrupted | ExitCode::Terminated),
         summary: serde_json::Value::Null,
     };
     Ok(receipt::write(job.state.as_ref(), &receipt).await?)

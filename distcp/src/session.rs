@@ -1,8 +1,10 @@
 //! What stands around the work of a run: lease, checkpoint, and the journals of runs that did not finish.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use jiff::Timestamp;
 use manifest::index::ManifestId;
 use manifest::reader::Manifest;
@@ -10,10 +12,10 @@ use manifest::sort::keep_last;
 use manifest::state::checkpoint::{self, Loaded};
 use manifest::state::holder::Holder;
 use manifest::state::journal::{self, JournalReader, Record};
-use manifest::state::layout::{self, RunId};
+use manifest::state::layout::{self, Item, RunId};
 use manifest::state::lease::Lease;
 use manifest::state::probe;
-use manifest::{Entry, ObjectKey, Sorter};
+use manifest::{Entry, EntryKind, ObjectKey, Sorter};
 use serde::{Deserialize, Serialize};
 
 use crate::copy::resume::{OpenUploads, Unfinisheds};
@@ -22,6 +24,8 @@ use crate::exit::ExitCode;
 use crate::job::Job;
 use crate::list::{self, Side};
 use crate::plan::file::Plan;
+use crate::store::local::MAX_LEFTOVERS;
+use crate::store::{ListOptions, StoreErrorKind, UploadId};
 
 /// Program and version, for receipts and leases.
 pub const PROGRAM: &str = concat!("distcp ", env!("CARGO_PKG_VERSION"));
@@ -38,6 +42,9 @@ pub struct RunState {
     /// Runs whose journals still name unfinished uploads.
     #[serde(default)]
     pub open_uploads: Vec<RunId>,
+    /// Source and target are single objects, not trees.
+    #[serde(default)]
+    pub single: bool,
 }
 
 /// What the next plan is the difference to.
@@ -54,6 +61,8 @@ pub struct Journals {
     pub runs: Vec<RunId>,
     /// Their uploads.
     pub uploads: Unfinisheds,
+    /// One of them ended without a word.
+    pub died: bool,
 }
 
 /// All that earlier runs left.
@@ -78,6 +87,58 @@ impl Before {
     /// What planning needs, and what copying needs.
     pub fn split(self) -> (Base, Journals) {
         (Base { manifest: self.manifest, journalled: self.journalled }, self.journals)
+    }
+}
+
+/// The job with the shape of its places: two trees, or two single objects (rule 5). A job that ran before has the shape
+/// it had then; else the source is looked at.
+pub async fn shaped(job: &Job, before: &Before) -> Result<Job> {
+    let known = before.checkpoint.as_ref().map(|loaded| loaded.checkpoint.state.single);
+    shape(job, known).await
+}
+
+/// As [`shaped`], where a checkpoint may say the shape.
+pub async fn shape(job: &Job, known: Option<bool>) -> Result<Job> {
+    let single = match known {
+        Some(single) => single,
+        None => is_single(job).await?,
+    };
+    let mut job = job.clone();
+    job.source.single = single;
+    job.target.single = single;
+    Ok(job)
+}
+
+async fn is_single(job: &Job) -> Result<bool> {
+    let root = ObjectKey::default();
+    let is_object = |kind| !matches!(kind, EntryKind::Folder);
+    match job.source.store.head(&root).await {
+        Ok(info) if is_object(info.kind) => {}
+        Ok(_) => return Ok(false),
+        Err(error) if matches!(error.kind, StoreErrorKind::NotFound | StoreErrorKind::InvalidKey) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    }
+    let mut listing = job.source.store.list(ListOptions::default());
+    while let Some(batch) = listing.next().await {
+        match batch {
+            Ok(batch) if batch.iter().all(|listed| listed.key.is_empty()) => {}
+            Ok(_) => {
+                let place = &job.source.place;
+                return Err(Failure::usage(format!("{place} is an object, and others lie under {place}/"))
+                    .hint("name one of them: an object by its full name, a tree by a name that is no object"));
+            }
+            Err(error) if error.kind == StoreErrorKind::NotFound => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match job.target.store.head(&root).await {
+        Ok(info) if !is_object(info.kind) => Err(Failure::usage(format!(
+            "the source {} is one object, the target {} is a folder",
+            job.source.place, job.target.place
+        ))
+        .hint("name the target object too: distcp copy a/file b/file")),
+        Err(error) if error.kind == StoreErrorKind::InvalidKey => Err(error.into()),
+        _ => Ok(true),
     }
 }
 
@@ -118,6 +179,7 @@ pub async fn before(job: &Job) -> Result<Before> {
     let after = checkpoint.as_ref().map(|loaded| loaded.checkpoint.run_id.clone());
     let unfinished = journal::unfinished_runs(store, &job.name, after.as_ref()).await?;
     let open = checkpoint.as_ref().map(|loaded| loaded.checkpoint.state.open_uploads.clone()).unwrap_or_default();
+    let died = died_since(job, after.as_ref()).await?;
     let mut journalled = Sorter::new(&job.spool, JOURNAL_MEMORY_BYTES);
     let mut uploads = OpenUploads::default();
     // Of runs that were committed only the uploads count; their finished objects are in the manifest.
@@ -144,7 +206,37 @@ pub async fn before(job: &Job) -> Result<Before> {
     }
     let uploads = uploads.finish();
     let runs = open.into_iter().chain(unfinished).collect();
-    Ok(Before { checkpoint, manifest, journalled, journals: Journals { runs, uploads } })
+    Ok(Before { checkpoint, manifest, journalled, journals: Journals { runs, uploads, died } })
+}
+
+/// Whether a run since the last committed one ended without a receipt: it may have left temporary files.
+async fn died_since(job: &Job, after: Option<&RunId>) -> Result<bool> {
+    let mut runs: BTreeMap<RunId, bool> = BTreeMap::new();
+    for item in job.state.list(&layout::runs(&job.name)).await? {
+        let (run, receipt) = match layout::classify(&job.name, &item.name) {
+            Item::Receipt(run) => (run, true),
+            Item::OfRun(run) | Item::Journal(run, _) => (run, false),
+            _ => continue,
+        };
+        *runs.entry(run).or_default() |= receipt;
+    }
+    Ok(runs.iter().any(|(run, receipt)| !receipt && after.is_none_or(|after| run > after)))
+}
+
+/// Removes the temporary files that runs which died left in a local target, but for uploads that can still go on. Only with
+/// the lease held: a run beside us would lose its files.
+pub async fn sweep_leftovers(job: &Job, lease: &Lease, open: &[UploadId]) -> Result<()> {
+    let Some(target) = job.local_target.as_ref().filter(|_| lease.is_held()) else { return Ok(()) };
+    loop {
+        let leftovers = target.leftovers(Duration::ZERO).await?;
+        let found = leftovers.len();
+        for leftover in leftovers.iter().filter(|leftover| !open.contains(&leftover.upload)) {
+            target.remove_leftover(leftover).await?;
+        }
+        if found < MAX_LEFTOVERS {
+            return Ok(());
+        }
+    }
 }
 
 async fn read_journal(job: &Job, run: &RunId, mut take: impl FnMut(Record) -> manifest::Result<()>) -> Result<()> {

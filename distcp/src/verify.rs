@@ -23,6 +23,7 @@ use crate::list::{self, Side};
 use crate::options::LinkMode;
 use crate::run::{Report, measure};
 use crate::scan;
+use crate::session;
 use crate::store::{Store, StoreError};
 use crate::summary::{Differences, Summary};
 
@@ -159,7 +160,8 @@ async fn compare(
     mut sink: impl FnMut(Difference) + Send,
 ) -> Result<()> {
     job.progress.enter(Phase::Reading);
-    let manifest = committed_manifest(job).await?;
+    let (manifest, single) = committed_manifest(job).await?;
+    let job = &session::shape(job, single).await?;
     summary.manifest = manifest.as_ref().map(|manifest| manifest.index().id.to_string());
     let budget = Budget::new(job.limits.memory_bytes);
     let mut checks = stream(job, manifest, level);

@@ -126,3 +126,24 @@ fn rule_16_a_store_without_conditions_holds_no_state() {
         assert!(matches!(ObjectState::new(Arc::new(store) as Arc<dyn Store>), Err(Error::UnsafeState { .. })));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_16_state_in_an_object_store_keeps_the_state_contract() {
+    let store = ObjectState::new(Arc::new(MemoryStore::new())).unwrap();
+    manifest::state::contract::state_store_contract(Arc::new(store)).await;
+}
+
+#[tokio::test]
+async fn folders_are_told_without_listing_their_files() {
+    let memory = MemoryStore::new();
+    let store = state(&memory, vec![]);
+    for folder in ["a", "a-b", "b"] {
+        for file in 0..40 {
+            store.create(&format!("{folder}/parts/{file}"), "x".into()).await.unwrap();
+        }
+    }
+    store.create("file", "x".into()).await.unwrap();
+    assert_eq!(store.folders("").await.unwrap(), ["a", "a-b", "b"]);
+    assert_eq!(store.folders("a/").await.unwrap(), ["parts"]);
+    assert_eq!(store.folders("c/").await.unwrap(), Vec::<String>::new());
+}

@@ -72,13 +72,14 @@ impl Pair {
                 true => Arc::new(Retried::new(metered, policy, 1, meter.clone(), self.stop.token.clone())),
                 false => metered,
             };
-            Tree { store, place: place.into(), without: Vec::new(), meter }
+            Tree { store, place: place.into(), without: Vec::new(), single: false, meter }
         };
         let events = self.events.clone();
         Job {
             name: JobName::new("test").expect("a good name"),
             source: tree(&self.source, "memory://source"),
             target: tree(&self.target, "memory://target"),
+            local_target: None,
             state: self.state.clone(),
             user: "tester".into(),
             leased: self.leased,

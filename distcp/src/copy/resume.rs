@@ -93,6 +93,12 @@ impl Unfinisheds {
         Some(uploads.swap_remove(fits))
     }
 
+    /// The ids of all of them.
+    pub fn ids(&self) -> Vec<UploadId> {
+        let by_key = self.by_key.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        by_key.values().flatten().map(|unfinished| unfinished.upload.clone()).collect()
+    }
+
     /// What nobody took: uploads whose object changed, or is not wanted any more.
     pub fn drain(&self) -> Vec<Unfinished> {
         let mut by_key = self.by_key.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -26,7 +26,7 @@ impl Copier {
             return self.folder(action).await;
         }
         if let Some(donor) = &action.donor
-            && let Some(finished) = self.from_donor(action, source, donor).await?
+            && let Some(finished) = self.copy_from_donor(action, source, donor).await?
         {
             return Ok(finished);
         }
@@ -180,7 +180,7 @@ impl Copier {
     }
 
     /// Copies inside the target's store. `None`: the donor is not what the manifest says any more; stream instead.
-    async fn from_donor(&self, action: &Action, source: &Fingerprint, donor: &Donor) -> Result<Option<Finished>> {
+    async fn copy_from_donor(&self, action: &Action, source: &Fingerprint, donor: &Donor) -> Result<Option<Finished>> {
         let capabilities = self.target.capabilities();
         if !capabilities.server_copy || source.size_bytes > capabilities.max_copy_bytes {
             return Ok(None);

@@ -109,11 +109,10 @@ pub fn resolve(
     for action in plan.actions()? {
         let mut action = action?;
         let is_donor = advance(&mut busy, &action.key, |key| key)?.is_some();
-        if let Some(assigned) = advance(&mut assignments, &action.key, |assigned| &assigned.key)? {
-            if !is_donor && assigned.donor.key != action.key {
-                header.totals.server_side += 1;
-                action.donor = Some(Donor { entry: assigned.donor });
-            }
+        let assigned = advance(&mut assignments, &action.key, |assigned| &assigned.key)?;
+        if let Some(assigned) = assigned.filter(|assigned| !is_donor && assigned.donor.key != action.key) {
+            header.totals.server_side += 1;
+            action.donor = Some(Donor { entry: assigned.donor });
         }
         writer.push(&action)?;
     }
@@ -260,5 +259,112 @@ impl Record for JustKey {
     }
     fn order(&self, other: &Self) -> Ordering {
         self.0.cmp(&other.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::CopyOptions;
+    use crate::plan::file::PlanHeader;
+    use crate::plan::{PlanTotals, Reason};
+    use manifest::{Attributes, ContentHash, Evidence};
+
+    fn fingerprint(etag: &str) -> Fingerprint {
+        Fingerprint { size_bytes: 10, etag: Some(format!("{etag:0>32}")), ..Fingerprint::default() }
+    }
+
+    fn row(key: &str, etag: &str) -> Entry {
+        Entry {
+            key: key.into(),
+            kind: EntryKind::Object,
+            hash: Some(ContentHash::of(etag.as_bytes())),
+            evidence: Evidence::Read,
+            chunks: None,
+            fingerprint: fingerprint(etag),
+            source: Some(fingerprint(etag)),
+            attributes: Attributes::new(),
+        }
+    }
+
+    fn copy(key: &str, etag: &str) -> Action {
+        Action {
+            key: key.into(),
+            step: Step::Copy,
+            reason: Reason::New,
+            kind: EntryKind::Object,
+            source: Some(fingerprint(etag)),
+            target: None,
+            entry: None,
+            donor: None,
+        }
+    }
+
+    fn resolved(copies: &[(&str, &str)], rows: &[(&str, &str)]) -> Vec<(String, Option<String>)> {
+        let spool = tempfile::tempdir().unwrap();
+        let new = || {
+            let (file, path) = tempfile::NamedTempFile::new_in(spool.path()).unwrap().into_parts();
+            Ok((PlanWriter::new(file, "plan")?, path))
+        };
+        let header = PlanHeader {
+            job: "j".into(),
+            source: "/a".into(),
+            target: "/b".into(),
+            state: "/s".into(),
+            id: "r".into(),
+            base: None,
+            as_of: String::new(),
+            options: CopyOptions::default(),
+            chunk_bytes: 1 << 20,
+            totals: PlanTotals::default(),
+        };
+        let mut candidates = Candidates::new(spool.path());
+        let (mut writer, path) = new().unwrap();
+        for (key, etag) in copies {
+            let action = copy(key, etag);
+            candidates.add(&action).unwrap();
+            writer.push(&action).unwrap();
+        }
+        writer.finish(header).unwrap();
+        let plan = Plan::from_temporary(path).unwrap();
+        let rows = rows.iter().map(|(key, etag)| Ok(row(key, etag)));
+        let plan = resolve(plan, candidates, rows, spool.path(), new).unwrap();
+        let actions = plan.actions().unwrap().map(Result::unwrap);
+        actions.map(|action| (action.key.to_string(), action.donor.map(|donor| donor.entry.key.to_string()))).collect()
+    }
+
+    fn expect(copies: &[(&str, &str)], rows: &[(&str, &str)], donors: &[Option<&str>]) {
+        let found: Vec<_> = resolved(copies, rows).into_iter().map(|(_, donor)| donor).collect();
+        let donors: Vec<_> = donors.iter().map(|donor| donor.map(str::to_owned)).collect();
+        assert_eq!(found, donors, "{copies:?} from {rows:?}");
+    }
+
+    #[test]
+    fn rule_11_a_new_key_with_a_known_strong_fingerprint_has_a_donor() {
+        expect(&[("new/a", "1"), ("new/b", "2")], &[("old/a", "1"), ("old/c", "3")], &[Some("old/a"), None]);
+        expect(&[("x", "1"), ("y", "1")], &[("b", "1"), ("c", "1")], &[Some("b"), Some("b")]);
+    }
+
+    #[test]
+    fn rule_11_weak_fingerprints_recognise_nothing() {
+        let multipart = Fingerprint { etag: Some("0123456789abcdef0123456789abcdef-7".into()), ..fingerprint("1") };
+        let file =
+            |racy| Fingerprint { size_bytes: 5, mtime_ns: Some(7), file_id: Some(9), racy, ..Fingerprint::default() };
+        let empty = Fingerprint { size_bytes: 0, ..fingerprint("1") };
+        let no_inode = Fingerprint { file_id: None, ..file(false) };
+        for weak in [multipart, file(true), empty, no_inode] {
+            assert_eq!(strong_identity(&weak), None, "{weak:?}");
+        }
+        assert!(strong_identity(&file(false)).is_some() && strong_identity(&fingerprint("1")).is_some());
+        let other_time = Fingerprint { mtime_ns: Some(8), ..file(false) };
+        assert_ne!(strong_identity(&file(false)), strong_identity(&other_time));
+    }
+
+    #[test]
+    fn rule_12_chains_end_in_a_streamed_copy_and_cycles_are_streamed() {
+        // log -> log.1 -> log.2: what is overwritten serves as a donor first; the key that serves is streamed to.
+        let rows = [("log", "1"), ("log.1", "2")];
+        expect(&[("log.1", "1"), ("log.2", "2")], &rows, &[None, Some("log.1")]);
+        expect(&[("a", "2"), ("b", "1")], &[("a", "1"), ("b", "2")], &[None, None]);
     }
 }

@@ -5,6 +5,7 @@
 //! there decides. So it wants a store whose retries do not repeat a conditional write blindly: a repeated create that had
 //! worked would look like another run's.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -148,6 +149,11 @@ fn condition(tag: &Tag) -> Option<Precondition> {
     }))
 }
 
+/// The folder directly below `prefix` that `name` lies in.
+fn folder_in<'a>(prefix: &str, name: &'a str) -> Option<&'a str> {
+    name.strip_prefix(prefix)?.split_once('/').map(|(folder, _)| folder)
+}
+
 #[async_trait]
 impl StateStore for ObjectState {
     fn place(&self) -> String {
@@ -201,6 +207,40 @@ impl StateStore for ObjectState {
             age_s: age_s(&fingerprint),
         };
         Ok(found.into_iter().map(item).collect())
+    }
+
+    /// One page a folder where the listing is ordered: the first name in a folder tells it, and the next look starts
+    /// behind all of its names.
+    async fn folders(&self, prefix: &str) -> manifest::Result<Vec<String>> {
+        let mut found: BTreeSet<String> = BTreeSet::new();
+        if !self.store.capabilities().ordered_list {
+            for item in self.list(prefix).await? {
+                found.extend(folder_in(prefix, &item.name).map(str::to_owned));
+            }
+            return Ok(found.into_iter().collect());
+        }
+        let mut after = (!prefix.is_empty()).then(|| ObjectKey::from(prefix));
+        loop {
+            let mut batches = self.store.list(ListOptions { after: after.take(), ..ListOptions::default() });
+            let batch = match batches.next().await {
+                Some(Err(error)) if error.kind == StoreErrorKind::NotFound => break,
+                Some(batch) => batch.map_err(|error| self.error("list", prefix, &error))?,
+                None => break,
+            };
+            // Names are ASCII: no name of a folder comes after its name, a slash and the last character there is.
+            let last = batch.last().map(|listed| listed.key.clone());
+            let names = batch.iter().filter_map(|listed| listed.key.as_str());
+            let folder = names.filter_map(|name| folder_in(prefix, name)).find(|folder| !found.contains(*folder));
+            match (folder, last) {
+                (Some(folder), _) => {
+                    after = Some(ObjectKey::from(format!("{prefix}{folder}/\u{10FFFF}")));
+                    found.insert(folder.to_owned());
+                }
+                (None, Some(last)) if last.as_bytes().starts_with(prefix.as_bytes()) => after = Some(last),
+                (None, _) => break,
+            }
+        }
+        Ok(found.into_iter().collect())
     }
 
     async fn delete(&self, name: &str) -> manifest::Result<()> {

@@ -206,7 +206,7 @@ async fn proofs_are_claimed_only_on_evidence() {
     for (headers, proof) in table {
         let (store, seen) = scripted(vec![answer("200 OK", &headers, "")]).await;
         let options = PutOptions { precondition: Precondition::Absent, ..PutOptions::default() };
-        let written = store.put(&"k".into(), body.clone(), &options).await.unwrap();
+        let written = store.put(&"k".into(), body.clone().into(), &options).await.unwrap();
         assert_eq!((written.proof, written.fingerprint.size_bytes), (proof, 4), "{headers}");
         let seen = seen.lock().unwrap();
         assert!(seen[0].starts_with("PUT /bucket/root/k HTTP") && seen[0].contains("if-none-match: *"));
@@ -214,7 +214,7 @@ async fn proofs_are_claimed_only_on_evidence() {
     }
     // A page that answers 200 to a PUT is no store.
     let (store, _) = scripted(vec![answer("200 OK", "", "<html></html>")]).await;
-    let error = store.put(&"k".into(), body, &PutOptions::default()).await.unwrap_err();
+    let error = store.put(&"k".into(), body.into(), &PutOptions::default()).await.unwrap_err();
     assert_eq!(error.kind, StoreErrorKind::Protocol);
 }
 

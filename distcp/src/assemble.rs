@@ -1,0 +1,302 @@
+//! From what a user typed to a [`Job`]: places, rules 1 to 4, decorated stores, the state. Sends nothing but what opening
+//! takes; every refusal here is before anything is read.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use manifest::ObjectKey;
+use manifest::state::StateStore;
+use manifest::state::layout::JobName;
+use manifest::state::local::LocalState;
+
+use crate::error::{Failure, Result, chain};
+use crate::event::{Event, Listener, Progress};
+use crate::exit::ExitCode;
+use crate::job::{Job, Stop, Tree};
+use crate::options::{CopyOptions, Limits};
+use crate::place::{Location, Place};
+use crate::settings::open::{OpenError, OpenOptions, Opener};
+use crate::settings::{Secret, SettingsError};
+use crate::store::Store;
+use crate::store::local::{LocalOptions, LocalStore};
+use crate::store::meter::{Meter, Metered};
+use crate::store::pace::{Pace, Paced, TimeOfDay, Timetable};
+use crate::store::retry::{Retried, RetryPolicy};
+use crate::store::state::ObjectState;
+
+/// One-run options of a store (`--source-option k=v`).
+pub type Overrides = BTreeMap<String, Secret>;
+
+/// How fast a run may go.
+#[derive(Clone)]
+pub struct Speed {
+    /// Bytes a second, both directions of both sides together, by the time of day.
+    pub bandwidth: Timetable,
+    /// Requests a second to each side.
+    pub requests_per_second: Option<f64>,
+    /// The local time of day.
+    pub time_of_day: TimeOfDay,
+}
+
+/// A job as a user names it.
+pub struct JobSpec {
+    /// SOURCE.
+    pub source: OsString,
+    /// TARGET.
+    pub target: OsString,
+    /// `--state`.
+    pub state: Option<OsString>,
+    /// Where state goes without `--state`.
+    pub default_state: Option<PathBuf>,
+    /// The folder that relative paths start from.
+    pub cwd: PathBuf,
+    /// `--job`.
+    pub name: Option<String>,
+    /// `--state-on-source`.
+    pub state_on_source: bool,
+    /// Take a lease.
+    pub leased: bool,
+    /// The state folder may be created.
+    pub create_state: bool,
+    /// `--keep-runs`.
+    pub keep_runs: usize,
+    /// What to do.
+    pub options: CopyOptions,
+    /// Keys of `--files-from`, in any order.
+    pub files: Vec<ObjectKey>,
+    /// How much to use.
+    pub limits: Limits,
+    /// How fast to go.
+    pub speed: Speed,
+    /// `--source-option`.
+    pub source_options: Overrides,
+    /// `--target-option`.
+    pub target_options: Overrides,
+    /// Who runs it.
+    pub user: String,
+    /// For spill files.
+    pub spool: PathBuf,
+    /// Ends the run.
+    pub stop: Stop,
+    /// Told what happens.
+    pub listener: Listener,
+    /// For progress lines.
+    pub progress: Arc<Progress>,
+}
+
+/// Opens both sides and the state of a job.
+///
+/// # Errors
+/// Exit code 2 for places that are wrong or overlap, 12 for missing credentials.
+pub fn job(spec: JobSpec, opener: &Opener) -> Result<Job> {
+    spec.options.filter.validate().map_err(Failure::usage)?;
+    let source = opener.place(&spec.source, &spec.cwd, &spec.source_options)?;
+    let target = opener.place(&spec.target, &spec.cwd, &spec.target_options)?;
+    let state = state_place(&spec, opener)?;
+    let (mut source_without, mut target_without) = disjoint(&source, &target, &spec.options)?;
+    state_fits(&spec, &source, &target, &state)?;
+    source_without.extend(inside(&source, &state));
+    target_without.extend(inside(&target, &state));
+    let name = match &spec.name {
+        Some(name) => JobName::new(name).map_err(|error| Failure::usage(format!("--job: {error}")))?,
+        None => JobName::derive(&source.identity(), &target.identity()),
+    };
+    if spec.state.is_none() && !target.is_local() {
+        (spec.listener)(Event::Note(
+            "the state is on this machine: other machines that run this job are not kept out; see --state".into(),
+        ));
+    }
+    let pace = || {
+        let Speed { bandwidth, requests_per_second, time_of_day } = spec.speed.clone();
+        Arc::new(Pace::new(bandwidth, time_of_day, requests_per_second, spec.stop.token.clone()))
+    };
+    let tree = |place: &Place, overrides: &Overrides, without| tree(opener, place, overrides, without, &spec, pace());
+    let (source_tree, _) = tree(&source, &spec.source_options, source_without)?;
+    let (target_tree, local_target) = tree(&target, &spec.target_options, target_without)?;
+    let state = open_state(opener, &state, &spec, &target)?;
+    let mut files = spec.files;
+    files.sort_unstable();
+    files.dedup();
+    Ok(Job {
+        name,
+        source: source_tree,
+        target: target_tree,
+        local_target,
+        state,
+        user: spec.user,
+        leased: spec.leased,
+        keep_runs: spec.keep_runs,
+        options: spec.options,
+        files: Arc::new(files),
+        limits: spec.limits,
+        spool: spec.spool,
+        stop: spec.stop,
+        listener: spec.listener,
+        progress: spec.progress,
+    })
+}
+
+/// One place that is only read, decorated as a job's source is: for `manifest create`.
+pub fn place_to_read(
+    text: &std::ffi::OsStr,
+    cwd: &Path,
+    overrides: &Overrides,
+    links: crate::options::LinkMode,
+    stop: &Stop,
+    opener: &Opener,
+) -> Result<(Place, Tree)> {
+    let place = opener.place(text, cwd, overrides)?;
+    let local = LocalOptions { links, ..LocalOptions::default() };
+    let opened = opener.open(&place, &OpenOptions { overrides: overrides.clone(), local })?;
+    let pace = Arc::new(Pace::new(Timetable::constant(None), Arc::new(|| 0), None, stop.token.clone()));
+    let tree = decorate(opened.store, &place, Vec::new(), pace, stop);
+    Ok((place, tree))
+}
+
+/// Opens a state folder by its place (`status`, `unlock`); `create` makes a local one.
+pub fn state(
+    text: &std::ffi::OsStr,
+    cwd: &Path,
+    create: bool,
+    opener: &Opener,
+    stop: &Stop,
+) -> Result<Arc<dyn StateStore>> {
+    let place = opener.place(text, cwd, &Overrides::new())?;
+    state_at(opener, &place, &Overrides::new(), create, stop)
+}
+
+fn tree(
+    opener: &Opener,
+    place: &Place,
+    overrides: &Overrides,
+    without: Vec<ObjectKey>,
+    spec: &JobSpec,
+    pace: Arc<Pace>,
+) -> Result<(Tree, Option<LocalStore>)> {
+    let local = LocalOptions { links: spec.options.links, create_root: true, ..LocalOptions::default() };
+    if let Location::Local { path, .. } = &place.location {
+        if let Some(option) = overrides.keys().next() {
+            return Err(Failure::usage(format!("{option:?} is no option of {place}; local places take none")));
+        }
+        let store = LocalStore::open(path, local)?;
+        let tree = decorate(Arc::new(store.clone()), place, without, pace, &spec.stop);
+        return Ok((tree, Some(store)));
+    }
+    let opened = opener.open(place, &OpenOptions { overrides: overrides.clone(), local })?;
+    Ok((decorate(opened.store, place, without, pace, &spec.stop), None))
+}
+
+fn decorate(store: Arc<dyn Store>, place: &Place, without: Vec<ObjectKey>, pace: Arc<Pace>, stop: &Stop) -> Tree {
+    let meter = Arc::new(Meter::default());
+    let metered: Arc<dyn Store> = Arc::new(Metered::new(store, meter.clone()));
+    let paced: Arc<dyn Store> = match pace.is_unlimited() {
+        true => metered,
+        false => Arc::new(Paced::new(metered, pace)),
+    };
+    let token = stop.token.clone();
+    let seed = rand::random();
+    let store = Arc::new(Retried::new(paced, RetryPolicy::default(), seed, meter.clone(), token));
+    Tree { store, place: place.identity(), without, meter, single: false }
+}
+
+fn state_place(spec: &JobSpec, opener: &Opener) -> Result<Place> {
+    match (&spec.state, &spec.default_state) {
+        (Some(text), _) => Ok(opener.place(text, &spec.cwd, &spec.target_options).or_else(|error| {
+            // Options of the target are for its store; a local state takes none.
+            opener.place(text, &spec.cwd, &Overrides::new()).map_err(|_| error)
+        })?),
+        (None, Some(path)) => Ok(Place::local(path, &spec.cwd)),
+        (None, None) => Err(Failure::usage("there is no home folder for the state").hint("name a place with --state")),
+    }
+}
+
+/// Rule 1: source and target do not overlap, unless the filters leave out the whole overlap (case 16). Returns the
+/// subtrees that each side leaves out.
+fn disjoint(source: &Place, target: &Place, options: &CopyOptions) -> Result<(Vec<ObjectKey>, Vec<ObjectKey>)> {
+    let excluded = |key: &ObjectKey| !key.is_empty() && options.filter.excludes_folder(key);
+    match (source.relative(target), target.relative(source)) {
+        (None, None) => Ok((Vec::new(), Vec::new())),
+        (Some(inner), None) if excluded(&inner) => Ok((vec![inner], Vec::new())),
+        (None, Some(inner)) if excluded(&inner) => Ok((Vec::new(), vec![inner])),
+        (Some(_), Some(_)) => Err(Failure::usage(format!("source and target are the same place: {source}"))),
+        (Some(inner), None) => Err(overlap("target", target, "source", source, &inner)),
+        (None, Some(inner)) => Err(overlap("source", source, "target", target, &inner)),
+    }
+}
+
+fn overlap(inner: &str, place: &Place, outer: &str, around: &Place, key: &ObjectKey) -> Failure {
+    Failure::usage(format!("the {inner} {place} lies inside the {outer} {around}"))
+        .hint(format!("name disjoint places, or leave it out with --exclude '{}/**'", key.escaped()))
+}
+
+/// Rules 1 and 2: the state is no tree's root and holds none, and it is not on the source's side.
+fn state_fits(spec: &JobSpec, source: &Place, target: &Place, state: &Place) -> Result<()> {
+    for (side, place) in [("source", source), ("target", target)] {
+        if state.contains(place) {
+            return Err(Failure::usage(format!("the {side} {place} lies inside the state folder {state}"))
+                .hint("name another place with --state"));
+        }
+    }
+    let on_source = source.contains(state) || (same_store(source, state) && !same_store(target, state));
+    if on_source && spec.state.is_some() && !spec.state_on_source {
+        return Err(Failure::usage(format!(
+            "the state {state} is on the source's side: it would be lost with the source"
+        ))
+        .hint("put it on the target's side with --state, or allow it with --state-on-source"));
+    }
+    Ok(())
+}
+
+/// Whether both are in one bucket of one service.
+fn same_store(a: &Place, b: &Place) -> bool {
+    match (&a.location, &b.location) {
+        (Location::S3 { bucket: x, .. }, Location::S3 { bucket: y, .. }) => x == y && a.service == b.service,
+        _ => false,
+    }
+}
+
+fn inside(outer: &Place, inner: &Place) -> Option<ObjectKey> {
+    outer.relative(inner).filter(|key| !key.is_empty())
+}
+
+fn open_state(opener: &Opener, state: &Place, spec: &JobSpec, target: &Place) -> Result<Arc<dyn StateStore>> {
+    let overrides = match same_store(state, target) {
+        true => spec.target_options.clone(),
+        false => Overrides::new(),
+    };
+    state_at(opener, state, &overrides, spec.create_state, &spec.stop)
+}
+
+fn state_at(
+    opener: &Opener,
+    place: &Place,
+    overrides: &Overrides,
+    create: bool,
+    stop: &Stop,
+) -> Result<Arc<dyn StateStore>> {
+    if let Location::Local { path, .. } = &place.location {
+        return Ok(Arc::new(LocalState::open(path, create)?));
+    }
+    let opened = opener.open(place, &OpenOptions { overrides: overrides.clone(), local: LocalOptions::default() })?;
+    let pace = Arc::new(Pace::new(Timetable::constant(None), Arc::new(|| 0), None, stop.token.clone()));
+    let tree = decorate(opened.store, place, Vec::new(), pace, stop);
+    Ok(Arc::new(ObjectState::new(tree.store)?))
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        let code = if error.is_permission() { ExitCode::Permission } else { ExitCode::Usage };
+        match error {
+            OpenError::Store(error) => error.into(),
+            other => Failure::new(code, chain(&other)),
+        }
+    }
+}
+
+impl From<SettingsError> for Failure {
+    fn from(error: SettingsError) -> Self {
+        Failure::usage(chain(&error))
+    }
+}
