@@ -199,7 +199,7 @@ fn check(
 async fn check_manifest(state: &MemoryStore, source: &Contents, target: &Contents) {
     let mut pair = Pair::new(Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()));
     pair.state = Arc::new(ObjectState::new(Arc::new(state.clone())).unwrap());
-    let manifest = commit::committed_manifest(&pair.job()).await.unwrap().expect("a manifest");
+    let manifest = commit::committed_manifest(&pair.job()).await.unwrap().0.expect("a manifest");
     let mut rows = BTreeMap::new();
     let mut batches = std::pin::pin!(manifest.entries());
     while let Some(batch) = futures::StreamExt::next(&mut batches).await {
