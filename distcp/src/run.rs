@@ -346,7 +346,8 @@ async fn write_receipt(
             .collect(),
         errors_total: counts.failed,
         plan_digest: result.as_ref().ok().map(|plan| plan.digest.clone()),
-        journal_needed: failure.is_some() || matches!(code, ExitCode::Limited | ExitCode::Interrupted | ExitCode::Terminated),
+        journal_needed: failure.is_some()
+            || matches!(code, ExitCode::Limited | ExitCode::Interrupted | ExitCode::Terminated),
         summary: serde_json::Value::Null,
     };
     Ok(receipt::write(job.state.as_ref(), &receipt).await?)

@@ -1,5 +1,6 @@
 //! All integration tests, as one binary.
 
+mod diff_model;
 mod faults;
 mod faults_trees;
 mod object_state;
