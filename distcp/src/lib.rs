@@ -11,6 +11,8 @@
 pub mod assemble;
 pub mod catalog;
 pub mod commit;
+#[cfg(feature = "cli")]
+pub mod console;
 pub mod copy;
 pub mod error;
 pub mod event;
@@ -18,6 +20,7 @@ pub mod exit;
 mod feed;
 pub mod filter;
 pub mod job;
+pub mod jobs;
 pub mod list;
 pub mod options;
 pub mod place;

@@ -1,0 +1,166 @@
+//! The command line of `distcp`: its verbs, and what runs each of them.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use distcp::console::args::GlobalArgs;
+
+use crate::shell::Shell;
+use crate::{apply, completions, copy, man, manifest, plan, status, unlock, verify};
+
+/// The program's name in messages.
+pub const PROGRAM: &str = "distcp";
+
+/// Copy and mirror object trees between local folders and object stores
+#[derive(Debug, Parser)]
+#[command(name = PROGRAM, version, max_term_width = 110, after_help = "\
+Places: /path, ./path, file:///path, s3://bucket/prefix, and name:path for a store of the configuration.
+Sizes take K M G T (powers of 1024), times s m h d. Data goes to stdout, everything else to stderr.
+See `distcp VERB --help` for an example and the exit codes of each verb.")]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    Copy(Box<copy::CopyVerb>),
+    Plan(Box<plan::PlanVerb>),
+    Apply(apply::ApplyVerb),
+    Verify(Box<verify::VerifyVerb>),
+    Manifest(manifest::ManifestVerb),
+    Status(status::StatusVerb),
+    Unlock(unlock::UnlockVerb),
+    Completions(completions::CompletionsVerb),
+    Man(man::ManVerb),
+}
+
+impl Cli {
+    /// Does it.
+    pub fn run(self) -> ExitCode {
+        // These two print what is compiled in: no runtime, no configuration.
+        match &self.verb {
+            Verb::Completions(verb) => return completions::run(verb),
+            Verb::Man(verb) => return man::run(verb),
+            _ => {}
+        }
+        Shell::run(self.global, async |shell| match &self.verb {
+            Verb::Copy(verb) => copy::run(shell, verb).await,
+            Verb::Plan(verb) => plan::run(shell, verb).await,
+            Verb::Apply(verb) => apply::run(shell, verb).await,
+            Verb::Verify(verb) => verify::run(shell, verb).await,
+            Verb::Manifest(verb) => manifest::run(shell, verb).await,
+            Verb::Status(verb) => status::run(shell, verb).await,
+            Verb::Unlock(verb) => unlock::run(shell, verb).await,
+            Verb::Completions(_) | Verb::Man(_) => distcp::exit::ExitCode::Done,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// Every verb with its full name, also those below `manifest`.
+    fn verbs(command: &clap::Command, above: &str) -> Vec<(String, clap::Command)> {
+        let mut found = Vec::new();
+        for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
+            let name = format!("{above}{}", verb.get_name());
+            match verb.has_subcommands() {
+                true => found.extend(verbs(verb, &format!("{name} "))),
+                false => found.push((name, verb.clone())),
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_has_a_purpose_an_example_and_its_exit_codes() {
+        let all = verbs(&Cli::command(), "");
+        let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "copy",
+                "plan",
+                "apply",
+                "verify",
+                "manifest create",
+                "manifest show",
+                "manifest sums",
+                "manifest diff",
+                "manifest check",
+                "status",
+                "unlock",
+                "demo",
+                "completions",
+                "man",
+            ]
+        );
+        for (name, mut verb) in all {
+            let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
+            assert!(!about.is_empty() && !about.contains('\n') && about.len() < 100, "{name}: {about:?}");
+            let help = verb.render_long_help().to_string();
+            let example = help.split("Example:\n").nth(1).unwrap_or_else(|| panic!("{name} has no example"));
+            assert!(example.contains(&format!("distcp {name}")), "{name}: {example}");
+            assert!(help.contains("Exit codes:\n    0  "), "{name} does not list its exit codes");
+        }
+    }
+
+    #[test]
+    fn every_example_is_a_line_that_parses() {
+        for (name, verb) in verbs(&Cli::command(), "") {
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let lines = help.lines().map(str::trim).filter(|line| line.starts_with("distcp "));
+            let mut count = 0;
+            for line in lines {
+                let line = line.split(" > ").next().unwrap_or(line);
+                let line = line.split(" | ").next().unwrap_or(line);
+                let words = line.split_whitespace().map(|word| word.trim_matches('\''));
+                let parsed = Cli::try_parse_from(words);
+                assert!(parsed.is_ok(), "{name}: {line}: {}", parsed.unwrap_err());
+                count += 1;
+            }
+            assert!(count > 0, "{name}");
+        }
+    }
+
+    #[test]
+    fn wrong_usage_ends_with_2_and_names_the_nearest_option() {
+        let table: [(&[&str], Option<&str>); 6] = [
+            (&["distcp", "copy", "a", "b", "--delet"], Some("--delete")),
+            (&["distcp", "cop", "a", "b"], Some("copy")),
+            (&["distcp", "copy", "a"], None),
+            (&["distcp", "plan", "a", "b"], None),
+            (&["distcp", "copy", "a", "b", "--trash", "/tmp"], None),
+            (&["distcp"], None),
+        ];
+        for (words, near) in table {
+            let error = Cli::try_parse_from(words).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{words:?}");
+            let text = error.to_string();
+            assert!(near.is_none_or(|near| text.contains(&format!("'{near}'"))), "{text}");
+        }
+        for words in [["distcp", "--help"], ["distcp", "--version"]] {
+            assert_eq!(Cli::try_parse_from(words).unwrap_err().exit_code(), 0, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn global_options_stand_before_and_behind_the_verb() {
+        for words in [["distcp", "--json", "status", "--job", "x"], ["distcp", "status", "--job", "x", "--json"]] {
+            let cli = Cli::try_parse_from(words).unwrap();
+            assert!(cli.global.json && cli.global.job.as_deref() == Some("x"), "{words:?}");
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! What the two binaries share towards people and scripts: options, output, progress, logging, signals, exit codes.
+//!
+//! The only part of this crate that reads the process environment, prints or ends the process; the library below it never
+//! does. It decides nothing about data: a crash here loses lines on a screen.
+
+pub mod args;
+pub mod environment;
+pub mod exit;
+pub mod logging;
+pub mod output;
+pub mod progress;
+pub mod signals;

@@ -1,0 +1,139 @@
+//! The real binary, killed at random moments of a job against a real server (case 30): the end equals an undisturbed copy,
+//! and what is read twice is bounded.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use tests::cli::Shell;
+use tests::services::{self, Tool};
+use tests::trees::{RandomTree, TreeShape, contents};
+
+const MIB: u64 = 1 << 20;
+/// Kills of one job.
+const KILLS: usize = 20;
+/// What may be in work, or not yet journalled, at a kill: the memory budget and some seconds of copying.
+const LOST_PER_KILL_BYTES: u64 = 64 * MIB;
+
+fn tree(root: &Path, seed: u64) -> (RandomTree, u64) {
+    let sizes = vec![0, 1, 1000, 64 << 10, MIB - 1, MIB, 3 * MIB, 9 * MIB + 17, 25 * MIB + 1];
+    let shape = TreeShape { files: 160, sizes, odd_names: false, ..TreeShape::default() };
+    let tree = RandomTree::build(root, seed, shape);
+    let files = contents(root).into_keys().map(|key| tests::trees::path_of(root, &key));
+    let bytes = files.filter_map(|path| path.metadata().ok()).filter(|m| m.is_file()).map(|m| m.len()).sum();
+    (tree, bytes)
+}
+
+/// Runs the job again and again, killing it, until it was killed often enough; then lets it finish.
+fn disturbed(shell: &Shell, arguments: &[&str], dice: &mut StdRng) -> (usize, tests::cli::Ran) {
+    let clean = Instant::now();
+    let mut kills = 0;
+    while kills < KILLS {
+        let mut child = shell.distcp(arguments).stdout(std::process::Stdio::null()).spawn().unwrap();
+        let patience = Duration::from_millis(dice.random_range(20..900));
+        let started = Instant::now();
+        let ended = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break Some(status);
+            }
+            if started.elapsed() >= patience {
+                break None;
+            }
+            std::thread::yield_now();
+        };
+        match ended {
+            // It was done before its time: nothing is left to disturb.
+            Some(status) => {
+                assert_eq!(status.code(), Some(0), "after {kills} kills and {:?}", clean.elapsed());
+                break;
+            }
+            None => {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                kills += 1;
+            }
+        }
+    }
+    (kills, shell.run(arguments).expect(0))
+}
+
+#[test]
+fn case_30_killed_at_random_moments_the_end_is_that_of_a_clean_copy() {
+    let Some(s3) = services::s3() else { return };
+    let seed = std::env::var("UNDERSTUDY_TEST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(20_261_121);
+    println!("replay with UNDERSTUDY_TEST_SEED={seed}");
+    let mut dice = StdRng::seed_from_u64(seed);
+    let folder = tempfile::tempdir().unwrap();
+    let (source, back) = (folder.path().join("source"), folder.path().join("back"));
+    let (tree, bytes) = tree(&source, seed);
+    let shell = Shell::new(folder.path()).with_s3(&s3);
+    let bucket = s3.fresh_bucket("kill");
+    let remote = format!("s3://{bucket}/lake");
+    let slow = "12M";
+    let up = ["copy", source.to_str().unwrap(), &remote, "--json", "--chunk-size", "1M", "--bwlimit", slow];
+    let (kills, _) = disturbed(&shell, &up, &mut dice);
+    assert!(kills >= 3, "only {kills} kills: the job is too short to prove anything");
+    let down = ["copy", &remote, back.to_str().unwrap(), "--json", "--chunk-size", "1M", "--bwlimit", slow];
+    let (kills, _) = disturbed(&shell, &down, &mut dice);
+    assert!(kills >= 3, "only {kills} kills");
+    assert_eq!(contents(tree.root()), contents(&back));
+
+    // What the interrupted runs read again: all receipts and journals together must not exceed the bound.
+    let state = folder.path().join(".local/state/understudy");
+    assert!(state.is_dir());
+    let again = shell.run(&up).expect(0);
+    assert_eq!((again.number("counts/copied"), again.number("bytes/read")), (0, 0), "{}", again.stdout);
+    let verified = shell.run(&["verify", source.to_str().unwrap(), &remote, "--level", "content"]).expect(0);
+    assert_eq!(verified.stdout.lines().filter(|line| line.starts_with(['-', '+', '*', '!', '?'])).count(), 0);
+    assert!(bytes > LOST_PER_KILL_BYTES, "the job is larger than what one kill may cost");
+
+    // No upload, and no temporary file, is left behind.
+    let Some(aws) = services::tool(Tool::Aws) else { return };
+    let left = shell.oracle(&aws, &["s3api", "list-multipart-uploads", "--bucket", &bucket, "--output", "json"]).expect(0);
+    assert!(!left.stdout.contains("UploadId"), "{}", left.stdout);
+    let temporary = contents(&back).into_keys().filter(|key| key.windows(11).any(|w| w == b".understudy")).count();
+    assert_eq!(temporary, 0);
+}
+
+#[test]
+fn case_29_a_large_object_that_was_killed_goes_on_in_the_middle() {
+    let Some(s3) = services::s3() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("source");
+    let mut tree = RandomTree::build(&source, 3, TreeShape { files: 0, ..TreeShape::default() });
+    let size = 96 * MIB + 17;
+    let body: Vec<u8> = (0..size).map(|i| (i.wrapping_mul(0x9E37_79B9) >> 13) as u8).collect();
+    tree.write(b"large", &body);
+    let shell = Shell::new(folder.path()).with_s3(&s3);
+    let remote = format!("s3://{}/lake", s3.fresh_bucket("large"));
+    let slow = ["copy", source.to_str().unwrap(), &remote, "--json", "--chunk-size", "1M", "--bwlimit", "16M"];
+    let mut child = shell.distcp(&slow).stdout(std::process::Stdio::null()).spawn().unwrap();
+    // Wait until the journal durably holds finished parts, then pull the plug.
+    let state = folder.path().join(".local/state/understudy");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let parts = loop {
+        let parts = journalled_parts(&state);
+        if parts >= 2 {
+            break parts;
+        }
+        assert!(Instant::now() < deadline && child.try_wait().unwrap().is_none(), "no part was journalled");
+        std::thread::yield_now();
+    };
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let resumed = shell.run(&["copy", source.to_str().unwrap(), &remote, "--json", "--chunk-size", "1M"]).expect(0);
+    let (read, spared) = (resumed.number("bytes/read"), parts as u64 * 8 * MIB);
+    assert!(read <= size - spared, "{read} of {size} bytes were read again, {parts} parts were finished");
+    let verified = shell.run(&["verify", source.to_str().unwrap(), &remote, "--level", "content"]);
+    verified.expect(0);
+}
+
+/// Finished parts in all journal segments of a state folder.
+fn journalled_parts(state: &Path) -> usize {
+    let Ok(jobs) = std::fs::read_dir(state) else { return 0 };
+    let runs = jobs.flatten().filter_map(|job| std::fs::read_dir(job.path().join("runs")).ok()).flatten().flatten();
+    let files = runs.filter_map(|run| std::fs::read_dir(run.path()).ok()).flatten().flatten();
+    let segments = files.filter(|file| file.file_name().to_string_lossy().starts_with("journal-"));
+    segments.filter_map(|file| std::fs::read_to_string(file.path()).ok()).map(|t| t.matches("part_done").count()).sum()
+}

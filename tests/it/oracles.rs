@@ -1,0 +1,129 @@
+//! Judged by programs that nobody here wrote: b3sum, rclone, the AWS command line.
+
+use std::path::Path;
+
+use tests::cli::Shell;
+use tests::services::{self, S3, Tool};
+use tests::trees::{RandomTree, TreeShape, contents, snapshot};
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// rclone's remote for the server, as a connection string.
+fn remote(s3: &S3, path: &str) -> String {
+    format!(
+        ":s3,provider=Other,access_key_id='{}',secret_access_key='{}',endpoint='{}',force_path_style=true:{path}",
+        s3.access_key, s3.secret_key, s3.endpoint
+    )
+}
+
+#[test]
+fn b3sum_reads_our_sums_and_agrees() {
+    let Some(b3sum) = services::tool(Tool::B3sum) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("tree");
+    let sizes = vec![0, 1, 1024, (1 << 20) + 1, (8 << 20) + 17, 20 << 20];
+    RandomTree::build(&root, 11, TreeShape { files: 60, sizes, ..TreeShape::default() });
+    let shell = Shell::new(folder.path());
+    let made = folder.path().join("manifest");
+    shell.run(&["manifest", "create", text(&root), "-o", text(&made)]).expect(0);
+    shell.run(&["manifest", "check", text(&made)]).expect(0);
+    let sums = shell.run(&["manifest", "sums", text(&made)]).expect(0);
+    assert_eq!(sums.stdout.lines().count(), 60);
+    let list = folder.path().join("sums");
+    std::fs::write(&list, &sums.stdout).unwrap();
+    let output = shell.command(&b3sum).arg("--check").arg(&list).current_dir(&root).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(said.lines().filter(|line| line.ends_with(": OK")).count(), 60);
+    // And it would have noticed.
+    let (_, path) = contents(&root).into_iter().next().map(|(key, _)| (0, tests::trees::path_of(&root, &key))).unwrap();
+    std::fs::write(path, b"something else").unwrap();
+    assert!(!shell.command(&b3sum).arg("--check").arg(&list).current_dir(&root).output().unwrap().status.success());
+}
+
+#[test]
+fn rclone_finds_both_sides_equal_byte_by_byte() {
+    let (Some(s3), Some(rclone)) = (services::s3(), services::tool(Tool::Rclone)) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (source, back) = (folder.path().join("source"), folder.path().join("back"));
+    let sizes = vec![0, 1, 1024, 1 << 20, (9 << 20) + 1, (17 << 20) + 5];
+    RandomTree::build(&source, 5, TreeShape { files: 50, sizes, odd_names: false, ..TreeShape::default() });
+    let shell = Shell::new(folder.path()).with_s3(&s3);
+    let (first, second) = (s3.fresh_bucket("first"), s3.fresh_bucket("second"));
+    let steps = [
+        (text(&source).to_owned(), format!("s3://{first}/lake")),
+        (format!("s3://{first}/lake"), format!("s3://{second}/lake")),
+        (format!("s3://{second}/lake"), text(&back).to_owned()),
+    ];
+    for (from, to) in &steps {
+        shell.run(&["copy", from, to, "--json", "--chunk-size", "1M"]).expect(0);
+        let again = shell.run(&["copy", from, to, "--json", "--chunk-size", "1M"]).expect(0);
+        let requests: u64 = ["head", "get", "put", "copy", "delete"].iter().map(|r| again.number(&format!("requests/{r}"))).sum();
+        assert_eq!((requests, again.number("bytes/read"), again.number("requests/list")), (0, 0, 2), "{from} {to}");
+    }
+    assert_eq!(snapshot(&source), snapshot(&back));
+    for (a, b) in [
+        (text(&source).to_owned(), remote(&s3, &format!("{first}/lake"))),
+        (remote(&s3, &format!("{first}/lake")), remote(&s3, &format!("{second}/lake"))),
+        (text(&source).to_owned(), text(&back).to_owned()),
+    ] {
+        shell.oracle(&rclone, &["check", "--download", &a, &b]).expect(0);
+    }
+}
+
+#[test]
+fn aws_sees_the_metadata_and_no_leftovers() {
+    let (Some(s3), Some(aws)) = (services::s3(), services::tool(Tool::Aws)) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let shell = Shell::new(folder.path()).with_s3(&s3);
+    let (from, to) = (s3.fresh_bucket("from"), s3.fresh_bucket("to"));
+    let body = folder.path().join("body");
+    std::fs::write(&body, vec![7u8; 9 << 20]).unwrap();
+    let put = [
+        "s3api", "put-object", "--bucket", &from, "--key", "lake/page", "--body", text(&body), "--content-type",
+        "text/html", "--cache-control", "max-age=60", "--metadata", "owner=sales,stage=raw",
+    ];
+    shell.oracle(&aws, &put).expect(0);
+    let (source, target) = (format!("s3://{from}/lake"), format!("s3://{to}/lake"));
+    shell.run(&["copy", &source, &target, "--chunk-size", "1M"]).expect(0);
+    let head = shell.oracle(&aws, &["s3api", "head-object", "--bucket", &to, "--key", "lake/page"]).expect(0);
+    let head: serde_json::Value = serde_json::from_str(&head.stdout).unwrap();
+    assert_eq!(head["ContentType"], "text/html");
+    assert_eq!(head["CacheControl"], "max-age=60");
+    assert_eq!((&head["Metadata"]["owner"], &head["Metadata"]["stage"]), (&"sales".into(), &"raw".into()));
+    let left = shell.oracle(&aws, &["s3api", "list-multipart-uploads", "--bucket", &to]).expect(0);
+    assert!(!left.stdout.contains("UploadId"), "{}", left.stdout);
+}
+
+/// The toolchain that built this test: tens of thousands of files, more than a gigabyte.
+#[test]
+fn a_real_tree_survives_local_s3_s3_local() {
+    let Some(s3) = services::s3() else { return };
+    let sysroot = std::process::Command::new("rustc").args(["--print", "sysroot"]).output().unwrap();
+    let sysroot = std::path::PathBuf::from(String::from_utf8(sysroot.stdout).unwrap().trim());
+    // All of it takes minutes: the everyday run takes the part that has every shape of file, the long one the whole.
+    let source = if services::long() { sysroot } else { sysroot.join("lib/rustlib") };
+    let source = source.canonicalize().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let back = folder.path().join("back");
+    let shell = Shell::new(folder.path()).with_s3(&s3);
+    let (first, second) = (s3.fresh_bucket("real-a"), s3.fresh_bucket("real-b"));
+    let steps = [
+        (text(&source).to_owned(), format!("s3://{first}/lake")),
+        (format!("s3://{first}/lake"), format!("s3://{second}/lake")),
+        (format!("s3://{second}/lake"), text(&back).to_owned()),
+    ];
+    for (from, to) in &steps {
+        let arguments = ["copy", from, to, "--json", "--links", "preserve"];
+        let first = shell.run(&arguments).expect(0);
+        let second = shell.run(&arguments).expect(0);
+        assert_eq!(second.number("counts/equal"), first.number("counts/listed"), "{from} {to}");
+        assert_eq!((second.number("bytes/read"), second.number("requests/get")), (0, 0), "{from} {to}");
+    }
+    let (a, b) = (snapshot(&source), snapshot(&back));
+    assert!(a.len() > 100, "{} files", a.len());
+    let differing: Vec<_> = a.iter().filter(|(key, node)| b.get(*key) != Some(node)).take(5).collect();
+    assert!(differing.is_empty() && a.len() == b.len(), "{} and {} nodes, first: {differing:?}", a.len(), b.len());
+}
