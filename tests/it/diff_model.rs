@@ -113,7 +113,8 @@ fn wanted(key: &ObjectKey, case: &Case) -> Option<Step> {
     let Some(target) = target else { return Some(Step::Copy) };
     match (source.kind, target.kind) {
         (EntryKind::Folder, EntryKind::Folder) => return None,
-        (_, EntryKind::Folder) => return Some(Step::Copy),
+        // A folder, a file and a socket are never equal, even when all are empty.
+        (EntryKind::Folder, _) | (_, EntryKind::Folder | EntryKind::Special) => return Some(Step::Copy),
         _ => {}
     }
     // What is a link: said by the listing, or, where listings cannot tell (they have ETags), by the manifest.
