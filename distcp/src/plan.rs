@@ -242,7 +242,9 @@ fn both(known: Option<&Known>, source: &Listed, target: Option<&Listed>, rules: 
     if source.kind == EntryKind::Folder && target.kind == EntryKind::Folder {
         return None;
     }
-    if is_link(source, known) != is_link(target, known) || target.kind == EntryKind::Folder {
+    // An empty file is no empty folder, whatever their sizes say.
+    let one_is_folder = source.kind == EntryKind::Folder || target.kind == EntryKind::Folder;
+    if is_link(source, known) != is_link(target, known) || one_is_folder || target.kind == EntryKind::Special {
         return Some((Step::Copy, Reason::KindDiffers, None));
     }
     let entry = known.map(|known| &known.entry);

@@ -97,9 +97,11 @@ pub async fn read_range(
 async fn collect(
     store: &dyn Store,
     key: &ObjectKey,
-    mut body: futures::stream::BoxStream<'static, Result<Bytes>>,
+    body: futures::stream::BoxStream<'static, Result<Bytes>>,
     length: u64,
 ) -> Result<Bytes> {
+    // An empty body ends at its first poll, and is polled once more below.
+    let mut body = body.fuse();
     let length = usize::try_from(length).map_err(|_| corrupt(store, key, "it is larger than memory"))?;
     let first = body.try_next().await?.unwrap_or_default();
     if first.len() == length {

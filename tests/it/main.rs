@@ -1,5 +1,8 @@
 //! All integration tests, as one binary.
 
+mod diff_model;
+mod faults;
+mod faults_trees;
 mod kill;
 mod object_state;
 mod oracles;

@@ -161,6 +161,8 @@ pub struct FaultPlan {
     pub rules: Vec<Rule>,
     /// At most this many faults in all, so that bounded retries get through; no limit without it.
     pub max_faults: Option<u64>,
+    /// Listings come in batches of at most so many keys, so that small trees have many; as the store cuts them without.
+    pub batch_keys: Option<usize>,
 }
 
 /// Kills a run after a number of changes, over all stores that share it: the change itself is done, then every call
@@ -438,7 +440,15 @@ impl Store for FaultStore {
             again: Option<Vec<Listed>>,
             over: bool,
         }
-        let state = State { store: self.clone(), batches: self.inner.list(options), again: None, over: false };
+        let most = self.lock().plan.batch_keys.unwrap_or(usize::MAX).max(1);
+        let cut = move |batch: Result<Vec<Listed>>| {
+            stream::iter(match batch {
+                Ok(batch) => batch.chunks(most).map(|keys| Ok(keys.to_vec())).collect(),
+                Err(error) => vec![Err(error)],
+            })
+        };
+        let batches = self.inner.list(options).flat_map(cut).boxed();
+        let state = State { store: self.clone(), batches, again: None, over: false };
         stream::unfold(state, |mut state| async move {
             if state.over {
                 return None;

@@ -6,4 +6,5 @@ pub mod contract;
 pub mod fault;
 pub mod jobs;
 pub mod services;
+pub mod timing;
 pub mod trees;
