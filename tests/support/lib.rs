@@ -4,5 +4,6 @@
 pub mod contract;
 pub mod fault;
 pub mod jobs;
+pub mod odd;
 pub mod services;
 pub mod trees;
