@@ -348,7 +348,8 @@ impl Run {
                     self.note_only(action)?;
                     continue;
                 }
-                while tasks.len() >= concurrency {
+                // After a signal nobody waits for a free place: what is in work has its grace, the rest is not started.
+                while tasks.len() >= concurrency && !self.copier.stop.token.is_cancelled() {
                     self.one(&mut tasks).await?;
                 }
                 self.stopped = self.stopped.or_else(|| self.copier.why_stop());
@@ -396,16 +397,22 @@ impl Run {
                     tasks.abort_all();
                     while tasks.join_next().await.is_some() {}
                     self.ends.skipped += cut;
+                    self.stopped = self.stopped.or(Some(Stopped::Interrupted));
                 }
             }
         }
         Ok(())
     }
 
+    /// Waits for one task, or for the signal.
     async fn one(&mut self, tasks: &mut JoinSet<Settled>) -> Result<(), Failure> {
-        match tasks.join_next().await {
-            Some(settled) => self.settled(settled?).await,
-            None => Ok(()),
+        let token = self.copier.stop.token.clone();
+        tokio::select! {
+            settled = tasks.join_next() => match settled {
+                Some(settled) => self.settled(settled?).await,
+                None => Ok(()),
+            },
+            () = token.cancelled() => Ok(()),
         }
     }
 

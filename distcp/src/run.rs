@@ -244,8 +244,9 @@ async fn carry_out(
     let keeps = report.stopped.is_some() || report.ends.failed > 0;
     let mut open_uploads = Vec::new();
     if keeps {
-        open_uploads.push(run_id.clone());
+        // Oldest first, as they are read: what a later journal says of an upload counts.
         open_uploads.extend(runs.into_iter().filter(|_| had_uploads));
+        open_uploads.push(run_id.clone());
     }
     Ok((report, open_uploads))
 }

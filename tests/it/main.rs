@@ -1,5 +1,9 @@
 //! All integration tests, as one binary.
 
+mod cases_copy;
+mod cases_delete;
+mod cases_rename;
+mod cases_resume;
 mod diff_model;
 mod faults;
 mod faults_trees;

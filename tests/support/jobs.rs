@@ -1,20 +1,29 @@
 //! Jobs over any two stores, for tests that drive the library: what a user's run is, without a command line.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use bytes::Bytes;
+use distcp::commit::committed_manifest;
+use distcp::error::Failure;
 use distcp::event::{Event, ObjectReport, Outcome, Progress};
 use distcp::job::{Job, Stop, Tree};
-use distcp::options::{CopyOptions, Limits};
+use distcp::options::{CopyOptions, Limits, LinkMode};
+use distcp::plan::file::Plan;
 use distcp::run::{self, Report};
 use distcp::store::Store;
+use distcp::store::local::{LocalOptions, LocalStore};
 use distcp::store::meter::{Meter, Metered};
 use distcp::store::retry::{Retried, RetryPolicy};
 use distcp::verify::{self, Difference, Level};
-use manifest::ChunkSize;
+use futures::TryStreamExt as _;
 use manifest::state::StateStore;
 use manifest::state::layout::JobName;
 use manifest::state::memory::MemoryState;
+use manifest::{ChunkSize, Entry};
 use tempfile::TempDir;
 
 /// Two trees, a state, and what runs between them reported.
@@ -23,6 +32,8 @@ pub struct Pair {
     pub source: Arc<dyn Store>,
     /// What is written.
     pub target: Arc<dyn Store>,
+    /// The target, when it is a folder from which leftovers are to be swept.
+    pub local_target: Option<LocalStore>,
     /// Where state lives.
     pub state: Arc<dyn StateStore>,
     /// What to do; tests change it between runs.
@@ -46,6 +57,7 @@ impl Pair {
         Self {
             source,
             target,
+            local_target: None,
             state: Arc::new(MemoryState::new()),
             options: CopyOptions::default(),
             limits,
@@ -79,7 +91,7 @@ impl Pair {
             name: JobName::new("test").expect("a good name"),
             source: tree(&self.source, "memory://source"),
             target: tree(&self.target, "memory://target"),
-            local_target: None,
+            local_target: self.local_target.clone(),
             state: self.state.clone(),
             user: "tester".into(),
             leased: self.leased,
@@ -109,6 +121,50 @@ impl Pair {
         report
     }
 
+    /// Runs `copy` and expects this exit code.
+    pub async fn ends_with(&self, code: u8) -> Report {
+        let report = self.copy().await;
+        assert_eq!(report.summary.exit_code.code(), code, "{:?}\n{:#?}", report.failure, report.summary);
+        report
+    }
+
+    /// Makes a plan, as `plan` and `copy --dry-run` do.
+    pub async fn plan(&self) -> Result<Plan, Failure> {
+        self.events.lock().expect("not poisoned").clear();
+        run::plan(&self.job()).await
+    }
+
+    /// Carries out a plan.
+    pub async fn apply(&self, plan: &Path) -> Report {
+        self.events.lock().expect("not poisoned").clear();
+        let report = run::apply(&self.job(), plan).await;
+        self.check(&report);
+        report
+    }
+
+    /// The rows of the last committed manifest.
+    pub async fn rows(&self) -> Vec<Entry> {
+        match committed_manifest(&self.job()).await.expect("a manifest that can be read").0 {
+            None => Vec::new(),
+            Some(manifest) => manifest.entries().try_concat().await.expect("rows that can be read"),
+        }
+    }
+
+    /// Every file of the state, byte for byte.
+    pub async fn state_files(&self) -> BTreeMap<String, Bytes> {
+        let mut files = BTreeMap::new();
+        for item in self.state.list("").await.expect("a state that can be listed") {
+            let (bytes, _) = self.state.get(&item.name).await.expect("readable").expect("there");
+            files.insert(item.name, bytes);
+        }
+        files
+    }
+
+    /// The next run is not stopped any more.
+    pub fn unstop(&mut self) {
+        self.stop = Stop::default();
+    }
+
     /// Runs `verify` and returns its lines (`* key`), equal keys left out, and the exit code.
     pub async fn verify(&self, level: Level) -> (Vec<String>, u8) {
         let mut lines = Vec::new();
@@ -131,6 +187,22 @@ impl Pair {
         reports.collect()
     }
 
+    /// What the last run had to say besides.
+    pub fn notes(&self) -> Vec<String> {
+        let events = self.events.lock().expect("not poisoned");
+        let notes = events.iter().filter_map(|event| match event {
+            Event::Note(text) => Some(text.clone()),
+            Event::Object(_) => None,
+        });
+        notes.collect()
+    }
+
+    /// What the last run reported of this key.
+    pub fn report_of(&self, key: &str) -> ObjectReport {
+        let found = self.reports().into_iter().find(|report| report.key == key.into());
+        found.unwrap_or_else(|| panic!("nothing was reported of {key:?}: {:#?}", self.reports()))
+    }
+
     /// The keys that ended so in the last run, sorted.
     pub fn ended(&self, outcome: Outcome) -> Vec<String> {
         let mut keys: Vec<String> =
@@ -146,5 +218,30 @@ impl Pair {
             let sum = counts.equal + counts.copied + counts.deleted + counts.skipped + counts.failed;
             assert_eq!(sum, counts.listed, "{:#?}", report.summary);
         }
+    }
+}
+
+/// A folder as a store, created when it is missing; not made durable.
+pub fn local(root: &Path) -> LocalStore {
+    local_with(root, LinkMode::Skip)
+}
+
+/// The same, with a way to treat links.
+pub fn local_with(root: &Path, links: LinkMode) -> LocalStore {
+    let options = LocalOptions { create_root: true, sync: false, links, ..LocalOptions::default() };
+    LocalStore::open(root, options).expect("a folder that can be opened")
+}
+
+/// Runs `work` with paused time that moves on by itself even while blocking threads wait (tokio stands still then).
+pub async fn hurried<T>(work: impl Future<Output = T>) -> T {
+    let clock = async {
+        loop {
+            let _ = tokio::task::spawn_blocking(|| ()).await;
+            tokio::time::advance(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::select! {
+        done = work => done,
+        () = clock => unreachable!("the clock never stops"),
     }
 }

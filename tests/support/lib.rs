@@ -5,6 +5,7 @@ pub mod cli;
 pub mod contract;
 pub mod fault;
 pub mod jobs;
+pub mod odd;
 pub mod services;
 pub mod timing;
 pub mod trees;
