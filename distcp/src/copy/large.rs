@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use futures::TryStreamExt as _;
 use futures::stream::FuturesUnordered;
 use manifest::state::journal::Record;
-use manifest::{ChunkHash, ContentHash, Fingerprint};
+use manifest::{ChunkHash, Class, ContentHash, Fingerprint};
 
 use super::resume::Unfinished;
 use super::transfer::known_source_hash;
@@ -44,12 +44,33 @@ pub(super) async fn copy(copier: &Copier, action: &Action, source: &Fingerprint,
         }
         None => (begin(copier, action, source, part_bytes, &options).await?, PartsDone::new()),
     };
-    send_parts(copier, action, source, part_bytes, &upload, &mut done).await?;
+    let finished = match send_parts(copier, action, source, part_bytes, &upload, &mut done).await {
+        Ok(()) => finish(copier, action, source, info, options, &upload, done).await,
+        Err(error) => Err(error),
+    };
+    // The version that the parts belong to is gone from the source, or the target changed: nothing can continue them.
+    let useless = |error: &StoreError| error.class() == Class::Conflict || error.kind == StoreErrorKind::NotFound;
+    if finished.as_ref().is_err_and(useless) {
+        abort(copier, action, &upload).await?;
+    }
+    finished
+}
+
+/// Makes the object of its parts, once they are known to be one version's.
+async fn finish(
+    copier: &Copier,
+    action: &Action,
+    source: &Fingerprint,
+    info: ObjectInfo,
+    options: PutOptions,
+    upload: &UploadId,
+    done: PartsDone,
+) -> Result<Finished> {
     let chunks: Vec<ChunkHash> = done.values().flat_map(|(_, chunks)| chunks.iter().copied()).collect();
     let hash = ContentHash::merge(&chunks, source.size_bytes, copier.chunk_size);
     let hash = hash.ok_or_else(|| copier.damaged(action, "its parts do not make the object"))?;
     if known_source_hash(action).is_some_and(|known| known != hash) {
-        abort(copier, action, &upload).await?;
+        abort(copier, action, upload).await?;
         return Err(
             copier.damaged(action, "its content is not what its unchanged fingerprint stood for at the last run")
         );
@@ -57,46 +78,17 @@ pub(super) async fn copy(copier: &Copier, action: &Action, source: &Fingerprint,
     // The version is looked at once more: ranges were read over minutes.
     let now = copier.source.head(&action.key).await?;
     if !source.looks_like(&now.fingerprint) {
-        abort(copier, action, &upload).await?;
         return Err(copier.changed(action));
     }
-    complete(copier, action, source, info, options, upload, done, Hash { hash, chunks }).await
-}
-
-struct Hash {
-    hash: ContentHash,
-    chunks: Vec<ChunkHash>,
-}
-
-#[expect(clippy::too_many_arguments, reason = "the last step of one function, cut off for its length")]
-async fn complete(
-    copier: &Copier,
-    action: &Action,
-    source: &Fingerprint,
-    info: ObjectInfo,
-    options: PutOptions,
-    upload: UploadId,
-    done: PartsDone,
-    hash: Hash,
-) -> Result<Finished> {
     let parts: Vec<UploadedPart> = done.into_values().map(|(part, _)| part).collect();
     copier.guard.check().map_err(|e| copier.lost_lease(action, &e))?;
-    let written = match copier.target.complete_upload(&action.key, &upload, &parts, &options).await {
-        Ok(written) => written,
-        Err(error) => {
-            if error.kind == StoreErrorKind::Precondition {
-                abort(copier, action, &upload).await?;
-            }
-            return Err(error);
-        }
-    };
-    let Hash { hash, chunks } = hash;
+    let written = copier.target.complete_upload(&action.key, upload, &parts, &options).await?;
     let size_bytes = source.size_bytes;
     let scanned = Scanned { hash, chunks, kind: info.kind, attributes: info.attributes, size_bytes };
     if written.fingerprint.size_bytes != size_bytes || !copier.holds(action, &written, &scanned).await? {
         return Err(copier.damaged(action, "what the target holds is not what was sent"));
     }
-    copier.record(Record::UploadEnded { upload_id: upload.0, completed: true }).await?;
+    copier.record(Record::UploadEnded { upload_id: upload.0.clone(), completed: true }).await?;
     let entry = copier.entry(action, source, &scanned, options.attributes, &written);
     Ok(Finished::Copied { entry, means: Means::Streamed })
 }
@@ -270,8 +262,9 @@ async fn read_back(copier: &Copier, action: &Action, unfinished: Unfinished) -> 
     Ok(done)
 }
 
-/// Gives an upload of ours up and says so in the journal.
+/// Gives an upload of ours up, with the lease held (rule 17), and says so in the journal.
 pub(super) async fn abort(copier: &Copier, action: &Action, upload: &UploadId) -> Result<()> {
+    copier.guard.check().map_err(|e| copier.lost_lease(action, &e))?;
     copier.target.abort_upload(&action.key, upload).await?;
     copier.record(Record::UploadEnded { upload_id: upload.0.clone(), completed: false }).await
 }
