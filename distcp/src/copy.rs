@@ -182,6 +182,12 @@ impl Copier {
                 Ok(finished) => Settled { action: again, end: End::Finished(Box::new(finished)) },
                 Err(error) => Settled { end: End::of(&again, error), action: again },
             },
+            Ok(None) if names_another(&action) => {
+                let detail =
+                    "the source lists a key that it does not have: the listing does not tell the key's real name";
+                let error = StoreError::new("read", self.source.place(), StoreErrorKind::InvalidKey, detail);
+                Settled { end: End::of(&action, error.on(&action.key)), action }
+            }
             Ok(None) => Settled { action, end: End::Vanished },
             Err(error) => Settled { end: End::of(&action, error), action },
         }
@@ -211,6 +217,11 @@ impl Copier {
             donor: None,
         }))
     }
+}
+
+/// Whether a listing that could not tell the key's bytes may have put U+FFFD in their place.
+fn names_another(action: &Action) -> bool {
+    action.key.as_str().is_some_and(|key| key.contains(char::REPLACEMENT_CHARACTER))
 }
 
 struct Settled {

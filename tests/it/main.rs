@@ -10,6 +10,7 @@ mod faults_trees;
 mod kill;
 mod object_state;
 mod oracles;
+mod s3;
 mod spine;
 mod store_contract;
 mod store_model;

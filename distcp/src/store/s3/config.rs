@@ -186,6 +186,7 @@ impl S3Store {
             write_headers,
             customer_key: encryption.customer,
             copy_customer_key: encryption.copy_customer,
+            probes: Default::default(),
             single_deletes: options.flag(AmazonS3ConfigKey::DisableBulkDelete)?.unwrap_or(false).into(),
         })
     }
