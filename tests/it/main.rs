@@ -1,5 +1,6 @@
 //! All integration tests, as one binary.
 
+mod bad_input_endpoints;
 mod cases_copy;
 mod cases_delete;
 mod cases_rename;
