@@ -1,6 +1,7 @@
 //! All integration tests, as one binary.
 
 mod bad_input_endpoints;
+mod bad_input_places;
 mod cases_copy;
 mod cases_delete;
 mod cases_rename;
