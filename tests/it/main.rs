@@ -2,6 +2,7 @@
 
 mod bad_input_endpoints;
 mod bad_input_places;
+mod bad_input_state;
 mod cases_copy;
 mod cases_delete;
 mod cases_rename;
