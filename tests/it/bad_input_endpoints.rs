@@ -141,10 +141,8 @@ fn an_endpoint_that_always_fails_ends_the_run_with_75_in_bounded_time() {
 fn an_endpoint_where_nobody_listens_is_named() {
     let Some(s3) = services::s3() else { return };
     let download = download(&s3, |_| Answer::Pass);
-    // A port that was just free, and that nobody else is given while we hold no listener on it.
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let option = format!("endpoint=http://{closed}");
-    let ran = download.run(&["--retry-for", "1s", "--source-option", &option]).expect(75);
+    // A port that no program is given by chance.
+    let ran = download.run(&["--retry-for", "1s", "--source-option", "endpoint=http://127.0.0.1:1"]).expect(75);
     let last = ran.last_word();
     assert!(last.contains("cannot look at s3://") && last.contains("the connection failed"), "{last}");
     assert!(download.untouched());
@@ -153,7 +151,8 @@ fn an_endpoint_where_nobody_listens_is_named() {
 #[test]
 fn one_object_that_never_arrives_whole_fails_by_name_and_the_others_arrive() {
     let Some(s3) = services::s3() else { return };
-    for answer in [Answer::CutBy(1_000_000), Answer::Hang, Answer::Reset] {
+    let denied = Answer::error("403 Forbidden", DENIED);
+    for answer in [Answer::CutBy(1_000_000), Answer::Hang, Answer::Reset, denied] {
         let download = download(&s3, move |r| if r.is("GET", "/z") { answer.clone() } else { Answer::Pass });
         let ran = download.run(&["--retry-for", "1s"]).expect(3);
         let last = ran.last_word();
@@ -184,6 +183,67 @@ fn a_web_page_is_no_store_and_the_message_says_so() {
         assert!(last.contains("endpoint"), "{status} gives no advice: {last}");
         assert_eq!(download.proxy.requests(), 2, "{status}: looked at again, or again and again");
         assert!(download.untouched());
+    }
+}
+
+/// The server did the work and nobody heard of it: what is tried again finds that out (case 48), the lease included.
+#[test]
+fn case_48_answers_to_writes_that_are_lost_end_in_the_right_state() {
+    let Some(s3) = services::s3() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let bucket = s3.fresh_bucket("lost");
+    std::fs::create_dir(folder.path().join("source")).unwrap();
+    for (name, size) in [("a", 10), ("b", 70_000), ("c", 9 << 20)] {
+        std::fs::write(folder.path().join("source").join(name), vec![7; size]).unwrap();
+    }
+    // Every third answer to a write is lost, that of a lease as that of an object or a part.
+    let writes = AtomicUsize::new(0);
+    let (_proxy, shell) = through(&s3, folder.path(), move |request| {
+        let lost = matches!(request.method.as_str(), "PUT" | "POST") && writes.fetch_add(1, Ordering::SeqCst) % 3 == 0;
+        if lost { Answer::CutBy(usize::MAX) } else { Answer::Pass }
+    });
+    let (target, state) = (format!("s3://{bucket}/lake"), format!("s3://{bucket}/state"));
+    let arguments = ["copy", "source", &target, "--state", &state, "--chunk-size", "1M", "--json"];
+    let ran = shell.run(&arguments).expect(0);
+    assert!(ran.number("retries") >= 1, "{}", ran.summary());
+    assert_eq!((ran.number("counts/copied"), ran.number("counts/failed")), (3, 0));
+    for name in ["a", "b", "c"] {
+        let there = std::fs::read(s3.file_of(&bucket, &format!("lake/{name}"))).unwrap();
+        assert!(there == std::fs::read(folder.path().join("source").join(name)).unwrap(), "{name}");
+    }
+    // Seen without the proxy: one job, nobody's lease, nothing to do.
+    let direct = Shell::new(folder.path()).with_s3(&s3);
+    let again = direct.run(&["verify", "source", &target, "--level", "content", "--state", &state]);
+    assert_eq!(again.code, 0, "{}", again.stderr);
+}
+
+/// A target that fails for good in the middle: what is there stays whole, and the next run finishes.
+#[test]
+fn a_target_that_refuses_every_write_leaves_old_objects_as_they_were() {
+    let Some(s3) = services::s3() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let bucket = s3.fresh_bucket("refusing");
+    std::fs::create_dir(folder.path().join("source")).unwrap();
+    let target = format!("s3://{bucket}/lake");
+    std::fs::write(folder.path().join("source/k"), "the old one").unwrap();
+    std::fs::write(folder.path().join("source/extra"), "extra").unwrap();
+    Shell::new(folder.path()).with_s3(&s3).run(&["copy", "source", &target, "-q"]).expect(0);
+    std::fs::write(folder.path().join("source/k"), "the new version").unwrap();
+    std::fs::remove_file(folder.path().join("source/extra")).unwrap();
+    let arguments = ["copy", "source", &target, "--delete", "--max-deletes", "100%", "--retry-for", "1s"];
+    for (answer, words) in [
+        (Answer::error("500 Internal Server Error", BROKEN), "the server failed"),
+        (Answer::error("403 Forbidden", DENIED), "permission denied"),
+        (Answer::Reset, "the connection failed"),
+    ] {
+        let (_proxy, shell) = through(&s3, folder.path(), move |request| {
+            if matches!(request.method.as_str(), "GET" | "HEAD") { Answer::Pass } else { answer.clone() }
+        });
+        let ran = shell.run(&arguments).expect(3);
+        let last = ran.last_word();
+        assert!(last.contains("cannot write k at s3://") && last.contains(words), "{last}");
+        assert_eq!(std::fs::read(s3.file_of(&bucket, "lake/k")).unwrap(), b"the old one");
+        assert!(s3.file_of(&bucket, "lake/extra").exists(), "nothing is deleted after a failure (rule 8)");
     }
 }
 

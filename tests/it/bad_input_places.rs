@@ -182,7 +182,7 @@ fn what_is_misspelt_is_wrong_usage_and_the_nearest_name_is_told() {
     let (folder, shell) = home();
     let home = folder.path();
     let shell = shell.with("AWS_ACCESS_KEY_ID", "x").with("AWS_SECRET_ACCESS_KEY", "y");
-    let table: [(&[&str], &[&str]); 11] = [
+    let table: [(&[&str], &[&str]); 14] = [
         (&["source", "s4://bucket/x"], &["s4://bucket/x", "unknown scheme \"s4\"", "did you mean \"s3\""]),
         (&["hdf://n:1/x", "target"], &["unknown scheme \"hdf\"", "did you mean \"hdfs\""]),
         (&["source", "eu:lake/x"], &["names the store \"eu\"", "./eu:lake/x"]),
@@ -194,6 +194,12 @@ fn what_is_misspelt_is_wrong_usage_and_the_nearest_name_is_told() {
             &["source", "target", "--target-option", "region=x"],
             &["\"region\" is no option of", "local places take none"],
         ),
+        (&["source", "s3://b/x", "--target-option", "timeout=soon"], &["the option timeout", "\"soon\""]),
+        (
+            &["source", "s3://b/x", "--target-option", "proxy_url=x::y"],
+            &["cannot open s3://b/x", "the option proxy_url"],
+        ),
+        (&["source", "s3://b/x", "--target-option", "endpoint=there"], &["the endpoint \"there\" is no http(s) URL"]),
         (&["source", "target", "--target-option", "region"], &["expected KEY=VALUE", "see: distcp"]),
         (&["source", "target", "--delet"], &["'--delet'", "'--delete'", "see: distcp copy --help"]),
         (&["source", "target", "--compare", "hsh"], &["'hsh'", "hash", "see: distcp"]),

@@ -3,6 +3,7 @@
 mod bad_input_endpoints;
 mod bad_input_places;
 mod bad_input_state;
+mod bad_input_trees;
 mod cases_copy;
 mod cases_delete;
 mod cases_rename;
