@@ -127,7 +127,8 @@ mod tests {
 
     #[test]
     fn folders_follow_the_xdg_specification() {
-        let table: [(&[(&str, &str)], Option<&str>, Option<&str>); 5] = [
+        type Row = (&'static [(&'static str, &'static str)], Option<&'static str>, Option<&'static str>);
+        let table: [Row; 5] = [
             (&[], None, None),
             (
                 &[("HOME", "/home/a")],
