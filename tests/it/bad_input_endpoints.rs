@@ -18,6 +18,8 @@ const SLOW_DOWN: &str = "<Error><Code>SlowDown</Code><Message>Please slow down.<
 const DENIED: &str = "<Error><Code>AccessDenied</Code><Message>Access Denied.</Message></Error>";
 const LOGIN: &str = "<!DOCTYPE html><html><body>Please log in to the guest network</body></html>";
 
+type Decide = dyn Fn(&Request) -> Answer + Send + Sync;
+
 /// A bucket with objects behind a proxy, an empty local target, and a shell that goes through the proxy.
 struct Download {
     folder: tempfile::TempDir,
@@ -93,7 +95,7 @@ fn first(
 fn an_endpoint_that_fails_for_a_while_is_waited_for() {
     let Some(s3) = services::s3() else { return };
     let any = |_: &Request| true;
-    let table: [(&str, Box<dyn Fn(&Request) -> Answer + Send + Sync>); 8] = [
+    let table: [(&str, Box<Decide>); 8] = [
         ("500", Box::new(first(3, any, Answer::error("500 Internal Server Error", BROKEN)))),
         ("503", Box::new(first(4, any, Answer::error("503 Slow Down", SLOW_DOWN)))),
         ("502 in HTML", Box::new(first(2, any, Answer::Say("502 Bad Gateway", "text/html", LOGIN)))),
@@ -199,7 +201,8 @@ fn case_48_answers_to_writes_that_are_lost_end_in_the_right_state() {
     // Every third answer to a write is lost, that of a lease as that of an object or a part.
     let writes = AtomicUsize::new(0);
     let (_proxy, shell) = through(&s3, folder.path(), move |request| {
-        let lost = matches!(request.method.as_str(), "PUT" | "POST") && writes.fetch_add(1, Ordering::SeqCst) % 3 == 0;
+        let lost = matches!(request.method.as_str(), "PUT" | "POST")
+            && writes.fetch_add(1, Ordering::SeqCst).is_multiple_of(3);
         if lost { Answer::CutBy(usize::MAX) } else { Answer::Pass }
     });
     let (target, state) = (format!("s3://{bucket}/lake"), format!("s3://{bucket}/state"));
