@@ -105,6 +105,8 @@ pub struct CopyReport {
     pub errors: Vec<String>,
     /// Objects that vanished from the source while the run went on.
     pub vanished: u64,
+    /// The target has no space left.
+    pub full: bool,
 }
 
 /// Failures that are kept as text; all are reported as events.
@@ -310,7 +312,15 @@ pub async fn copy(job: &Job, inputs: Inputs) -> Result<CopyReport, Failure> {
     };
     // What was equal without an action is counted by the plan; what is recorded is counted as it passes.
     run.pass(&inputs.plan, limits.concurrency, &job.spool).await?;
-    Ok(CopyReport { ends: run.ends, stopped: run.stopped, rows: run.rows, errors: run.errors, vanished: run.vanished })
+    let full = run.copier.full.load(Ordering::Relaxed);
+    Ok(CopyReport {
+        ends: run.ends,
+        stopped: run.stopped,
+        rows: run.rows,
+        errors: run.errors,
+        vanished: run.vanished,
+        full,
+    })
 }
 
 struct Run {

@@ -1,5 +1,9 @@
 //! All integration tests, as one binary.
 
+mod bad_input_endpoints;
+mod bad_input_places;
+mod bad_input_state;
+mod bad_input_trees;
 mod cases_copy;
 mod cases_delete;
 mod cases_rename;

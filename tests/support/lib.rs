@@ -6,6 +6,7 @@ pub mod contract;
 pub mod fault;
 pub mod jobs;
 pub mod odd;
+pub mod proxy;
 pub mod services;
 pub mod timing;
 pub mod trees;
