@@ -1,6 +1,7 @@
 //! All integration tests, as one binary.
 
 mod cases_copy;
+mod cases_crash;
 mod cases_delete;
 mod cases_rename;
 mod cases_resume;
