@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use manifest::state::layout::RunId;
 use manifest::state::lease::Lease;
 use manifest::state::receipt::{self, ErrorSample, Receipt};
-use manifest::state::{gc, journal};
+use manifest::state::{checkpoint, gc, journal};
 use tokio::time::Instant;
 
 use crate::commit;
@@ -358,7 +358,14 @@ async fn write_receipt(
 
 /// Removes what no later run needs. A failure here fails nothing: the run's work is committed.
 async fn prune(job: &Job, lease: &Lease) {
-    if let Err(error) = gc::collect(&job.state, &job.name, job.keep_runs, lease, &gc::InUse::default()).await {
+    let pruned = async {
+        // However old they are: without their journals nobody could go on with the uploads, or give them up (rule 18).
+        let loaded = checkpoint::load::<session::RunState>(job.state.as_ref(), &job.name).await?;
+        let runs = loaded.map(|loaded| loaded.checkpoint.state.open_uploads).unwrap_or_default();
+        let in_use = gc::InUse { runs: runs.into_iter().collect(), ..gc::InUse::default() };
+        gc::collect(&job.state, &job.name, job.keep_runs, lease, &in_use).await
+    };
+    if let Err(error) = pruned.await {
         job.note(format!("old state was not pruned: {error}"));
     }
 }
