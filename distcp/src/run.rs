@@ -240,8 +240,8 @@ async fn carry_out(
     // What finished is made durable before anything else, also on the way out (case 33).
     writer.finish().await?;
     let report = report?;
-    // A run that stopped leaves its uploads, and the ones it did not come to, for the next.
-    let keeps = report.stopped.is_some() || report.ends.failed > 0;
+    // A run that stopped leaves its uploads, and the ones it did not come to or could not give up, for the next.
+    let keeps = report.stopped.is_some() || report.ends.failed > 0 || report.left_upload;
     let mut open_uploads = Vec::new();
     if keeps {
         // Oldest first, as they are read: what a later journal says of an upload counts.
