@@ -11,6 +11,7 @@ mod faults_trees;
 mod kill;
 mod object_state;
 mod oracles;
+mod rules_state;
 mod spine;
 mod store_contract;
 mod store_model;
