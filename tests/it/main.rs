@@ -11,6 +11,8 @@ mod faults_trees;
 mod kill;
 mod object_state;
 mod oracles;
+mod rules_evidence;
+mod rules_guards;
 mod rules_state;
 mod spine;
 mod store_contract;
