@@ -5,6 +5,7 @@ mod cases_crash;
 mod cases_delete;
 mod cases_rename;
 mod cases_resume;
+mod cases_runs;
 mod diff_model;
 mod faults;
 mod faults_trees;
