@@ -71,11 +71,18 @@ enum Work<'a> {
 async fn run(job: &Job, command: &'static str, work: Work<'_>) -> Report {
     let started = Timestamp::now();
     let clock = Instant::now();
-    let run_id = RunId::new(started);
+    let (run_id, known) = match session::new_run(job, started).await {
+        Ok(run_id) => (run_id, Ok(())),
+        Err(failure) => (RunId::new(started), Err(failure)),
+    };
     let mut summary = Summary::new(command, job.name.as_str());
     summary.run_id = run_id.to_string();
     job.progress.enter(Phase::Starting);
-    let result = match session::take_lease(job, &run_id, started).await {
+    let lease = match known {
+        Ok(()) => session::take_lease(job, &run_id, started).await,
+        Err(failure) => Err(failure),
+    };
+    let result = match lease {
         Ok(lease) => {
             let result = leased(job, &lease, &run_id, clock, work, &mut summary).await;
             let receipt = write_receipt(job, &run_id, started, &mut summary, &result).await;

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use distcp::run;
+use distcp::session::RunState;
 use distcp::store::memory::MemoryStore;
 use distcp::store::state::ObjectState;
 use distcp::store::{Store, StoreErrorKind};
 use manifest::state::layout::{self, Item, JobName};
+use manifest::state::lease::LeaseGuard;
 use manifest::state::{StateStore, checkpoint};
 use tests::contract::{pattern, put};
 use tests::fault::{Fault, FaultPlan, FaultStore, Method, Rule};
@@ -237,5 +239,31 @@ async fn rule_18_an_upload_that_no_journal_of_ours_names_is_left_alone() {
     pair.copied().await;
     pair.copied().await;
     assert_eq!(target.uploads(), [others]);
+    assert_eq!(target.objects(), source.objects());
+}
+
+/// Machines that take turns at a job do not agree on the time: what an earlier one left is found by a later one all the same.
+#[tokio::test(start_paused = true)]
+async fn rule_18_an_upload_goes_on_when_the_clock_was_set_back() {
+    let (source, target) = (MemoryStore::new(), MemoryStore::new());
+    put(&source, "small", "x").await;
+    let mut pair = pair(&source, &target);
+    pair.copied().await;
+    // The run that was committed last had a clock that was far ahead.
+    let loaded = checkpoint::load::<RunState>(pair.state.as_ref(), &job()).await.unwrap().unwrap();
+    let mut ahead = loaded.checkpoint;
+    ahead.run_id = "20991231T235959Z-3e7fffff".parse().unwrap();
+    checkpoint::commit(pair.state.as_ref(), &ahead, Some(&loaded.tag), &LeaseGuard::default()).await.unwrap();
+
+    put(&source, "large", pattern(20 * MIB)).await;
+    let slow = Rule::every(Method::PutPart, Fault::Delay(Duration::from_secs(600))).from_call(3);
+    pair.target = faulty(&target, vec![slow]);
+    tokio::time::timeout(Duration::from_secs(60), pair.copy()).await.unwrap_err();
+    assert_eq!(target.uploads().len(), 1);
+    let counting = faulty(&target, vec![]);
+    pair.target = counting.clone();
+    pair.copied().await;
+    assert_eq!((counting.calls(Method::CreateUpload), counting.calls(Method::PutPart)), (0, 1));
+    assert!(target.uploads().is_empty());
     assert_eq!(target.objects(), source.objects());
 }
