@@ -187,7 +187,9 @@ async fn rule_07_only_keys_of_files_from_are_copied_or_deleted() {
 async fn rule_08_nothing_is_deleted_after_a_limit_a_failure_or_a_broken_listing() {
     let copies = Rule::every(Method::Put, Fault::Fail(StoreErrorKind::Other)).on("k1");
     let lists = |after| Rule::every(Method::List, Fault::Fail(StoreErrorKind::Server)).from_call(after);
-    let table: [(&str, Vec<Rule>, Vec<Rule>, Option<u64>, u8); 4] = [
+    // What, at the source, on the target, the limit, the code.
+    type Row = (&'static str, Vec<Rule>, Vec<Rule>, Option<u64>, u8);
+    let table: [Row; 4] = [
         ("a failed copy", vec![], vec![copies], None, 3),
         ("a limit", vec![], vec![], Some(1), 10),
         ("a broken listing of the source", vec![lists(2)], vec![], None, 75),
