@@ -107,6 +107,8 @@ pub struct CopyReport {
     pub vanished: u64,
     /// The target has no space left.
     pub full: bool,
+    /// An upload that nothing can go on with is still open: the journals that name it are needed.
+    pub left_upload: bool,
 }
 
 /// Failures that are kept as text; all are reported as events.
@@ -132,6 +134,8 @@ struct Copier {
     deadline: Option<Instant>,
     failed: AtomicBool,
     full: AtomicBool,
+    /// An upload that nothing can go on with is still open: a later run has to give it up.
+    left_upload: AtomicBool,
     on_error: OnError,
     /// `apply`: an object that changed fails instead of being planned again (rule 14).
     as_planned: bool,
@@ -298,6 +302,7 @@ pub async fn copy(job: &Job, inputs: Inputs) -> Result<CopyReport, Failure> {
         deadline: inputs.deadline,
         failed: AtomicBool::new(false),
         full: AtomicBool::new(false),
+        left_upload: AtomicBool::new(false),
         on_error: job.options.on_error,
         as_planned: inputs.as_planned,
     });
@@ -313,14 +318,9 @@ pub async fn copy(job: &Job, inputs: Inputs) -> Result<CopyReport, Failure> {
     // What was equal without an action is counted by the plan; what is recorded is counted as it passes.
     run.pass(&inputs.plan, limits.concurrency, &job.spool).await?;
     let full = run.copier.full.load(Ordering::Relaxed);
-    Ok(CopyReport {
-        ends: run.ends,
-        stopped: run.stopped,
-        rows: run.rows,
-        errors: run.errors,
-        vanished: run.vanished,
-        full,
-    })
+    let left_upload = run.copier.left_upload.load(Ordering::Relaxed);
+    let Run { ends, stopped, rows, errors, vanished, .. } = run;
+    Ok(CopyReport { ends, stopped, rows, errors, vanished, full, left_upload })
 }
 
 struct Run {
@@ -388,15 +388,18 @@ impl Run {
         delete::pass(self, plan, concurrency, spool).await?;
         for unfinished in self.copier.unfinished.drain() {
             // Only with the lease held, and only uploads that our own journals name (rules 17, 18).
-            if self.stopped.is_none() && self.copier.guard.is_held() {
-                let aborted = self.copier.target.abort_upload(&unfinished.key, &unfinished.upload).await;
-                if let Err(error) = aborted {
-                    (self.listener)(Event::Note(format!("an abandoned upload stays: {}", chain(&error))));
-                    continue;
-                }
-                let ended = Record::UploadEnded { upload_id: unfinished.upload.0, completed: false };
-                self.copier.record(ended).await?;
+            if self.stopped.is_some() || !self.copier.guard.is_held() {
+                self.copier.left_upload.store(true, Ordering::Relaxed);
+                continue;
             }
+            let aborted = self.copier.target.abort_upload(&unfinished.key, &unfinished.upload).await;
+            if let Err(error) = aborted {
+                (self.listener)(Event::Note(format!("an abandoned upload stays: {}", chain(&error))));
+                self.copier.left_upload.store(true, Ordering::Relaxed);
+                continue;
+            }
+            let ended = Record::UploadEnded { upload_id: unfinished.upload.0, completed: false };
+            self.copier.record(ended).await?;
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use manifest::state::layout::RunId;
 use manifest::state::lease::Lease;
 use manifest::state::receipt::{self, ErrorSample, Receipt};
-use manifest::state::{gc, journal};
+use manifest::state::{checkpoint, gc, journal};
 use tokio::time::Instant;
 
 use crate::commit;
@@ -71,11 +71,18 @@ enum Work<'a> {
 async fn run(job: &Job, command: &'static str, work: Work<'_>) -> Report {
     let started = Timestamp::now();
     let clock = Instant::now();
-    let run_id = RunId::new(started);
+    let (run_id, known) = match session::new_run(job, started).await {
+        Ok(run_id) => (run_id, Ok(())),
+        Err(failure) => (RunId::new(started), Err(failure)),
+    };
     let mut summary = Summary::new(command, job.name.as_str());
     summary.run_id = run_id.to_string();
     job.progress.enter(Phase::Starting);
-    let result = match session::take_lease(job, &run_id, started).await {
+    let lease = match known {
+        Ok(()) => session::take_lease(job, &run_id, started).await,
+        Err(failure) => Err(failure),
+    };
+    let result = match lease {
         Ok(lease) => {
             let result = leased(job, &lease, &run_id, clock, work, &mut summary).await;
             let receipt = write_receipt(job, &run_id, started, &mut summary, &result).await;
@@ -240,8 +247,8 @@ async fn carry_out(
     // What finished is made durable before anything else, also on the way out (case 33).
     writer.finish().await?;
     let report = report?;
-    // A run that stopped leaves its uploads, and the ones it did not come to, for the next.
-    let keeps = report.stopped.is_some() || report.ends.failed > 0;
+    // A run that stopped leaves its uploads, and the ones it did not come to or could not give up, for the next.
+    let keeps = report.stopped.is_some() || report.ends.failed > 0 || report.left_upload;
     let mut open_uploads = Vec::new();
     if keeps {
         // Oldest first, as they are read: what a later journal says of an upload counts.
@@ -361,7 +368,14 @@ async fn write_receipt(
 
 /// Removes what no later run needs. A failure here fails nothing: the run's work is committed.
 async fn prune(job: &Job, lease: &Lease) {
-    if let Err(error) = gc::collect(&job.state, &job.name, job.keep_runs, lease, &gc::InUse::default()).await {
+    let pruned = async {
+        // However old they are: without their journals nobody could go on with the uploads, or give them up (rule 18).
+        let loaded = checkpoint::load::<session::RunState>(job.state.as_ref(), &job.name).await?;
+        let runs = loaded.map(|loaded| loaded.checkpoint.state.open_uploads).unwrap_or_default();
+        let in_use = gc::InUse { runs: runs.into_iter().collect(), ..gc::InUse::default() };
+        gc::collect(&job.state, &job.name, job.keep_runs, lease, &in_use).await
+    };
+    if let Err(error) = pruned.await {
         job.note(format!("old state was not pruned: {error}"));
     }
 }

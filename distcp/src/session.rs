@@ -13,7 +13,7 @@ use manifest::state::checkpoint::{self, Loaded};
 use manifest::state::holder::Holder;
 use manifest::state::journal::{self, JournalReader, Record};
 use manifest::state::layout::{self, Item, RunId};
-use manifest::state::lease::Lease;
+use manifest::state::lease::{self, Lease};
 use manifest::state::probe;
 use manifest::{Entry, EntryKind, ObjectKey, Sorter};
 use serde::{Deserialize, Serialize};
@@ -140,6 +140,18 @@ async fn is_single(job: &Job) -> Result<bool> {
         Err(error) if error.kind == StoreErrorKind::InvalidKey => Err(error.into()),
         _ => Ok(true),
     }
+}
+
+/// An id for the run that starts now: later than those of all runs that the state knows, whatever the clock says. Else a
+/// journal of this run would count as older than the checkpoint, and nobody would go on with what it left.
+pub async fn new_run(job: &Job, started: Timestamp) -> Result<RunId> {
+    let store = job.state.as_ref();
+    let committed = checkpoint::load_summary(store, &job.name).await?.map(|summary| summary.run_id);
+    let holder = lease::inspect(store, &job.name).await?.and_then(|seen| seen.found.ok()).map(|record| record.run_id);
+    let folders = store.folders(&layout::runs(&job.name)).await?;
+    let runs = folders.iter().filter_map(|name| name.parse().ok());
+    let last = runs.chain(committed).chain(holder).max();
+    Ok(RunId::after(started, last.as_ref()))
 }
 
 /// Proves that the state can hold a lease, that no other job has the target, and takes the lease.

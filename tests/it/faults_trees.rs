@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use distcp::store::local::{LocalOptions, LocalStore};
 use distcp::store::memory::MemoryStore;
-use distcp::store::{ListOptions, Store};
+use distcp::store::{ListOptions, Store, UploadId};
 use manifest::ObjectKey;
 use tempfile::TempDir;
 use tests::contract::{list_all, put};
@@ -39,6 +39,8 @@ impl Dated {
 pub struct Side {
     /// Its store.
     pub store: Arc<dyn Store>,
+    /// It as a folder of this machine.
+    pub local: Option<LocalStore>,
     memory: Option<MemoryStore>,
     folder: Option<TempDir>,
 }
@@ -55,13 +57,13 @@ impl Side {
         match kind {
             Kind::Memory => {
                 let memory = MemoryStore::new();
-                Self { store: Arc::new(memory.clone()), memory: Some(memory), folder: None }
+                Self { store: Arc::new(memory.clone()), local: None, memory: Some(memory), folder: None }
             }
             Kind::Local => {
                 let folder = tempfile::tempdir().expect("a temporary folder");
                 let options = LocalOptions { sync: false, now_ns: later_ns, ..LocalOptions::default() };
                 let store = LocalStore::open(folder.path(), options).expect("it is there");
-                Self { store: Arc::new(store), memory: None, folder: Some(folder) }
+                Self { store: Arc::new(store.clone()), local: Some(store), memory: None, folder: Some(folder) }
             }
         }
     }
@@ -94,6 +96,11 @@ impl Side {
         let listed = list_all(self.store.as_ref(), ListOptions::default()).await;
         let read = |key: &ObjectKey| std::fs::read(path_of(folder.path(), key.as_bytes())).expect("a listed file");
         listed.into_iter().map(|listed| (listed.key.clone(), read(&listed.key))).collect()
+    }
+
+    /// The ids of unfinished uploads, where the store lists them.
+    pub fn uploads(&self) -> Vec<UploadId> {
+        self.memory.as_ref().map(MemoryStore::uploads).unwrap_or_default()
     }
 
     /// No temporary file stands beside what the store lists (case 24).

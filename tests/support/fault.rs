@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -21,6 +20,8 @@ use futures::stream::{self, BoxStream};
 use manifest::{Fingerprint, Listed, ObjectKey};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+
+pub use crate::crash::CrashSwitch;
 
 /// A method of [`Store`], as counted and as aimed at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -163,53 +164,6 @@ pub struct FaultPlan {
     pub max_faults: Option<u64>,
     /// Listings come in batches of at most so many keys, so that small trees have many; as the store cuts them without.
     pub batch_keys: Option<usize>,
-}
-
-/// Kills a run after a number of changes, over all stores that share it: the change itself is done, then every call
-/// fails as [`StoreErrorKind::Cancelled`], as if the process had been gone.
-#[derive(Debug)]
-pub struct CrashSwitch {
-    left: AtomicU64,
-    crashed: AtomicBool,
-    mutations: AtomicU64,
-}
-
-impl CrashSwitch {
-    /// Crashes once `n` mutating calls were made and the last of them is done; with 0 at once.
-    pub fn after(n: u64) -> Arc<Self> {
-        Arc::new(Self { left: AtomicU64::new(n), crashed: AtomicBool::new(n == 0), mutations: AtomicU64::new(0) })
-    }
-
-    /// Never crashes, only counts.
-    pub fn never() -> Arc<Self> {
-        Self::after(u64::MAX)
-    }
-
-    /// Whether it has happened.
-    pub fn crashed(&self) -> bool {
-        self.crashed.load(Ordering::SeqCst)
-    }
-
-    /// How many mutating calls were let through.
-    pub fn mutations(&self) -> u64 {
-        self.mutations.load(Ordering::SeqCst)
-    }
-
-    /// Takes one of the calls that are left; false when there is none.
-    fn enter(&self) -> bool {
-        let taken = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
-        if taken {
-            self.mutations.fetch_add(1, Ordering::SeqCst);
-        }
-        taken && !self.crashed()
-    }
-
-    /// Called when a change is done: the last one that was left is the crash.
-    fn leave(&self) {
-        if self.left.load(Ordering::SeqCst) == 0 {
-            self.crashed.store(true, Ordering::SeqCst);
-        }
-    }
 }
 
 /// A store around a store, that fails as planned. Clones share counts and dice.

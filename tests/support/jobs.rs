@@ -23,7 +23,7 @@ use futures::TryStreamExt as _;
 use manifest::state::StateStore;
 use manifest::state::layout::JobName;
 use manifest::state::memory::MemoryState;
-use manifest::{ChunkSize, Entry};
+use manifest::{ChunkSize, Entry, ObjectKey};
 use tempfile::TempDir;
 
 /// Two trees, a state, and what runs between them reported.
@@ -44,6 +44,10 @@ pub struct Pair {
     pub retries: bool,
     /// Take leases.
     pub leased: bool,
+    /// Runs whose receipts and manifests are kept.
+    pub keep_runs: usize,
+    /// The keys of `--files-from`, sorted.
+    pub files: Vec<ObjectKey>,
     /// Ends a run from outside.
     pub stop: Stop,
     spool: TempDir,
@@ -63,6 +67,8 @@ impl Pair {
             limits,
             retries: false,
             leased: true,
+            keep_runs: 30,
+            files: Vec::new(),
             stop: Stop::default(),
             spool: tempfile::tempdir().expect("a temporary folder"),
             events: Arc::default(),
@@ -95,9 +101,9 @@ impl Pair {
             state: self.state.clone(),
             user: "tester".into(),
             leased: self.leased,
-            keep_runs: 30,
+            keep_runs: self.keep_runs,
             options: self.options.clone(),
-            files: Arc::default(),
+            files: Arc::new(self.files.clone()),
             limits: self.limits.clone(),
             spool: self.spool(),
             stop: self.stop.clone(),

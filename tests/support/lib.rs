@@ -3,6 +3,7 @@
 
 pub mod cli;
 pub mod contract;
+pub mod crash;
 pub mod fault;
 pub mod jobs;
 pub mod odd;

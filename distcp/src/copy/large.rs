@@ -5,6 +5,7 @@
 //! store still has the parts; the object appears on the target in one step at the end.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use futures::TryStreamExt as _;
 use futures::stream::FuturesUnordered;
@@ -262,8 +263,13 @@ async fn read_back(copier: &Copier, action: &Action, unfinished: Unfinished) -> 
     Ok(done)
 }
 
-/// Gives an upload of ours up, with the lease held (rule 17), and says so in the journal.
+/// Gives an upload of ours up and says so in the journal. Without a lease it stays, and stays in the journals: another run
+/// may be sending its parts (rule 17).
 pub(super) async fn abort(copier: &Copier, action: &Action, upload: &UploadId) -> Result<()> {
+    if !copier.guard.is_held() {
+        copier.left_upload.store(true, Ordering::Relaxed);
+        return Ok(());
+    }
     copier.guard.check().map_err(|e| copier.lost_lease(action, &e))?;
     copier.target.abort_upload(&action.key, upload).await?;
     copier.record(Record::UploadEnded { upload_id: upload.0.clone(), completed: false }).await

@@ -24,13 +24,16 @@ pub const MIN_AGE_S: u64 = 24 * 3600;
 /// How many indexes are read, and files deleted, side by side.
 const AT_ONCE: usize = 16;
 
-/// What the caller knows to be in use beyond the checkpoint and the receipts: what plans in the state name.
+/// What the caller knows to be in use beyond the checkpoint and the receipts: what plans in the
+/// state and open uploads name.
 #[derive(Debug, Clone, Default)]
 pub struct InUse {
     /// Ids of manifests.
     pub manifests: BTreeSet<String>,
     /// Digests of parts.
     pub parts: BTreeSet<String>,
+    /// Runs whose journals name something that still has to be gone on with, or given up: uploads in parts.
+    pub runs: BTreeSet<RunId>,
 }
 
 /// What was removed.
@@ -116,7 +119,8 @@ pub async fn collect(
 
     let mut runs = run_facts(job, &items);
     read_receipts(&**store, job, &mut runs, keep_runs, committed_run.as_ref()).await?;
-    let kept_runs = choose_runs(&runs, keep_runs, committed_run.as_ref());
+    let mut kept_runs = choose_runs(&runs, keep_runs, committed_run.as_ref());
+    kept_runs.extend(in_use.runs.iter().cloned());
     let kept_facts = || runs.iter().filter(|(run, _)| kept_runs.contains(*run));
 
     let named = kept_facts().filter_map(|(_, facts)| facts.manifest.clone());

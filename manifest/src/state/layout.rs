@@ -6,8 +6,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use jiff::Timestamp;
+use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// The longest job name, in bytes.
@@ -37,6 +38,9 @@ pub struct JobName(String);
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RunId(String);
+
+/// The resolution of a run's id.
+const MILLISECOND: SignedDuration = SignedDuration::from_millis(1);
 
 impl JobName {
     /// A job name from user text: `[A-Za-z0-9._-]{1,100}`, not starting with a dot.
@@ -79,6 +83,26 @@ impl RunId {
         let time = now.to_zoned(TimeZone::UTC).strftime("%Y%m%dT%H%M%SZ").to_string();
         let ms = now.subsec_millisecond().clamp(0, 999);
         Self(format!("{time}-{ms:03x}{:05x}", rand::random_range(0..1u32 << 20)))
+    }
+
+    /// As [`RunId::new`], but later than `last` whatever the clock says: the order of runs decides which journals still
+    /// count, and the clock of this machine may be behind that of the machine that ran last.
+    pub fn after(now: Timestamp, last: Option<&RunId>) -> Self {
+        let fresh = Self::new(now);
+        match last {
+            Some(last) if fresh <= *last => {
+                last.time().and_then(|time| time.checked_add(MILLISECOND).ok()).map_or(fresh, Self::new)
+            }
+            _ => fresh,
+        }
+    }
+
+    /// The time in the id.
+    fn time(&self) -> Option<Timestamp> {
+        let (time, digits) = self.0.split_once('-')?;
+        let time = DateTime::strptime("%Y%m%dT%H%M%SZ", time).ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp();
+        let ms = i64::from_str_radix(digits.get(..3)?, 16).ok()?;
+        time.checked_add(SignedDuration::from_millis(ms)).ok()
     }
 
     /// The id.
@@ -260,6 +284,18 @@ mod tests {
 
     fn job() -> JobName {
         JobName::new("nightly").unwrap()
+    }
+
+    #[test]
+    fn a_run_is_later_than_the_last_one_whatever_the_clock_says() {
+        let now = Timestamp::UNIX_EPOCH;
+        for last in ["19700101T000000Z-000fffff", "20261121T031500Z-3e712345", "20261231T235959Z-3e7fffff"] {
+            let last: RunId = last.parse().unwrap();
+            let next = RunId::after(now, Some(&last));
+            assert!(next > last, "{next} after {last}");
+            assert_eq!(next.as_str().parse::<RunId>().unwrap(), next);
+        }
+        assert!(RunId::after(now, None).as_str().starts_with("19700101T000000Z-000"));
     }
 
     #[test]

@@ -182,7 +182,8 @@ async fn rule_17_journals_and_callers_protect_what_they_name() {
     put_journal(&store, 3, &[20]).await;
     advance(DAY).await;
     let lease = lease(&store).await;
-    let in_use = InUse { manifests: ["planned".to_owned()].into(), parts: [format!("{:064x}", 21)].into() };
+    let in_use =
+        InUse { manifests: ["planned".to_owned()].into(), parts: [format!("{:064x}", 21)].into(), ..InUse::default() };
     collect(&store, &job(), 0, &lease, &in_use).await.unwrap();
     let left = names(&*store).await;
     for (number, stays) in [(20, true), (21, true), (22, false), (23, true), (1, false), (2, true)] {
