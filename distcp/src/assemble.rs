@@ -23,7 +23,7 @@ use crate::store::Store;
 use crate::store::local::{LocalOptions, LocalStore};
 use crate::store::meter::{Meter, Metered};
 use crate::store::pace::{Pace, Paced, TimeOfDay, Timetable};
-use crate::store::retry::{Retried, RetryPolicy};
+use crate::store::retry::Retried;
 use crate::store::state::ObjectState;
 
 /// One-run options of a store (`--source-option k=v`).
@@ -151,7 +151,7 @@ pub fn place_to_read(
     let local = LocalOptions { links, ..LocalOptions::default() };
     let opened = opener.open(&place, &OpenOptions { overrides: overrides.clone(), local })?;
     let pace = Arc::new(Pace::new(Timetable::constant(None), Arc::new(|| 0), None, stop.token.clone()));
-    let tree = decorate(opened.store, &place, Vec::new(), pace, stop);
+    let tree = decorate(opener, opened.store, &place, Vec::new(), pace, stop);
     Ok((place, tree))
 }
 
@@ -181,14 +181,21 @@ fn tree(
             return Err(Failure::usage(format!("{option:?} is no option of {place}; local places take none")));
         }
         let store = LocalStore::open(path, local)?;
-        let tree = decorate(Arc::new(store.clone()), place, without, pace, &spec.stop);
+        let tree = decorate(opener, Arc::new(store.clone()), place, without, pace, &spec.stop);
         return Ok((tree, Some(store)));
     }
     let opened = opener.open(place, &OpenOptions { overrides: overrides.clone(), local })?;
-    Ok((decorate(opened.store, place, without, pace, &spec.stop), None))
+    Ok((decorate(opener, opened.store, place, without, pace, &spec.stop), None))
 }
 
-fn decorate(store: Arc<dyn Store>, place: &Place, without: Vec<ObjectKey>, pace: Arc<Pace>, stop: &Stop) -> Tree {
+fn decorate(
+    opener: &Opener,
+    store: Arc<dyn Store>,
+    place: &Place,
+    without: Vec<ObjectKey>,
+    pace: Arc<Pace>,
+    stop: &Stop,
+) -> Tree {
     let meter = Arc::new(Meter::default());
     let metered: Arc<dyn Store> = Arc::new(Metered::new(store, meter.clone()));
     let paced: Arc<dyn Store> = match pace.is_unlimited() {
@@ -197,7 +204,7 @@ fn decorate(store: Arc<dyn Store>, place: &Place, without: Vec<ObjectKey>, pace:
     };
     let token = stop.token.clone();
     let seed = rand::random();
-    let store = Arc::new(Retried::new(paced, RetryPolicy::default(), seed, meter.clone(), token));
+    let store = Arc::new(Retried::new(paced, opener.retry, seed, meter.clone(), token));
     Tree { store, place: place.identity(), without, meter, single: false }
 }
 
@@ -281,7 +288,7 @@ fn state_at(
     }
     let opened = opener.open(place, &OpenOptions { overrides: overrides.clone(), local: LocalOptions::default() })?;
     let pace = Arc::new(Pace::new(Timetable::constant(None), Arc::new(|| 0), None, stop.token.clone()));
-    let tree = decorate(opened.store, place, Vec::new(), pace, stop);
+    let tree = decorate(opener, opened.store, place, Vec::new(), pace, stop);
     Ok(Arc::new(ObjectState::new(tree.store)?))
 }
 
@@ -290,6 +297,8 @@ impl From<OpenError> for Failure {
         let code = if error.is_permission() { ExitCode::Permission } else { ExitCode::Usage };
         match error {
             OpenError::Store(error) => error.into(),
+            error @ OpenError::Credentials { .. } => Failure::new(code, chain(&error))
+                .hint("set one of these, or the keys of [stores.NAME] in the configuration"),
             other => Failure::new(code, chain(&other)),
         }
     }

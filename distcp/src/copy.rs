@@ -107,6 +107,8 @@ pub struct CopyReport {
     pub vanished: u64,
     /// An upload that nothing can go on with is still open: the journals that name it are needed.
     pub left_upload: bool,
+    /// The target has no space left.
+    pub full: bool,
 }
 
 /// Failures that are kept as text; all are reported as events.
@@ -186,6 +188,12 @@ impl Copier {
                 Ok(finished) => Settled { action: again, end: End::Finished(Box::new(finished)) },
                 Err(error) => Settled { end: End::of(&again, error), action: again },
             },
+            Ok(None) if names_another(&action) => {
+                let detail =
+                    "the source lists a key that it does not have: the listing does not tell the key's real name";
+                let error = StoreError::new("read", self.source.place(), StoreErrorKind::InvalidKey, detail);
+                Settled { end: End::of(&action, error.on(&action.key)), action }
+            }
             Ok(None) => Settled { action, end: End::Vanished },
             Err(error) => Settled { end: End::of(&action, error), action },
         }
@@ -215,6 +223,11 @@ impl Copier {
             donor: None,
         }))
     }
+}
+
+/// Whether a listing that could not tell the key's bytes may have put U+FFFD in their place.
+fn names_another(action: &Action) -> bool {
+    action.key.as_str().is_some_and(|key| key.contains(char::REPLACEMENT_CHARACTER))
 }
 
 struct Settled {
@@ -305,8 +318,9 @@ pub async fn copy(job: &Job, inputs: Inputs) -> Result<CopyReport, Failure> {
     // What was equal without an action is counted by the plan; what is recorded is counted as it passes.
     run.pass(&inputs.plan, limits.concurrency, &job.spool).await?;
     let left_upload = run.copier.left_upload.load(Ordering::Relaxed);
+    let full = run.copier.full.load(Ordering::Relaxed);
     let Run { ends, stopped, rows, errors, vanished, .. } = run;
-    Ok(CopyReport { ends, stopped, rows, errors, vanished, left_upload })
+    Ok(CopyReport { ends, stopped, rows, errors, vanished, left_upload, full })
 }
 
 struct Run {

@@ -68,7 +68,9 @@ pub fn chain(error: &(dyn StdError + 'static)) -> String {
 pub fn store_code(error: &StoreError) -> ExitCode {
     match (error.kind, error.class()) {
         (StoreErrorKind::NoBucket, _) => ExitCode::Usage,
-        (StoreErrorKind::NotFound, _) if error.key.as_ref().is_none_or(manifest::ObjectKey::is_empty) => {
+        (StoreErrorKind::NotFound | StoreErrorKind::KindConflict, _)
+            if error.key.as_ref().is_none_or(manifest::ObjectKey::is_empty) =>
+        {
             ExitCode::Usage
         }
         _ if error.is_permission() => ExitCode::Permission,
@@ -82,9 +84,15 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let failure = Failure::new(store_code(&error), chain(&error));
         match error.kind {
-            StoreErrorKind::NotFound if failure.code == ExitCode::Usage => failure.hint("check how the place is written"),
+            StoreErrorKind::NotFound | StoreErrorKind::KindConflict if failure.code == ExitCode::Usage => failure.hint("check how the place is written"),
             StoreErrorKind::NoBucket => failure.hint("create the bucket, or correct the place"),
             StoreErrorKind::Credentials => failure.hint("check the credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or [stores.NAME] in the configuration"),
+            StoreErrorKind::Permission => failure.hint(
+                "check what this user, or the credentials and the endpoint in use, may do there",
+            ),
+            StoreErrorKind::Protocol => failure.hint(
+                "check the endpoint: AWS_ENDPOINT_URL, [stores.NAME] in the configuration, or a proxy in between",
+            ),
             StoreErrorKind::NoSpace => failure.hint("free space, then run the same command again: it resumes"),
             _ if error.class() == Class::Retryable => failure.hint("run the same command again: it resumes"),
             _ => failure,
@@ -118,12 +126,30 @@ impl From<manifest::Error> for Failure {
             E::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
                 Failure::new(ExitCode::Failed, message).hint("free space, then run the same command again: it resumes")
             }
-            E::Missing { .. } | E::JobConflict { .. } => Failure::usage(message),
+            E::Missing { .. } => Failure::usage(message).hint("check how the place is written"),
+            E::JobConflict { .. } => Failure::usage(message),
+            E::Damaged { what, .. } => Failure::new(ExitCode::Failed, message).hint(after_damage(what)),
+            E::State { class: Class::Permanent, .. } => Failure::new(ExitCode::Failed, message).hint(
+                "mend the state folder, or name another with --state; then run the same command again: it resumes",
+            ),
             _ if error.class() == Class::Retryable => {
                 Failure::new(ExitCode::Temporary, message).hint("run the same command again: it resumes")
             }
             _ => Failure::new(ExitCode::Failed, message),
         }
+    }
+}
+
+/// What to do about a file of ours that is not what it was. Nothing of it is guessed: a checkpoint or a manifest that was
+/// half right would take what is not there for copied.
+fn after_damage(what: &str) -> &'static str {
+    match what {
+        "lease" => "if no run is alive, break it with: distcp unlock --job JOB --yes",
+        "plan" => "make a new plan with: distcp plan SOURCE TARGET -o PLAN",
+        "manifest index" | "manifest part" => {
+            "restore it from a copy, or make it anew (for a job: name another --state; what is equal is not copied again)"
+        }
+        _ => "restore it from a copy, or name another --state: what is equal is not copied again",
     }
 }
 

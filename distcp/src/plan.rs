@@ -73,7 +73,7 @@ pub enum Reason {
     FilteredByAge,
     /// A symbolic link, and `--links skip`.
     Link,
-    /// A socket, pipe or device.
+    /// A socket, pipe or device, or with `--links follow` a link that leads nowhere or back to a folder above it.
     Special,
     /// An empty folder, and the other side has no folders.
     Folder,
@@ -101,7 +101,7 @@ impl Reason {
             Reason::FilteredBySize => LeftOut::Size.reason(),
             Reason::FilteredByAge => LeftOut::Age.reason(),
             Reason::Link => "link",
-            Reason::Special => "socket, pipe or device",
+            Reason::Special => "socket, pipe, device, or link that leads nowhere",
             Reason::Folder => "empty folder",
         }
     }

@@ -296,6 +296,9 @@ fn fill(summary: &mut Summary, report: &CopyReport) {
     summary.bytes.server_side = ends.server_side_bytes;
     summary.vanished = report.vanished;
     summary.errors = report.errors.clone();
+    if report.full {
+        summary.hint = Some("free space at the target, then run the same command again: it resumes".into());
+    }
 }
 
 pub(crate) fn measure(job: &Job, summary: &mut Summary) {

@@ -283,3 +283,15 @@ async fn case_28_sizes_around_each_limit_arrive_with_the_plain_blake3() {
     }
     assert!(target.uploads().is_empty());
 }
+
+#[tokio::test]
+async fn case_37_a_listed_name_that_nothing_stands_under_is_a_failure_and_no_vanished_object() {
+    let (inner, listed, target) = (MemoryStore::new(), MemoryStore::new(), MemoryStore::new());
+    put(&inner, "bell\u{7}", b"rings".to_vec()).await;
+    put(&listed, "bell\u{fffd}", b"rings".to_vec()).await;
+    let source = OddStore::new(Arc::new(inner)).listed_by(Arc::new(listed)).shared();
+    let pair = Pair::new(source, Arc::new(target));
+    let report = pair.ends_with(3).await;
+    assert_eq!((report.summary.counts.failed, report.summary.vanished), (1, 0));
+    assert!(report.summary.errors[0].contains("real name"), "{:?}", report.summary.errors);
+}

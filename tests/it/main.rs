@@ -1,5 +1,9 @@
 //! All integration tests, as one binary.
 
+mod bad_input_endpoints;
+mod bad_input_places;
+mod bad_input_state;
+mod bad_input_trees;
 mod cases_copy;
 mod cases_crash;
 mod cases_delete;
@@ -15,6 +19,7 @@ mod oracles;
 mod rules_evidence;
 mod rules_guards;
 mod rules_state;
+mod s3;
 mod spine;
 mod store_contract;
 mod store_model;

@@ -110,21 +110,58 @@ fn aws_sees_the_metadata_and_no_leftovers() {
     assert!(!left.stdout.contains("UploadId"), "{}", left.stdout);
 }
 
-/// The toolchain that built this test: tens of thousands of files, more than a gigabyte.
+/// Files that a real tree has to have, and its bytes.
+const REAL_FILES: usize = 20_000;
+const REAL_BYTES: u64 = 1 << 30;
+
+/// What Python installed and what Rust installed, until it is enough: odd names, links, programs, many small files.
+fn real_trees() -> Vec<std::path::PathBuf> {
+    let ask = |program: &str, arguments: &[&str]| {
+        let output = std::process::Command::new(program).args(arguments).output().ok()?;
+        let path = std::path::PathBuf::from(String::from_utf8(output.stdout).ok()?.trim());
+        (output.status.success() && path.is_absolute()).then(|| path.canonicalize().ok())?
+    };
+    let python = ask("python3", &["-c", "import sys; print(sys.base_prefix)"])
+        .filter(|path| path.parent() != Some(Path::new("/")));
+    let rust = ask("rustc", &["--print", "sysroot"]);
+    let libraries = rust.as_ref().map(|path| path.join("lib"));
+    match services::long() {
+        true => [python, rust].into_iter().flatten().collect(),
+        false => [python, libraries].into_iter().flatten().collect(),
+    }
+}
+
 #[test]
 fn a_real_tree_survives_local_s3_s3_local() {
     let Some(s3) = services::s3() else { return };
-    let sysroot = std::process::Command::new("rustc").args(["--print", "sysroot"]).output().unwrap();
-    let sysroot = std::path::PathBuf::from(String::from_utf8(sysroot.stdout).unwrap().trim());
-    // All of it takes minutes: the everyday run takes the part that has every shape of file, the long one the whole.
-    let source = if services::long() { sysroot } else { sysroot.join("lib/rustlib") };
-    let source = source.canonicalize().unwrap();
+    let (mut files, mut links, mut bytes, mut modes) = (0, 0, 0, std::collections::BTreeSet::new());
+    for source in real_trees() {
+        let nodes = there_and_back(&s3, &source);
+        for (key, node) in nodes {
+            modes.insert(node.mode);
+            match node.kind {
+                "file" => {
+                    let metadata = tests::trees::path_of(&source, &key).metadata().unwrap();
+                    (files, bytes) = (files + 1, bytes + metadata.len());
+                }
+                "link" => links += 1,
+                _ => {}
+            }
+        }
+    }
+    println!("{files} files, {links} links, {bytes} bytes, modes {modes:?}");
+    assert!(files >= REAL_FILES && bytes >= REAL_BYTES, "Python and Rust hold only {files} files, {bytes} bytes here");
+    assert!(links > 0 && modes.len() > 2, "{links} links, modes {modes:?}");
+}
+
+/// Copies a tree into a bucket, into another, and back, each twice, and compares every node.
+fn there_and_back(s3: &S3, source: &Path) -> std::collections::BTreeMap<Vec<u8>, tests::trees::Node> {
     let folder = tempfile::tempdir().unwrap();
     let back = folder.path().join("back");
-    let shell = Shell::new(folder.path()).with_s3(&s3);
+    let shell = Shell::new(folder.path()).with_s3(s3);
     let (first, second) = (s3.fresh_bucket("real-a"), s3.fresh_bucket("real-b"));
     let steps = [
-        (text(&source).to_owned(), format!("s3://{first}/lake")),
+        (text(source).to_owned(), format!("s3://{first}/lake")),
         (format!("s3://{first}/lake"), format!("s3://{second}/lake")),
         (format!("s3://{second}/lake"), text(&back).to_owned()),
     ];
@@ -135,8 +172,8 @@ fn a_real_tree_survives_local_s3_s3_local() {
         assert_eq!(second.number("counts/equal"), first.number("counts/listed"), "{from} {to}");
         assert_eq!((second.number("bytes/read"), second.number("requests/get")), (0, 0), "{from} {to}");
     }
-    let (a, b) = (snapshot(&source), snapshot(&back));
-    assert!(a.len() > 100, "{} files", a.len());
+    let (a, b) = (snapshot(source), snapshot(&back));
     let differing: Vec<_> = a.iter().filter(|(key, node)| b.get(*key) != Some(node)).take(5).collect();
     assert!(differing.is_empty() && a.len() == b.len(), "{} and {} nodes, first: {differing:?}", a.len(), b.len());
+    a
 }

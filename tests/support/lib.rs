@@ -7,6 +7,7 @@ pub mod crash;
 pub mod fault;
 pub mod jobs;
 pub mod odd;
+pub mod proxy;
 pub mod services;
 pub mod timing;
 pub mod trees;

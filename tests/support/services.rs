@@ -36,6 +36,11 @@ impl S3 {
         std::fs::create_dir(self.folder.join(&name)).expect("a new bucket");
         name
     }
+
+    /// The file in which the server keeps an object, for tests that play a server which forgets or damages one.
+    pub fn file_of(&self, bucket: &str, key: &str) -> PathBuf {
+        self.folder.join(bucket).join(key)
+    }
 }
 
 /// Tools that we did not write, to judge what we wrote.

@@ -16,6 +16,7 @@ use crate::filter::{self, Filter, Rule};
 use crate::options::{DEFAULT_CONCURRENCY, Limits};
 use crate::settings::Secret;
 use crate::store::pace::{TimeOfDay, Timetable};
+use crate::store::retry::RetryPolicy;
 
 /// The heading of options that every verb has.
 pub const GLOBAL: &str = "Global options";
@@ -86,6 +87,20 @@ pub struct GlobalArgs {
     /// Runs whose receipts and manifests are kept
     #[arg(long, global = true, value_name = "N", default_value_t = DEFAULT_KEEP_RUNS, value_parser = parse_keep_runs, help_heading = GLOBAL)]
     pub keep_runs: usize,
+    /// Try what fails for a while again for this long [default: 10 attempts in at most 5m]
+    #[arg(long, global = true, value_name = "TIME", value_parser = parse_duration, help_heading = GLOBAL)]
+    pub retry_for: Option<Duration>,
+}
+
+impl GlobalArgs {
+    /// How long requests to a store that fails for a while are repeated.
+    pub fn retry(&self) -> RetryPolicy {
+        match self.retry_for {
+            // The time alone decides.
+            Some(deadline) => RetryPolicy { deadline, max_attempts: u32::MAX, ..RetryPolicy::default() },
+            None => RetryPolicy::default(),
+        }
+    }
 }
 
 /// Runs that are kept unless `--keep-runs` says otherwise.

@@ -122,28 +122,29 @@ mod tests {
 
     fn process(variables: &[(&str, &str)]) -> Process {
         let variables = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect();
-        Process::from(&variables, PathBuf::from("/work"), 1000)
+        Process::from(&variables, PathBuf::from("/here"), 1000)
     }
 
     #[test]
     fn folders_follow_the_xdg_specification() {
-        let table: [(&[(&str, &str)], Option<&str>, Option<&str>); 5] = [
+        type Case = (&'static [(&'static str, &'static str)], Option<&'static str>, Option<&'static str>);
+        let table: [Case; 5] = [
             (&[], None, None),
             (
-                &[("HOME", "/home/a")],
-                Some("/home/a/.config/understudy/config.toml"),
-                Some("/home/a/.local/state/understudy"),
+                &[("HOME", "/users/a")],
+                Some("/users/a/.config/understudy/config.toml"),
+                Some("/users/a/.local/state/understudy"),
             ),
             (
-                &[("HOME", "/home/a"), ("XDG_CONFIG_HOME", "/c"), ("XDG_STATE_HOME", "/s")],
+                &[("HOME", "/users/a"), ("XDG_CONFIG_HOME", "/c"), ("XDG_STATE_HOME", "/s")],
                 Some("/c/understudy/config.toml"),
                 Some("/s/understudy"),
             ),
             (&[("XDG_CONFIG_HOME", "/c"), ("XDG_STATE_HOME", "relative")], Some("/c/understudy/config.toml"), None),
             (
-                &[("HOME", "/home/a"), ("XDG_CONFIG_HOME", ""), ("XDG_STATE_HOME", "relative")],
-                Some("/home/a/.config/understudy/config.toml"),
-                Some("/home/a/.local/state/understudy"),
+                &[("HOME", "/users/a"), ("XDG_CONFIG_HOME", ""), ("XDG_STATE_HOME", "relative")],
+                Some("/users/a/.config/understudy/config.toml"),
+                Some("/users/a/.local/state/understudy"),
             ),
         ];
         for (variables, config, state) in table {
@@ -170,7 +171,7 @@ mod tests {
         let process = process(&[("AWS_SECRET_ACCESS_KEY", "hidden"), ("UNDERSTUDY_CONFIG", "u.toml")]);
         assert_eq!(process.environment.get("AWS_SECRET_ACCESS_KEY"), Some("hidden"));
         assert!(!format!("{process:?}").contains("hidden"));
-        assert_eq!(process.config.as_deref(), Some(Path::new("/work/u.toml")));
+        assert_eq!(process.config.as_deref(), Some(Path::new("/here/u.toml")));
     }
 
     #[test]

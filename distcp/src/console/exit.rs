@@ -68,6 +68,32 @@ pub fn line(program: &str, command: &str, message: &str, hint: Option<&str>) -> 
     text.split(['\n', '\r']).map(str::trim).filter(|piece| !piece.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
+/// What clap says of a wrong command line, with the error as its last line: how the verb is used, then what is wrong, what
+/// was probably meant, and where to read on.
+pub fn wrong_usage(program: &str, rendered: &str) -> String {
+    let mut usage = None;
+    let mut what = Vec::new();
+    let mut tips = Vec::new();
+    for piece in rendered.lines().map(str::trim).filter(|piece| !piece.is_empty()) {
+        match (piece.strip_prefix("Usage: "), piece.strip_prefix("tip: ")) {
+            (Some(line), _) => usage = Some(line),
+            (None, Some(tip)) => tips.push(tip),
+            (None, None) if piece.starts_with("For more information") => {}
+            (None, None) => what.push(piece.strip_prefix("error: ").unwrap_or(piece)),
+        }
+    }
+    // The words before the first option or argument: the verb.
+    let verb =
+        usage.unwrap_or(program).split(' ').take_while(|word| !word.starts_with(['-', '[', '<'])).collect::<Vec<_>>();
+    let mut text = usage.map(|usage| format!("Usage: {usage}\n")).unwrap_or_default();
+    text.push_str(&format!("{program}: {}", what.join(" ")));
+    for tip in tips {
+        text.push_str(&format!("; {tip}"));
+    }
+    text.push_str(&format!("; see: {} --help", verb.join(" ")));
+    text
+}
+
 fn what_happened(summary: &Summary) -> String {
     match (summary.exit_code, &summary.differences) {
         (ExitCode::Differs, Some(found)) => {
@@ -125,6 +151,19 @@ mod tests {
     use super::*;
     use crate::error::Failure;
     use crate::summary::Differences;
+
+    #[test]
+    fn wrong_usage_ends_with_what_is_wrong() {
+        let rendered = "error: unexpected argument '--delet' found\n\n  tip: a similar argument exists: '--delete'\n\n\
+            Usage: distcp copy --delete <SOURCE> <TARGET>\n\nFor more information, try '--help'.\n";
+        let wanted = "Usage: distcp copy --delete <SOURCE> <TARGET>\n\
+            distcp: unexpected argument '--delet' found; a similar argument exists: '--delete'; see: distcp copy --help";
+        assert_eq!(wrong_usage("distcp", rendered), wanted);
+        let rendered =
+            "error: invalid value 'x' for '--min-size <SIZE>': expected a size\n\nFor more information, try '--help'.";
+        let wanted = "distcp: invalid value 'x' for '--min-size <SIZE>': expected a size; see: distcp --help";
+        assert_eq!(wrong_usage("distcp", rendered), wanted);
+    }
 
     fn ended(code: ExitCode, change: impl FnOnce(&mut Summary)) -> Report {
         let mut summary = Summary::new("copy", "job");

@@ -30,7 +30,10 @@ impl Drop for Watch {
 pub fn watch(stop: Stop, screen: Screen) -> io::Result<Watch> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    // Beyond the limit for files (`ulimit -f`) a write must fail like on a full disk, not end the process.
+    let too_large = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
     Ok(Watch(tokio::spawn(async move {
+        let _too_large = too_large;
         let first = next(&mut interrupt, &mut terminate).await;
         tell(&stop, first);
         screen.line("stopping: what is finished is kept; once more to stop at once");

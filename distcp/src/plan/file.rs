@@ -1,8 +1,8 @@
 //! A plan as a Parquet file: one row an action, sorted by key; what applies to all of it stands in the footer.
 //!
 //! Columns: `key` (bytes), `step`, `reason`, `size_bytes`, and `action`: the whole row as JSON, so that any Parquet tool
-//! prints it and a field can be added. The footer is written last and holds the digest of all rows: a plan that was cut
-//! off, or changed by a byte, is refused. Written as a stream, read as a stream: memory does not grow with the plan.
+//! prints it and a field can be added. The footer is written last and holds the digest of all rows (their JSON) and of
+//! the header: a plan that was cut off, or would do anything else than what was planned, is refused. Written as a stream, read as a stream: memory does not grow with the plan.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -13,6 +13,7 @@ use super::aws::{self, Options};
 use super::{Environment, Secret, Settings, SettingsError, StoreSettings, read_small, resolve};
 use crate::place::{Location, Place, nearest};
 use crate::store::local::{LocalOptions, LocalStore};
+use crate::store::retry::RetryPolicy;
 use crate::store::s3::{S3Config, S3Store};
 use crate::store::{Store, StoreError};
 
@@ -177,6 +178,8 @@ pub struct Opener {
     pub settings: Settings,
     /// Variables and home folder.
     pub environment: Environment,
+    /// How long stores are tried again.
+    pub retry: RetryPolicy,
 }
 
 /// What an S3 place is opened with.

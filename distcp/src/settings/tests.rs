@@ -20,7 +20,11 @@ fn environment(variables: &[(&str, &str)]) -> Environment {
 }
 
 fn opener(text: &str, variables: &[(&str, &str)]) -> Opener {
-    Opener { settings: Settings::parse(text, "config.toml").unwrap(), environment: environment(variables) }
+    Opener {
+        settings: Settings::parse(text, "config.toml").unwrap(),
+        environment: environment(variables),
+        ..Opener::default()
+    }
 }
 
 fn place(opener: &Opener, text: &str) -> Place {
@@ -161,7 +165,7 @@ fn keys_come_whole_from_the_first_source_that_has_some() {
     let with = |text: &str, variables: &[(&str, &str)]| {
         let mut environment = environment(variables);
         environment.home = base.home.clone();
-        resolved(&Opener { settings: Settings::parse(text, "f").unwrap(), environment }).unwrap()
+        resolved(&Opener { settings: Settings::parse(text, "f").unwrap(), environment, ..Opener::default() }).unwrap()
     };
     let found = with("", &[]);
     assert_eq!((&*found["access_key_id"], &*found["session_token"]), ("file-id", "file-token"));

@@ -1,7 +1,8 @@
 //! S3 and what speaks its protocol, by our own requests: keys go and come as the bytes they are.
 //!
 //! Signing, credentials and the HTTP client are object_store's; its paths are not used, because they rewrite keys. Requests
-//! are never retried here. What no URL can carry unchanged (`.` and `..` segments) is refused before a request exists.
+//! are never retried here. What no URL can carry unchanged (`.` and `..` segments) is refused before a request exists; what a
+//! server would keep under another name is refused by name, after a probe ([`alias`]).
 //!
 //! A crash leaves the old object or the new one, never a mix, or an upload in parts that the caller's journal names.
 //!
@@ -24,6 +25,7 @@ use super::{
     StoreError, StoreErrorKind, UploadId, UploadedPart, Written,
 };
 
+mod alias;
 mod attributes;
 pub(crate) mod checksum;
 mod client;
@@ -60,6 +62,8 @@ pub struct S3Store {
     customer_key: HeaderMap,
     /// The same for the source of a copy.
     copy_customer_key: HeaderMap,
+    /// Which odd keys the server keeps as they are.
+    probes: alias::Probes,
     /// DeleteObjects does not work here: found out, or said by the configuration.
     single_deletes: std::sync::atomic::AtomicBool,
 }

@@ -48,6 +48,9 @@ impl ObjectState {
     }
 
     fn error(&self, operation: &'static str, name: &str, error: &StoreError) -> Error {
+        if error.kind == StoreErrorKind::NoBucket {
+            return Error::Missing { what: "the bucket of the state at", name: self.store.place().to_owned() };
+        }
         Error::State {
             operation,
             name: name.to_owned(),

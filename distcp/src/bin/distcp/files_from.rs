@@ -54,7 +54,8 @@ mod tests {
 
     #[test]
     fn lists_are_split_at_line_ends_or_nul() {
-        let table: [(&[u8], u8, &[&[u8]]); 5] = [
+        type Row = (&'static [u8], u8, &'static [&'static [u8]]);
+        let table: [Row; 5] = [
             (b"", b'\n', &[]),
             (b"b\na\n", b'\n', &[b"b", b"a"]),
             (b"a\r\n\r\nb ", b'\n', &[b"a", b"b "]),

@@ -19,7 +19,20 @@ mod verify;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use clap::error::ErrorKind;
+use distcp::console::exit;
+use distcp::console::progress::Screen;
 
 fn main() -> ExitCode {
-    cli::Cli::parse().run()
+    match cli::Cli::try_parse() {
+        Ok(cli) => cli.run(),
+        // Help and version, asked for or not.
+        Err(error) if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            error.exit()
+        }
+        Err(error) => {
+            Screen::stderr().line(&exit::wrong_usage(cli::PROGRAM, &error.render().to_string()));
+            exit::process(distcp::exit::ExitCode::Usage)
+        }
+    }
 }

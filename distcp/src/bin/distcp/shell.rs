@@ -92,7 +92,7 @@ impl Shell {
     /// What places are opened by: the configuration and the variables.
     pub fn opener(&self) -> Result<Opener> {
         let settings = self.process.settings(self.args.config.as_deref())?;
-        Ok(Opener { settings, environment: self.process.environment.clone() })
+        Ok(Opener { settings, environment: self.process.environment.clone(), retry: self.args.retry() })
     }
 
     /// What the global options, and those of every verb with two places, say of a job.
@@ -130,6 +130,15 @@ impl Shell {
 
     /// The state folder that `--state` names, or the default one; nothing is created.
     pub fn state(&self) -> Result<Arc<dyn StateStore>> {
+        self.open_state(false)
+    }
+
+    /// The same folder to write to; a local one is made when it is missing.
+    pub fn state_to_write(&self) -> Result<Arc<dyn StateStore>> {
+        self.open_state(true)
+    }
+
+    fn open_state(&self, create: bool) -> Result<Arc<dyn StateStore>> {
         let place = match (&self.args.state, &self.process.default_state) {
             (Some(place), _) => place.clone(),
             (None, Some(path)) => path.clone().into_os_string(),
@@ -137,7 +146,7 @@ impl Shell {
                 return Err(Failure::usage("there is no home folder for the state").hint("name a place with --state"));
             }
         };
-        self.folder(&place, false)
+        self.folder(&place, create)
     }
 
     /// A folder of durable files at any place: a state, or a manifest.

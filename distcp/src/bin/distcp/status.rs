@@ -123,8 +123,7 @@ fn block(status: &JobStatus) -> String {
             counted(run.done_objects, "object", "objects"),
             bytes_text(run.done_bytes)
         );
-        let others =
-            [(run.deleted_objects, "deleted"), (run.failed_objects, "failed"), (run.open_uploads, "uploads open")];
+        let others = [(run.deleted_objects, "deleted"), (run.failed_objects, "failed"), (run.open_uploads, "in parts")];
         for (count, what) in others.iter().filter(|(count, _)| *count > 0) {
             text.push_str(&format!(", {} {what}", grouped(*count)));
         }

@@ -46,6 +46,7 @@ async fn unlock(shell: &Shell, yes: bool) -> Result<ExitCode> {
     if !yes {
         return Err(Failure::usage("the lease was not broken").hint("if that run is gone for certain, add --yes"));
     }
+    let state = shell.state_to_write()?;
     jobs::break_lease(state.as_ref(), &job, &me, &found).await?;
     shell.output.say("it is broken: the next run takes it at once");
     Ok(shell.done("unlock", ExitCode::Done))

@@ -136,7 +136,7 @@ impl S3Store {
             None
         } else {
             // The region and URL are ours; the builder is asked for its credential provider only.
-            let built = builder.build().map_err(|error| BadS3Config(super::errors::cut(&error.to_string())))?;
+            let built = builder.build().map_err(|error| unfit(&options, &error))?;
             Some(built.credentials().clone())
         };
         let checksum = match options.text(AmazonS3ConfigKey::Checksum) {
@@ -162,9 +162,8 @@ impl S3Store {
         if let Some(class) = storage_class {
             write_headers.insert(HeaderName::from_static("x-amz-storage-class"), visible("storage_class", &class)?);
         }
-        let http_client = ReqwestConnector::default()
-            .connect(&client_options)
-            .map_err(|error| BadS3Config(super::errors::cut(&error.to_string())))?;
+        let http_client =
+            ReqwestConnector::default().connect(&client_options).map_err(|error| unfit(&options, &error))?;
         Ok(S3Store {
             client: Arc::new(Client {
                 http: http_client,
@@ -186,8 +185,25 @@ impl S3Store {
             write_headers,
             customer_key: encryption.customer,
             copy_customer_key: encryption.copy_customer,
+            probes: Default::default(),
             single_deletes: options.flag(AmazonS3ConfigKey::DisableBulkDelete)?.unwrap_or(false).into(),
         })
+    }
+}
+
+/// The error of a client that cannot be made. object_store does not say by which option: each is tried alone.
+fn unfit(options: &Options, error: &object_store::Error) -> BadS3Config {
+    let spoils = |name: &&String| match name.parse() {
+        Ok(AmazonS3ConfigKey::Client(key)) => {
+            let value = options.0.get(*name).cloned().unwrap_or_default();
+            ReqwestConnector::default().connect(&ClientOptions::new().with_config(key, value)).is_err()
+        }
+        _ => false,
+    };
+    let why = super::errors::cut(&error.to_string());
+    match options.0.keys().find(spoils) {
+        Some(name) => BadS3Config(format!("the option {name} has a value that cannot be used ({why})")),
+        None => BadS3Config(why),
     }
 }
 

@@ -67,6 +67,7 @@ pub(super) fn kind(status: StatusCode, said: &Said, writing: bool) -> StoreError
         | "InvalidClientTokenId"
         | "UnrecognizedClientException"
         | "NotSignedUp"
+        | "XAdminUserNotFound"
         | "CredentialsNotSupported" => {
             return Kind::Credentials;
         }

@@ -23,7 +23,7 @@ impl S3Store {
         _size_bytes: u64,
         options: &PutOptions,
     ) -> Result<UploadId> {
-        let full = self.full_key("begin an upload of", key)?;
+        let full = self.writable_key("begin an upload of", key).await?;
         let mut call = Call::object("begin an upload of", Method::POST, key, &full).query("uploads", "");
         self.write_headers("begin an upload of", key, options, &mut call.headers)?;
         if let Some(algorithm) = self.checksum {

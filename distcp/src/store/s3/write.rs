@@ -32,7 +32,7 @@ impl S3Store {
     }
 
     pub(super) async fn put_object(&self, key: &ObjectKey, body: Payload, options: &PutOptions) -> Result<Written> {
-        let full = self.full_key("write", key)?;
+        let full = self.writable_key("write", key).await?;
         let mut call = Call::object("write", Method::PUT, key, &full);
         self.write_headers("write", key, options, &mut call.headers)?;
         call.conditional = self.condition("write", key, &options.precondition, &mut call.headers)?;
@@ -63,7 +63,7 @@ impl S3Store {
         options: &PutOptions,
     ) -> Result<Written> {
         let source = self.full_key("copy", from)?;
-        let full = self.full_key("copy to", to)?;
+        let full = self.writable_key("copy to", to).await?;
         let Some(expected) = &expect.etag else {
             let detail = "the source is known by no ETag, so the copy cannot be made conditional";
             return Err(self.error("copy", from, StoreErrorKind::Unsupported, detail));

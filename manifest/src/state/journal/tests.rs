@@ -204,6 +204,25 @@ async fn a_failed_write_fails_every_later_call() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_flush_that_fails_first_says_why() {
+    for finish in [false, true] {
+        let store: Arc<dyn StateStore> =
+            Arc::new(FlakyState::new(
+                memory(),
+                |operation, _, _| {
+                    if operation == "create" { Fault::Fail } else { Fault::None }
+                },
+            ));
+        let writer = start(&store, &run(0), LeaseGuard::default());
+        let handle = writer.handle();
+        handle.record(deleted("a")).await.unwrap();
+        let result = if finish { writer.finish().await } else { handle.flush().await };
+        let error = result.unwrap_err();
+        assert!(error.to_string().contains("injected"), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn case_48_lost_answers_write_each_record_once() {
     for pattern in 0..32u64 {
         for fault in [Fault::LoseAnswer, Fault::Fail] {

@@ -165,6 +165,7 @@ impl JournalWriter {
             lines: Lines::default(),
             totals: JournalTotals::default(),
             waiting: Vec::new(),
+            asked: Vec::new(),
         };
         let mut task = JoinSet::new();
         task.spawn(async move { writing.run(commands, &failure).await });
@@ -199,6 +200,8 @@ struct Writing {
     totals: JournalTotals,
     /// Callers that wait for the records in `lines`. No more than the records.
     waiting: Vec<oneshot::Sender<()>>,
+    /// Callers that asked for a flush. They live as long as this: whoever finds them gone finds the reason set.
+    asked: Vec<oneshot::Sender<JournalTotals>>,
 }
 
 impl Writing {
@@ -222,7 +225,6 @@ impl Writing {
             if first.is_none() && due.is_none() {
                 return Ok(());
             }
-            let mut asked = Vec::new();
             let mut next = first;
             let timed_out = next.is_none();
             while let Some(command) = next {
@@ -231,15 +233,15 @@ impl Writing {
                         self.push(&record)?;
                         self.waiting.extend(done);
                     }
-                    Command::Flush(done) => asked.push(done),
+                    Command::Flush(done) => self.asked.push(done),
                 }
                 // Whoever waits already goes into the same segment.
                 next = if self.is_full() { None } else { commands.try_recv().ok() };
             }
-            if timed_out || self.is_full() || !self.waiting.is_empty() || !asked.is_empty() {
+            if timed_out || self.is_full() || !self.waiting.is_empty() || !self.asked.is_empty() {
                 self.flush().await?;
                 due = None;
-                for done in asked {
+                for done in self.asked.drain(..) {
                     // Who asked may have gone away.
                     let _ = done.send(self.totals);
                 }
