@@ -36,6 +36,9 @@ const LONG: u64 = 10;
 /// No run makes so many changes; a loop that got here does not end.
 const MOST_CHANGES: u64 = 1000;
 
+/// Paused time within which a run ends. Generous: while a plan is made it moves faster than the work.
+const RUN_LIMIT: Duration = Duration::from_secs(30 * 24 * 3600);
+
 /// Where state lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum StateKind {
@@ -193,7 +196,7 @@ impl World {
                 false => copy_in_paused_time(&pair).await,
             }
         };
-        let report = tokio::time::timeout(Duration::from_secs(3600), run).await.expect("a run ends");
+        let report = tokio::time::timeout(RUN_LIMIT, run).await.expect("a run ends");
         Ran { report, source, target }
     }
 

@@ -16,7 +16,8 @@ const STEP: Duration = Duration::from_millis(20);
 /// Runs `copy` in tokio's paused time (a runtime of one thread).
 ///
 /// Paused time moves by itself when nothing else can; but a plan is merged on a blocking thread, which counts as work,
-/// while the listings that it reads may wait for a retry. So time is moved by hand while the run plans.
+/// while the listings that it reads may wait for a retry. So time is moved by hand while the run plans, and each step waits
+/// for a turn on a blocking thread: on a busy machine time must not run away from the work.
 pub async fn copy_in_paused_time(pair: &Pair) -> Report {
     let job = pair.job();
     let mut run = pin!(run::copy(&job));
@@ -26,7 +27,13 @@ pub async fn copy_in_paused_time(pair: &Pair) -> Report {
             return Poll::Ready(report);
         }
         if job.progress.phase() == Phase::Listing {
-            let moving = step.get_or_insert_with(|| Box::pin(tokio::time::advance(STEP)));
+            let moving = step.get_or_insert_with(|| {
+                Box::pin(async {
+                    // The thread does nothing that can fail.
+                    let _ = tokio::task::spawn_blocking(std::thread::yield_now).await;
+                    tokio::time::advance(STEP).await;
+                })
+            });
             if moving.as_mut().poll(context).is_ready() {
                 step = None;
                 context.waker().wake_by_ref();

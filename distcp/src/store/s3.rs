@@ -2,7 +2,7 @@
 //!
 //! Signing, credentials and the HTTP client are object_store's; its paths are not used, because they rewrite keys. Requests
 //! are never retried here. What no URL can carry unchanged (`.` and `..` segments) is refused before a request exists; what a
-//! server would keep under another name is refused by name, after a probe ([`alias`]).
+//! server would keep under another name is refused by name, after a probe (`alias`).
 //!
 //! A crash leaves the old object or the new one, never a mix, or an upload in parts that the caller's journal names.
 //!
