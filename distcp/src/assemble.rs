@@ -19,12 +19,12 @@ use crate::options::{CopyOptions, Limits};
 use crate::place::{Location, Place};
 use crate::settings::open::{OpenError, OpenOptions, Opener};
 use crate::settings::{Secret, SettingsError};
-use crate::store::Store;
-use crate::store::local::{LocalOptions, LocalStore};
+use crate::store::local::LocalOptions;
 use crate::store::meter::{Meter, Metered};
 use crate::store::pace::{Pace, Paced, TimeOfDay, Timetable};
 use crate::store::retry::Retried;
 use crate::store::state::ObjectState;
+use crate::store::{Store, Sweep};
 
 /// One-run options of a store (`--source-option k=v`).
 pub type Overrides = BTreeMap<String, Secret>;
@@ -114,7 +114,7 @@ pub fn job(spec: JobSpec, opener: &Opener) -> Result<Job> {
     };
     let tree = |place: &Place, overrides: &Overrides, without| tree(opener, place, overrides, without, &spec, pace());
     let (source_tree, _) = tree(&source, &spec.source_options, source_without)?;
-    let (target_tree, local_target) = tree(&target, &spec.target_options, target_without)?;
+    let (target_tree, swept) = tree(&target, &spec.target_options, target_without)?;
     let state = open_state(opener, &state, &spec, &target)?;
     let mut files = spec.files;
     files.sort_unstable();
@@ -123,7 +123,7 @@ pub fn job(spec: JobSpec, opener: &Opener) -> Result<Job> {
         name,
         source: source_tree,
         target: target_tree,
-        local_target,
+        swept,
         state,
         user: spec.user,
         leased: spec.leased,
@@ -174,18 +174,10 @@ fn tree(
     without: Vec<ObjectKey>,
     spec: &JobSpec,
     pace: Arc<Pace>,
-) -> Result<(Tree, Option<LocalStore>)> {
+) -> Result<(Tree, Option<Arc<dyn Sweep>>)> {
     let local = LocalOptions { links: spec.options.links, create_root: true, ..LocalOptions::default() };
-    if let Location::Local { path, .. } = &place.location {
-        if let Some(option) = overrides.keys().next() {
-            return Err(Failure::usage(format!("{option:?} is no option of {place}; local places take none")));
-        }
-        let store = LocalStore::open(path, local)?;
-        let tree = decorate(opener, Arc::new(store.clone()), place, without, pace, &spec.stop);
-        return Ok((tree, Some(store)));
-    }
     let opened = opener.open(place, &OpenOptions { overrides: overrides.clone(), local })?;
-    Ok((decorate(opener, opened.store, place, without, pace, &spec.stop), None))
+    Ok((decorate(opener, opened.store, place, without, pace, &spec.stop), opened.sweep))
 }
 
 fn decorate(
@@ -260,6 +252,7 @@ fn state_fits(spec: &JobSpec, source: &Place, target: &Place, state: &Place) -> 
 fn same_store(a: &Place, b: &Place) -> bool {
     match (&a.location, &b.location) {
         (Location::S3 { bucket: x, .. }, Location::S3 { bucket: y, .. }) => x == y && a.service == b.service,
+        (Location::Hdfs { authority: x, .. }, Location::Hdfs { authority: y, .. }) => x == y,
         _ => false,
     }
 }
@@ -285,6 +278,11 @@ fn state_at(
 ) -> Result<Arc<dyn StateStore>> {
     if let Location::Local { path, .. } = &place.location {
         return Ok(Arc::new(LocalState::open(path, create)?));
+    }
+    if let Location::Hdfs { .. } = place.location {
+        // Rule 16: HDFS cannot swap a file if it is unchanged.
+        return Err(Failure::usage(format!("the state {place} cannot be kept on HDFS, which swaps no file atomically"))
+            .hint("name a local folder or an s3:// place with --state"));
     }
     let opened = opener.open(place, &OpenOptions { overrides: overrides.clone(), local: LocalOptions::default() })?;
     let pace = Arc::new(Pace::new(Timetable::constant(None), Arc::new(|| 0), None, stop.token.clone()));

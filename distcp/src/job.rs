@@ -10,9 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::event::{Event, Listener, Progress};
 use crate::options::{CopyOptions, Limits};
-use crate::store::Store;
-use crate::store::local::LocalStore;
 use crate::store::meter::Meter;
+use crate::store::{Store, Sweep};
 
 /// One side of a job.
 #[derive(Debug, Clone)]
@@ -48,8 +47,8 @@ pub struct Job {
     pub source: Tree,
     /// What is written.
     pub target: Tree,
-    /// The target when it is a folder of this machine: leftovers of runs that died are removed from it.
-    pub local_target: Option<LocalStore>,
+    /// The target when it is a file system: leftovers of runs that died are removed from it.
+    pub swept: Option<Arc<dyn Sweep>>,
     /// Where its durable state lives.
     pub state: Arc<dyn StateStore>,
     /// Who runs it, for the lease's `holder`; for people.

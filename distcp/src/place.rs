@@ -206,7 +206,10 @@ impl Place {
                 if authority.contains('@') {
                     return Err(malformed("credentials do not belong into a URL".into()));
                 }
-                Location::Hdfs { authority: authority.to_ascii_lowercase(), path: prefix }
+                // A name service is a word of the configuration and has the case it has there; a host has none.
+                let is_host = authority.contains(':');
+                let authority = if is_host { authority.to_ascii_lowercase() } else { authority.to_owned() };
+                Location::Hdfs { authority, path: prefix }
             }
             _ => {
                 let (container, host) = authority

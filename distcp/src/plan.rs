@@ -166,6 +166,8 @@ pub struct Rules<'a> {
     pub folders: bool,
     /// Both stores are file systems: times can be compared for equality.
     pub comparable_times: bool,
+    /// They are compared in steps of this many nanoseconds: the coarser of both stores.
+    pub time_step_ns: i64,
 }
 
 /// What is to be done for one key; `None` when both sides are equal and the manifest knows.
@@ -264,8 +266,9 @@ fn both(known: Option<&Known>, source: &Listed, target: Option<&Listed>, rules: 
     match rules.options.compare {
         Compare::Size => return equal(),
         Compare::Mtime => {
+            let kept = |ns: Option<i64>| ns.map(|ns| ns.div_euclid(rules.time_step_ns.max(1)));
             let current = match rules.comparable_times {
-                true => s.mtime_ns == t.mtime_ns,
+                true => kept(s.mtime_ns) == kept(t.mtime_ns),
                 false => s.mtime_ns.is_some() && s.mtime_ns <= t.mtime_ns,
             };
             return if current { equal() } else { Some((Step::Copy, Reason::TimeDiffers, None)) };

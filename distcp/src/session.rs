@@ -24,8 +24,7 @@ use crate::exit::ExitCode;
 use crate::job::Job;
 use crate::list::{self, Side};
 use crate::plan::file::Plan;
-use crate::store::local::MAX_LEFTOVERS;
-use crate::store::{ListOptions, StoreErrorKind, UploadId};
+use crate::store::{ListOptions, MAX_LEFTOVERS, StoreErrorKind, UploadId};
 
 /// Program and version, for receipts and leases.
 pub const PROGRAM: &str = concat!("distcp ", env!("CARGO_PKG_VERSION"));
@@ -235,10 +234,10 @@ async fn died_since(job: &Job, after: Option<&RunId>) -> Result<bool> {
     Ok(runs.iter().any(|(run, receipt)| !receipt && after.is_none_or(|after| run > after)))
 }
 
-/// Removes the temporary files that runs which died left in a local target, but for uploads that can still go on. Only with
+/// Removes the temporary files that runs which died left in a target that is a file system, but for uploads that can still go on. Only with
 /// the lease held: a run beside us would lose its files.
 pub async fn sweep_leftovers(job: &Job, lease: &Lease, open: &[UploadId]) -> Result<()> {
-    let Some(target) = job.local_target.as_ref().filter(|_| lease.is_held()) else { return Ok(()) };
+    let Some(target) = job.swept.as_ref().filter(|_| lease.is_held()) else { return Ok(()) };
     loop {
         let leftovers = target.leftovers(Duration::ZERO).await?;
         let found = leftovers.len();

@@ -9,6 +9,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::place::{BadPlace, Location, Place, nearest};
+use crate::store::hdfs;
 
 mod aws;
 pub mod open;
@@ -92,7 +93,7 @@ pub struct StoreSettings {
     pub session_token: Option<Secret>,
     /// The profile of the shared AWS files to use.
     pub profile: Option<String>,
-    /// Any option of object_store's, by its name there.
+    /// Any option of object_store's, or key of Hadoop's configuration, by its name there.
     pub options: BTreeMap<String, Secret>,
 }
 
@@ -233,14 +234,18 @@ fn table(file: &str, key: &str, value: toml::Value) -> Result<toml::Table, Setti
 
 fn read_store(file: &str, name: &str, table: toml::Table) -> Result<StoreSettings, SettingsError> {
     let mut store = StoreSettings::default();
+    let is_hdfs = table.get("url").and_then(toml::Value::as_str).is_some_and(|url| url.starts_with("hdfs:"));
     for (key, value) in table {
         let path = format!("stores.{name}.{key}");
         if key == "options" {
             let toml::Value::Table(options) = value else { return Err(bad(file, &path, "is no table")) };
             for (option, value) in options {
                 let path = format!("{path}.{option}");
-                if !open::is_s3_option(&option) {
-                    return Err(unknown(file, &path, &option, open::S3_OPTIONS));
+                match is_hdfs {
+                    true if hdfs::is_option(&option) => {}
+                    true => return Err(unknown(file, &path, &option, hdfs::OWN_OPTIONS)),
+                    false if open::is_s3_option(&option) => {}
+                    false => return Err(unknown(file, &path, &option, open::S3_OPTIONS)),
                 }
                 let value = match value {
                     toml::Value::String(text) => text,
@@ -254,6 +259,9 @@ fn read_store(file: &str, name: &str, table: toml::Table) -> Result<StoreSetting
         }
         if !STORE_KEYS.contains(&key.as_str()) {
             return Err(unknown(file, &path, &key, STORE_KEYS));
+        }
+        if is_hdfs && key != "url" {
+            return Err(bad(file, &path, "means nothing to HDFS: its settings are options"));
         }
         let toml::Value::String(text) = value else { return Err(bad(file, &path, "is no text")) };
         match key.as_str() {

@@ -9,6 +9,7 @@
 
 use std::fmt::Debug;
 use std::ops::Range;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -17,9 +18,11 @@ use manifest::{Attributes, EntryKind, Fingerprint, Listed, ObjectKey};
 use serde::{Deserialize, Serialize};
 
 pub use self::error::{StoreError, StoreErrorKind};
+pub use self::local::{Leftover, MAX_LEFTOVERS};
 pub use self::payload::Payload;
 
 pub mod error;
+pub mod hdfs;
 pub mod local;
 pub mod memory;
 pub mod meter;
@@ -35,7 +38,7 @@ pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 /// What a store can do; one table, also printed by the documentation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capabilities {
-    /// `local`, `memory`, `s3`.
+    /// `local`, `memory`, `s3`, `hdfs`.
     pub name: &'static str,
     /// `list` yields keys in byte order (checked while listing all the same).
     pub ordered_list: bool,
@@ -61,6 +64,8 @@ pub struct Capabilities {
     pub delete_batch: usize,
     /// The largest object that `put` takes, in bytes; above it an upload in parts is used.
     pub max_put_bytes: u64,
+    /// Modification times are kept in steps of this many nanoseconds.
+    pub time_step_ns: i64,
 }
 
 /// How to list.
@@ -244,4 +249,14 @@ pub trait Store: Debug + Send + Sync {
     /// Removes objects, at most `delete_batch`; the result has one answer a key, in their order. A missing object is no
     /// error. Folders that became empty below the root are removed with their last object.
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>>;
+}
+
+/// A store in which runs that died leave temporary files, and from which the next run removes them.
+#[async_trait]
+pub trait Sweep: Debug + Send + Sync {
+    /// Temporary files of ours that are at least `min_age` old, at most [`MAX_LEFTOVERS`] a call.
+    async fn leftovers(&self, min_age: Duration) -> Result<Vec<Leftover>>;
+
+    /// Removes one; a missing one is no error.
+    async fn remove_leftover(&self, leftover: &Leftover) -> Result<()>;
 }

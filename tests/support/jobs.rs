@@ -14,10 +14,10 @@ use distcp::job::{Job, Stop, Tree};
 use distcp::options::{CopyOptions, Limits, LinkMode};
 use distcp::plan::file::Plan;
 use distcp::run::{self, Report};
-use distcp::store::Store;
 use distcp::store::local::{LocalOptions, LocalStore};
 use distcp::store::meter::{Meter, Metered};
 use distcp::store::retry::{Retried, RetryPolicy};
+use distcp::store::{Store, Sweep};
 use distcp::verify::{self, Difference, Level};
 use futures::TryStreamExt as _;
 use manifest::state::StateStore;
@@ -97,7 +97,7 @@ impl Pair {
             name: JobName::new("test").expect("a good name"),
             source: tree(&self.source, "memory://source"),
             target: tree(&self.target, "memory://target"),
-            local_target: self.local_target.clone(),
+            swept: self.local_target.clone().map(|store| Arc::new(store) as Arc<dyn Sweep>),
             state: self.state.clone(),
             user: "tester".into(),
             leased: self.leased,

@@ -33,6 +33,7 @@ fn rule_03_every_form_has_one_normal_form() {
         ("wasbs://box@acc.blob.core.windows.net/p", "abfss://box@acc.dfs.core.windows.net/p"),
         ("gs://b/p", "gs://b/p"),
         ("hdfs://NN:8020/a/b/", "hdfs://nn:8020/a/b"),
+        ("hdfs://NameService1/a", "hdfs://NameService1/a"),
         ("hdfs:///a", "hdfs:///a"),
         ("eu:", "s3://lake-eu/root"),
         ("eu:warehouse/t1/", "s3://lake-eu/root/warehouse/t1"),

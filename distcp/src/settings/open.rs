@@ -12,10 +12,11 @@ use object_store::aws::AmazonS3ConfigKey;
 use super::aws::{self, Options};
 use super::{Environment, Secret, Settings, SettingsError, StoreSettings, read_small, resolve};
 use crate::place::{Location, Place, nearest};
+use crate::store::hdfs::{self, HdfsConfig, HdfsStore};
 use crate::store::local::{LocalOptions, LocalStore};
 use crate::store::retry::RetryPolicy;
 use crate::store::s3::{S3Config, S3Store};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Sweep};
 
 /// The options that an S3 store takes, by their short names, for hints. `aws_` may stand before each.
 pub(super) const S3_OPTIONS: [&str; 43] = [
@@ -110,7 +111,7 @@ pub enum OpenError {
         reason: String,
     },
     /// This version has no store for it (exit code 2).
-    #[error("{place} cannot be opened by this version: local paths and s3:// places can")]
+    #[error("{place} cannot be opened by this version: local paths, s3:// and hdfs:// places can")]
     Unsupported {
         /// The place.
         place: String,
@@ -153,6 +154,8 @@ pub struct OpenOptions {
 pub struct Opened {
     /// The store on the place.
     pub store: Arc<dyn Store>,
+    /// The same store, if runs that died leave files in it.
+    pub sweep: Option<Arc<dyn Sweep>>,
     /// The service and who we are there; `None` for local places.
     service: Option<ServiceIdentity>,
 }
@@ -210,7 +213,7 @@ impl Opener {
                     return Err(OpenError::UnknownOption { place: place.to_string(), option: option.clone(), hint });
                 }
                 let store = LocalStore::open(path, options.local.clone())?;
-                Ok(Opened { store: Arc::new(store), service: None })
+                Ok(Opened { store: Arc::new(store.clone()), sweep: Some(Arc::new(store)), service: None })
             }
             Location::S3 { bucket, prefix } => {
                 let resolved = self.resolve_s3(place, &options.overrides)?;
@@ -226,9 +229,19 @@ impl Opener {
                     credentials_hint: resolved.looked_at,
                 })
                 .map_err(|error| unusable(place, error.0))?;
-                Ok(Opened { store: Arc::new(store), service: Some(service) })
+                Ok(Opened { store: Arc::new(store), sweep: None, service: Some(service) })
             }
-            Location::Azure { .. } | Location::Gcs { .. } | Location::Hdfs { .. } => {
+            Location::Hdfs { authority, path } => {
+                let store = HdfsStore::open(HdfsConfig {
+                    authority: authority.clone(),
+                    path: path.clone(),
+                    options: self.resolve_hdfs(place, &options.overrides)?,
+                    now_ns: options.local.now_ns,
+                })
+                .map_err(|error| unusable(place, error.0))?;
+                Ok(Opened { store: Arc::new(store.clone()), sweep: Some(Arc::new(store)), service: None })
+            }
+            Location::Azure { .. } | Location::Gcs { .. } => {
                 Err(OpenError::Unsupported { place: place.to_string() })
             }
         }
@@ -239,6 +252,35 @@ impl Opener {
         read_small(Path::new(path))
             .map(Some)
             .map_err(|why| unusable(place, format!("AWS_CA_BUNDLE names {path}: {why}")))
+    }
+
+    /// All options of an HDFS place: one-run options, then the store's; the configuration folder from `HADOOP_CONF_DIR` or
+    /// `HADOOP_HOME`. The user (`HADOOP_USER_NAME`), Kerberos and token files are looked for by the client itself.
+    fn resolve_hdfs(
+        &self,
+        place: &Place,
+        overrides: &BTreeMap<String, Secret>,
+    ) -> Result<BTreeMap<String, String>, OpenError> {
+        let store = self.settings.store_of(place)?;
+        let given = store.into_iter().flat_map(|(_, store)| &store.options).chain(overrides);
+        let mut options = BTreeMap::new();
+        for (name, value) in given {
+            if !hdfs::is_option(name) {
+                let hint = match nearest(name, hdfs::OWN_OPTIONS) {
+                    hint if hint.is_empty() => "; it takes keys of Hadoop's configuration (dfs.*)".to_owned(),
+                    hint => hint,
+                };
+                return Err(OpenError::UnknownOption { place: place.to_string(), option: name.clone(), hint });
+            }
+            let value = resolve(value, &self.environment).map_err(|why| unusable(place, format!("{name} {why}")))?;
+            options.insert(name.clone(), value.reveal().to_owned());
+        }
+        let environment = &self.environment;
+        let installed = || environment.get("HADOOP_HOME").map(|home| format!("{home}/etc/hadoop"));
+        if let Some(folder) = environment.get("HADOOP_CONF_DIR").map(str::to_owned).or_else(installed) {
+            options.entry("config_dir".to_owned()).or_insert(folder);
+        }
+        Ok(options)
     }
 
     /// All options of an S3 place: one-run options, then the store's, then the variables', then the shared files'.

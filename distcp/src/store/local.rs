@@ -30,15 +30,15 @@ use self::path::{Reach, Unreached};
 pub use self::remove::{Leftover, MAX_LEFTOVERS};
 use super::{
     Capabilities, GetOptions, GetResult, ListOptions, ObjectInfo, PartSpec, Payload, PutOptions, Result, Store,
-    StoreError, StoreErrorKind, UploadId, UploadedPart, Written,
+    StoreError, StoreErrorKind, Sweep, UploadId, UploadedPart, Written,
 };
 pub use crate::options::LinkMode;
 
-mod attributes;
-mod path;
+pub(super) mod attributes;
+pub(super) mod path;
 mod read;
 mod remove;
-mod upload;
+pub(super) mod upload;
 mod walk;
 mod write;
 
@@ -133,6 +133,7 @@ impl LocalStore {
             attributes: true,
             delete_batch: 1000,
             max_put_bytes: MAX_PUT_BYTES,
+            time_step_ns: 1,
         };
         let (folder, commit) = (OnceLock::new(), RwLock::new(()));
         Ok(Self(Arc::new(Tree { place, root: resolved, options, capabilities, folder, commit })))
@@ -488,5 +489,16 @@ impl Store for LocalStore {
                 keys.iter().map(|key| Err(again(key))).collect()
             }
         }
+    }
+}
+
+#[async_trait]
+impl Sweep for LocalStore {
+    async fn leftovers(&self, min_age: Duration) -> Result<Vec<Leftover>> {
+        LocalStore::leftovers(self, min_age).await
+    }
+
+    async fn remove_leftover(&self, leftover: &Leftover) -> Result<()> {
+        LocalStore::remove_leftover(self, leftover).await
     }
 }

@@ -83,6 +83,7 @@ impl MemoryStore {
             attributes: true,
             delete_batch: 1000,
             max_put_bytes: u64::MAX,
+            time_step_ns: 1,
         };
         change(&mut capabilities);
         Self { capabilities, content: Arc::default() }

@@ -10,14 +10,14 @@ use rustix::fs::{Mode, Stat, Timespec, Timestamps, UTIME_OMIT, fchmod, futimens}
 use rustix::io::Errno;
 
 /// Attribute: modification time, seconds since 1970 with nine decimals.
-pub(super) const MTIME: &str = "meta:mtime";
+pub(in crate::store) const MTIME: &str = "meta:mtime";
 /// Attribute: permission bits in octal.
-pub(super) const MODE: &str = "meta:understudy-mode";
+pub(in crate::store) const MODE: &str = "meta:understudy-mode";
 /// Attribute: the content is a link's target path.
 pub(super) const LINK: &str = "meta:understudy-link";
 
 /// Only these bits travel: set-user-id, set-group-id and sticky bits do not come out of a store.
-const PERMISSION_BITS: u32 = 0o777;
+pub(in crate::store) const PERMISSION_BITS: u32 = 0o777;
 const NS_PER_S: i64 = 1_000_000_000;
 
 /// Nanoseconds since 1970, saturating (year 2262).
@@ -45,9 +45,14 @@ pub(super) fn of_stat(stat: &Stat, link: bool) -> Attributes {
 }
 
 /// The permission bits that `attributes` ask for.
-pub(super) fn mode(attributes: &Attributes) -> Option<Mode> {
+pub(in crate::store) fn permission_bits(attributes: &Attributes) -> Option<u32> {
     let bits = u32::from_str_radix(attributes.get(MODE)?, 8).ok()?;
-    Some(Mode::from_raw_mode(bits & PERMISSION_BITS))
+    Some(bits & PERMISSION_BITS)
+}
+
+/// The same as a mode.
+pub(super) fn mode(attributes: &Attributes) -> Option<Mode> {
+    permission_bits(attributes).map(Mode::from_raw_mode)
 }
 
 /// The times that `attributes` ask for, as `futimens` takes them.
@@ -71,14 +76,14 @@ pub(super) fn apply(file: impl AsFd, attributes: &Attributes) -> Result<(), Errn
 }
 
 /// `-1.500000000` is one and a half seconds before 1970.
-fn format_mtime(ns: i64) -> String {
+pub(in crate::store) fn format_mtime(ns: i64) -> String {
     let sign = if ns < 0 { "-" } else { "" };
     let ns = ns.unsigned_abs();
     format!("{sign}{}.{:09}", ns / NS_PER_S.unsigned_abs(), ns % NS_PER_S.unsigned_abs())
 }
 
 /// Seconds with up to nine decimals (more are cut off), as nanoseconds.
-fn parse_mtime(text: &str) -> Option<i64> {
+pub(in crate::store) fn parse_mtime(text: &str) -> Option<i64> {
     let (negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),
         None => (false, text),

@@ -23,12 +23,12 @@ const TEMPORARY_SUFFIX: &[u8] = b".tmp";
 const TEMPORARY_DIGITS: usize = 16;
 
 /// A fresh name for a temporary file of ours.
-pub(super) fn temporary_name() -> String {
+pub(in crate::store) fn temporary_name() -> String {
     format!(".understudy-{:016x}.tmp", rand::random::<u64>())
 }
 
 /// Whether a name is one of our temporary files: exactly `.understudy-<16 hexadecimal digits>.tmp`.
-pub(super) fn is_temporary(name: &[u8]) -> bool {
+pub(in crate::store) fn is_temporary(name: &[u8]) -> bool {
     let digits = name.strip_prefix(TEMPORARY_PREFIX).and_then(|rest| rest.strip_suffix(TEMPORARY_SUFFIX));
     digits.is_some_and(|digits| {
         digits.len() == TEMPORARY_DIGITS && digits.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))

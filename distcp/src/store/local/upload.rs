@@ -137,7 +137,7 @@ impl Tree {
 }
 
 /// How many bytes parts in the order of their numbers cover without a gap; `None` when there is one.
-fn covered(parts: &[UploadedPart]) -> Option<u64> {
+pub(in crate::store) fn covered(parts: &[UploadedPart]) -> Option<u64> {
     let mut specs: Vec<PartSpec> = parts.iter().map(|uploaded| uploaded.part).collect();
     specs.sort_unstable_by_key(|part| part.number);
     specs.iter().try_fold(0u64, |end, part| match part.offset == end {

@@ -59,6 +59,7 @@ impl Scripted {
                 attributes: true,
                 delete_batch: 10,
                 max_put_bytes: u64::MAX,
+                time_step_ns: 1,
             },
         }
     }

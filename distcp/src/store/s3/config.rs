@@ -222,6 +222,7 @@ fn capabilities(conditional: bool) -> Capabilities {
         attributes: true,
         delete_batch: DELETE_BATCH,
         max_put_bytes: MAX_PUT_BYTES,
+        time_step_ns: 1,
     }
 }
 
