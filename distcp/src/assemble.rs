@@ -281,8 +281,10 @@ fn state_at(
     }
     if let Location::Hdfs { .. } = place.location {
         // Rule 16: HDFS cannot swap a file if it is unchanged.
-        return Err(Failure::usage(format!("the state {place} cannot be kept on HDFS, which swaps no file atomically"))
-            .hint("name a local folder or an s3:// place with --state"));
+        return Err(Failure::usage(format!(
+            "the state {place} cannot be kept on HDFS, which swaps no file atomically"
+        ))
+        .hint("name a local folder or an s3:// place with --state"));
     }
     let opened = opener.open(place, &OpenOptions { overrides: overrides.clone(), local: LocalOptions::default() })?;
     let pace = Arc::new(Pace::new(Timetable::constant(None), Arc::new(|| 0), None, stop.token.clone()));

@@ -70,7 +70,12 @@ fn merge(
 ) -> Result<(Plan, Candidates)> {
     let (source, target) = (job.source.store.capabilities(), job.target.store.capabilities());
     let folders = source.folders && target.folders;
-    let rules = Rules { options: &job.options, folders, comparable_times: !source.etags && !target.etags, time_step_ns: source.time_step_ns.max(target.time_step_ns) };
+    let rules = Rules {
+        options: &job.options,
+        folders,
+        comparable_times: !source.etags && !target.etags,
+        time_step_ns: source.time_step_ns.max(target.time_step_ns),
+    };
     let mut files = job.options.filter.listed_only.then(|| job.files.iter().peekable());
     let (mut writer, path) = new_plan(&job.spool)?;
     let mut totals = PlanTotals::default();

@@ -13,6 +13,7 @@ mod cases_runs;
 mod diff_model;
 mod faults;
 mod faults_trees;
+mod hdfs;
 mod kill;
 mod object_state;
 mod oracles;

@@ -348,6 +348,10 @@ async fn attributes_are_kept(store: &dyn Store) {
     let part = store.put_part(&uploaded, &upload, part, "content".into()).await.unwrap();
     store.complete_upload(&uploaded, &upload, &[part], &options).await.unwrap();
     made.push(uploaded);
+    // Times are kept in the store's steps.
+    let step = store.capabilities().time_step_ns;
+    let nanoseconds = 123_456_789 / step * step;
+    attributes.insert("meta:mtime".into(), format!("1600000000.{nanoseconds:09}"));
     for key in made {
         assert_eq!(store.head(&key).await.unwrap().attributes, attributes, "head {key:?}");
         assert_eq!(store.get(&key, GetOptions::default()).await.unwrap().info.attributes, attributes, "get {key:?}");

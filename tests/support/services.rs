@@ -87,6 +87,14 @@ pub fn s3() -> Option<S3> {
     })
 }
 
+/// `host:port` of the NameNode; `None` as for [`s3`]. Its superuser is whoever runs the tests.
+///
+/// # Panics
+/// As [`s3`].
+pub fn hdfs() -> Option<String> {
+    if skipped("hdfs") { None } else { Some(variable("hdfs", "UNDERSTUDY_TEST_HDFS_NAMENODE")) }
+}
+
 /// A tool's program; `None` as for [`s3`].
 ///
 /// # Panics

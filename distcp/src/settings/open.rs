@@ -241,9 +241,7 @@ impl Opener {
                 .map_err(|error| unusable(place, error.0))?;
                 Ok(Opened { store: Arc::new(store.clone()), sweep: Some(Arc::new(store)), service: None })
             }
-            Location::Azure { .. } | Location::Gcs { .. } => {
-                Err(OpenError::Unsupported { place: place.to_string() })
-            }
+            Location::Azure { .. } | Location::Gcs { .. } => Err(OpenError::Unsupported { place: place.to_string() }),
         }
     }
 

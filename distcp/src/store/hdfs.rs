@@ -348,7 +348,13 @@ impl Store for HdfsStore {
         self.0.create_upload(key).await
     }
 
-    async fn put_part(&self, key: &ObjectKey, upload: &UploadId, part: PartSpec, body: Payload) -> Result<UploadedPart> {
+    async fn put_part(
+        &self,
+        key: &ObjectKey,
+        upload: &UploadId,
+        part: PartSpec,
+        body: Payload,
+    ) -> Result<UploadedPart> {
         self.0.put_part(key, upload, part, &body).await
     }
 

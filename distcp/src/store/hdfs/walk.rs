@@ -288,11 +288,8 @@ mod tests {
     #[test]
     fn folders_before_the_start_are_not_entered() {
         let wanted = |after: &str, name: &str, below| {
-            let options = ListOptions {
-                after: Some(after.into()),
-                without: vec!["d/state".into()],
-                ..ListOptions::default()
-            };
+            let options =
+                ListOptions { after: Some(after.into()), without: vec!["d/state".into()], ..ListOptions::default() };
             is_wanted(&options, "d/", name, below)
         };
         assert!(wanted("d/b/c", "b", true) && !wanted("d/b/c", "b", false));

@@ -72,7 +72,12 @@ fn wanted_mtime_ms(attributes: &Attributes) -> Option<u64> {
 
 impl Tree {
     /// Writes a whole object or a folder.
-    pub(super) async fn put(self: &Arc<Self>, key: &ObjectKey, body: &Payload, options: &PutOptions) -> Result<Written> {
+    pub(super) async fn put(
+        self: &Arc<Self>,
+        key: &ObjectKey,
+        body: &Payload,
+        options: &PutOptions,
+    ) -> Result<Written> {
         let unsupported = |detail| Err(self.error("write", key, StoreErrorKind::Unsupported, detail));
         match options.kind {
             EntryKind::Object => {}
@@ -119,13 +124,7 @@ impl Tree {
     }
 
     /// A new file; the folders above it are made when they are missing.
-    async fn create(
-        &self,
-        operation: &'static str,
-        key: &ObjectKey,
-        path: &HdfsPath,
-        bits: u32,
-    ) -> Result<FileWriter> {
+    async fn create(&self, operation: &'static str, key: &ObjectKey, path: &HdfsPath, bits: u32) -> Result<FileWriter> {
         let options = WriteOptions::default().permission(bits).create_parent(false);
         for _ in 0..CREATE_ATTEMPTS {
             let created = self.call(operation, key, CALL_LIMIT, self.client.create(path.as_str(), &options)).await;
