@@ -201,7 +201,12 @@ impl Tree {
 
     fn fail(&self, operation: &'static str, key: &ObjectKey, error: HdfsError) -> StoreError {
         let (kind, detail) = errors::classify(&error);
-        self.error(operation, key, kind, detail).because(error)
+        let failed = self.error(operation, key, kind, detail);
+        match error {
+            HdfsError::IOError(error) => failed.because(error),
+            // The detail says it all; the NameNode's stack trace would follow.
+            _ => failed,
+        }
     }
 
     /// The error of a call that did not come back in time.

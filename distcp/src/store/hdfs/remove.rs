@@ -24,35 +24,36 @@ impl Tree {
     /// One answer a key; then the folders that became empty.
     pub(super) async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>> {
         let deletes = keys.to_vec().into_iter().map(|key| async move { self.delete_one(&key).await });
-        let answers: Vec<Result<()>> = stream::iter(deletes).buffered(DELETES_AT_ONCE).collect().await;
-        let deleted = keys.iter().zip(&answers).filter(|(_, answer)| answer.is_ok()).map(|(key, _)| key);
+        let answers: Vec<Result<bool>> = stream::iter(deletes).buffered(DELETES_AT_ONCE).collect().await;
+        let deleted = keys.iter().zip(&answers).filter(|(_, answer)| matches!(answer, Ok(true))).map(|(key, _)| key);
         self.remove_empty_folders(deleted).await;
-        answers
+        answers.into_iter().map(|answer| answer.map(|_| ())).collect()
     }
 
-    async fn delete_one(&self, key: &ObjectKey) -> Result<()> {
+    /// Whether it was there.
+    async fn delete_one(&self, key: &ObjectKey) -> Result<bool> {
         let path = self.path("delete", key)?;
         if key.is_empty() && self.status("delete", key, &path).await.is_ok_and(|status| status.isdir) {
             return Err(self.error("delete", key, StoreErrorKind::KindConflict, "the root is a folder"));
         }
-        // `false`: it was not there.
         let error = match self.call("delete", key, CALL_LIMIT, self.client.delete(path.as_str(), false)).await {
-            Ok(_) => return Ok(()),
+            Ok(deleted) => return Ok(deleted),
             Err(error) => error,
         };
         match error.kind {
-            StoreErrorKind::NotFound => Ok(()),
+            StoreErrorKind::NotFound => Ok(false),
             // A folder with content refuses to go; below a file there is nothing.
             StoreErrorKind::KindConflict => match self.status("delete", key, &path).await {
-                Err(now) if now.kind == StoreErrorKind::NotFound => Ok(()),
+                Err(now) if now.kind == StoreErrorKind::NotFound => Ok(false),
                 _ => Err(error),
             },
             _ => Err(error),
         }
     }
 
-    /// Removes the folders above keys, from the lowest up, as long as they are empty. A folder that stays for another
-    /// reason is no object: the delete of the object has worked.
+    /// Removes the folders above keys that were deleted, from the lowest up, as long as they are empty. A folder that stays
+    /// for another reason is no object: the delete of the object has worked. The NameNode deletes a file by the same call,
+    /// so each is looked at right before: a file that somebody puts in its place between the two calls would go.
     async fn remove_empty_folders(&self, keys: impl Iterator<Item = &ObjectKey>) {
         let parent = |key: &str| key.rsplit_once('/').map(|(parent, _)| parent.to_owned());
         let mut folders: BTreeSet<String> = keys.filter_map(|key| parent(key.as_str()?)).collect();
@@ -60,6 +61,9 @@ impl Tree {
         while let Some(folder) = folders.pop_last() {
             let key = ObjectKey::from(folder.as_str());
             let Ok(path) = self.path("delete", &key) else { continue };
+            if !self.status("delete", &key, &path).await.is_ok_and(|status| status.isdir) {
+                continue;
+            }
             let gone = self.call("delete", &key, CALL_LIMIT, self.client.delete(path.as_str(), false)).await.is_ok();
             folders.extend(parent(&folder).filter(|_| gone));
         }
