@@ -14,6 +14,7 @@ mod diff_model;
 mod faults;
 mod faults_trees;
 mod kill;
+mod list_fan;
 mod object_state;
 mod oracles;
 mod rules_evidence;
