@@ -21,6 +21,7 @@ mod rules_evidence;
 mod rules_guards;
 mod rules_state;
 mod s3;
+mod secrets;
 mod spine;
 mod store_contract;
 mod store_model;
