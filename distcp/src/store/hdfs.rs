@@ -166,6 +166,7 @@ impl HdfsStore {
         let capabilities = Capabilities {
             name: "hdfs",
             ordered_list: true,
+            start_after: false,
             folders: true,
             conditional_create: true,
             conditional_replace: false,

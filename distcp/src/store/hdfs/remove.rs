@@ -23,7 +23,7 @@ const DELETES_AT_ONCE: usize = 16;
 impl Tree {
     /// One answer a key; then the folders that became empty.
     pub(super) async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>> {
-        let deletes = keys.to_vec().into_iter().map(|key| async move { self.delete_one(&key).await });
+        let deletes = keys.iter().cloned().map(|key| async move { self.delete_one(&key).await });
         let answers: Vec<Result<bool>> = stream::iter(deletes).buffered(DELETES_AT_ONCE).collect().await;
         let deleted = keys.iter().zip(&answers).filter(|(_, answer)| matches!(answer, Ok(true))).map(|(key, _)| key);
         self.remove_empty_folders(deleted).await;
