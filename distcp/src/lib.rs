@@ -10,6 +10,7 @@
 
 pub mod assemble;
 pub mod catalog;
+pub mod check;
 pub mod commit;
 #[cfg(feature = "cli")]
 pub mod console;

@@ -10,6 +10,7 @@ mod cases_delete;
 mod cases_rename;
 mod cases_resume;
 mod cases_runs;
+mod check;
 mod diff_model;
 mod faults;
 mod faults_trees;
