@@ -33,4 +33,5 @@ pub mod session;
 pub mod settings;
 pub mod store;
 pub mod summary;
+pub mod trash;
 pub mod verify;

@@ -40,6 +40,9 @@ fn tree(home: &Path) {
     std::fs::write(home.join("source/d/a"), "some content").unwrap();
 }
 
+/// The requests that are denied.
+type Picks = fn(&Request) -> bool;
+
 /// A shell that reaches the server through a proxy.
 fn through(s3: &S3, home: &Path, decide: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> (Proxy, Shell) {
     let proxy = Proxy::before(&s3.endpoint, decide);
@@ -170,7 +173,7 @@ fn what_is_not_permitted_is_named_step_by_step() {
     let home = tempfile::tempdir().unwrap();
     tree(home.path());
     let lists = |request: &Request| request.is_listing();
-    let table: [(&str, fn(&Request) -> bool, &[&str], &str); 4] = [
+    let table: [(&str, Picks, &[&str], &str); 4] = [
         ("PUT", |request| request.method == "PUT", &["target write"], "s3:PutObject"),
         ("list", lists, &["target list"], "s3:ListBucket"),
         (

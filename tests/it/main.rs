@@ -25,3 +25,4 @@ mod spine;
 mod store_contract;
 mod store_model;
 mod support_checks;
+mod trash;
