@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::client::{Call, Client, unquoted};
 use super::keys::Encoding;
-use super::xml::Element;
+use super::xml::{self, Element};
 use crate::store::{ListOptions, Result, StoreError, StoreErrorKind};
 
 /// Keys a page: the most that S3 gives.
@@ -145,6 +145,15 @@ fn no_bucket(mut error: StoreError) -> StoreError {
         error.kind = StoreErrorKind::NoBucket;
     }
     error
+}
+
+/// The keys of a page of a listing (ListObjectsV2) as it came over the network.
+///
+/// # Errors
+/// What is wrong with it, in words: a page is read whole or not at all.
+pub fn read_listing(page: &[u8]) -> Result<Vec<ObjectKey>, String> {
+    let page = read_page(&xml::parse(page)?)?;
+    Ok(page.listed.into_iter().map(|listed| listed.key).collect())
 }
 
 fn read_page(root: &Element) -> Result<Page, String> {
