@@ -326,10 +326,7 @@ fn trash_place(
 }
 
 fn open_trash(opener: &Opener, trash: &Place, spec: &JobSpec, target: &Place) -> Result<Trash> {
-    let overrides = match same_store(trash, target) {
-        true => spec.target_options.clone(),
-        false => Overrides::new(),
-    };
+    let overrides = beside_target(trash, spec, target);
     let Speed { bandwidth, requests_per_second, time_of_day } = spec.speed.clone();
     let pace = Arc::new(Pace::new(bandwidth, time_of_day, requests_per_second, spec.stop.token.clone()));
     // What stands on the target as a link is kept as one.
@@ -350,6 +347,19 @@ fn open_trash(opener: &Opener, trash: &Place, spec: &JobSpec, target: &Place) ->
     Ok(Trash { tree, from_target, local: None, retention })
 }
 
+/// The one-run options of a place that is not the target: the target's where one bucket holds both, but for the storage
+/// class, which is the copy's alone: a lease in an archive could not be read.
+fn beside_target(place: &Place, spec: &JobSpec, target: &Place) -> Overrides {
+    match same_store(place, target) {
+        true => spec.target_options.iter().filter(|(name, _)| *name != "storage_class").map(clone_pair).collect(),
+        false => Overrides::new(),
+    }
+}
+
+fn clone_pair((name, value): (&String, &Secret)) -> (String, Secret) {
+    (name.clone(), value.clone())
+}
+
 /// Whether both are in one bucket of one service.
 fn same_store(a: &Place, b: &Place) -> bool {
     match (&a.location, &b.location) {
@@ -363,10 +373,7 @@ fn inside(outer: &Place, inner: &Place) -> Option<ObjectKey> {
 }
 
 fn open_state(opener: &Opener, state: &Place, spec: &JobSpec, target: &Place) -> Result<Arc<dyn StateStore>> {
-    let overrides = match same_store(state, target) {
-        true => spec.target_options.clone(),
-        false => Overrides::new(),
-    };
+    let overrides = beside_target(state, spec, target);
     state_at(opener, state, &overrides, spec.create_state, &spec.stop)
 }
 

@@ -28,3 +28,4 @@ mod store_contract;
 mod store_model;
 mod support_checks;
 mod trash;
+mod write_options;
