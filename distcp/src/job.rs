@@ -13,6 +13,7 @@ use crate::options::{CopyOptions, Limits};
 use crate::store::Store;
 use crate::store::local::LocalStore;
 use crate::store::meter::Meter;
+use crate::trash::Trash;
 
 /// One side of a job.
 #[derive(Debug, Clone)]
@@ -48,6 +49,8 @@ pub struct Job {
     pub source: Tree,
     /// What is written.
     pub target: Tree,
+    /// Where deleted and overwritten objects are kept first.
+    pub trash: Option<Trash>,
     /// The target when it is a folder of this machine: leftovers of runs that died are removed from it.
     pub local_target: Option<LocalStore>,
     /// Where its durable state lives.

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use object_store::aws::AmazonS3ConfigKey;
 
+use manifest::ObjectKey;
+
 use super::aws::{self, Options};
 use super::{Environment, Secret, Settings, SettingsError, StoreSettings, read_small, resolve};
 use crate::place::{Location, Place, nearest};
@@ -212,26 +214,54 @@ impl Opener {
                 let store = LocalStore::open(path, options.local.clone())?;
                 Ok(Opened { store: Arc::new(store), service: None })
             }
-            Location::S3 { bucket, prefix } => {
+            Location::S3 { .. } => {
                 let resolved = self.resolve_s3(place, &options.overrides)?;
-                let service = ServiceIdentity {
-                    service: service_of(&resolved.options),
-                    who: resolved.options.get("access_key_id").cloned().unwrap_or_default(),
-                };
-                let store = S3Store::open(S3Config {
-                    bucket: bucket.clone(),
-                    prefix: prefix.clone(),
-                    options: resolved.options.iter().map(|(k, v)| (k.clone(), v.reveal().to_owned())).collect(),
-                    ca_bundle: self.ca_bundle(place)?,
-                    credentials_hint: resolved.looked_at,
-                })
-                .map_err(|error| unusable(place, error.0))?;
+                let service = identity_of(&resolved.options);
+                let store = self.open_s3(place, resolved, None)?;
                 Ok(Opened { store: Arc::new(store), service: Some(service) })
             }
             Location::Azure { .. } | Location::Gcs { .. } | Location::Hdfs { .. } => {
                 Err(OpenError::Unsupported { place: place.to_string() })
             }
         }
+    }
+
+    /// A store on `to` whose copies read from below `from`, without bytes through us: for two places of one service under
+    /// one identity; `None` for others.
+    pub fn open_between(
+        &self,
+        (from, from_options): (&Place, &BTreeMap<String, Secret>),
+        (to, to_options): (&Place, &BTreeMap<String, Secret>),
+    ) -> Result<Option<Arc<dyn Store>>, OpenError> {
+        let (Location::S3 { bucket, prefix }, Location::S3 { .. }) = (&from.location, &to.location) else {
+            return Ok(None);
+        };
+        let (read, write) = (self.resolve_s3(from, from_options)?, self.resolve_s3(to, to_options)?);
+        if identity_of(&read.options) != identity_of(&write.options) {
+            return Ok(None);
+        }
+        let store = self.open_s3(to, write, Some((bucket.clone(), prefix.clone())))?;
+        Ok(Some(Arc::new(store)))
+    }
+
+    fn open_s3(
+        &self,
+        place: &Place,
+        resolved: Resolved,
+        copy_from: Option<(String, ObjectKey)>,
+    ) -> Result<S3Store, OpenError> {
+        let Location::S3 { bucket, prefix } = &place.location else {
+            return Err(OpenError::Unsupported { place: place.to_string() });
+        };
+        S3Store::open(S3Config {
+            bucket: bucket.clone(),
+            prefix: prefix.clone(),
+            options: resolved.options.iter().map(|(k, v)| (k.clone(), v.reveal().to_owned())).collect(),
+            ca_bundle: self.ca_bundle(place)?,
+            copy_from,
+            credentials_hint: resolved.looked_at,
+        })
+        .map_err(|error| unusable(place, error.0))
     }
 
     fn ca_bundle(&self, place: &Place) -> Result<Option<Vec<u8>>, OpenError> {
@@ -370,6 +400,11 @@ impl Opener {
         looked.push("no role service answers".into());
         Ok(looked.join("; "))
     }
+}
+
+fn identity_of(options: &Options) -> ServiceIdentity {
+    let who = options.get("access_key_id").cloned().unwrap_or_default();
+    ServiceIdentity { service: service_of(options), who }
 }
 
 fn is_true(value: &Secret) -> bool {

@@ -54,7 +54,8 @@ const DELETE_BATCH: usize = 1000;
 pub struct S3Store {
     client: Arc<Client>,
     prefix: ObjectKey,
-    bucket: String,
+    /// Bucket and prefix that copies read from: our own, unless opened otherwise.
+    copy_from: (String, ObjectKey),
     capabilities: Capabilities,
     checksum: Option<checksum::Algorithm>,
     /// Headers of every write: server-side encryption, storage class.

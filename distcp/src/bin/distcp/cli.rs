@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use distcp::console::args::GlobalArgs;
 
 use crate::shell::Shell;
-use crate::{apply, completions, copy, demo, man, manifest, plan, status, unlock, verify};
+use crate::{apply, check, completions, copy, demo, man, manifest, plan, status, unlock, verify};
 
 /// The program's name in messages.
 pub const PROGRAM: &str = "distcp";
@@ -31,6 +31,7 @@ pub enum Verb {
     Plan(Box<plan::PlanVerb>),
     Apply(apply::ApplyVerb),
     Verify(Box<verify::VerifyVerb>),
+    Check(Box<check::CheckVerb>),
     Manifest(manifest::ManifestVerb),
     Status(status::StatusVerb),
     Unlock(unlock::UnlockVerb),
@@ -53,6 +54,7 @@ impl Cli {
             Verb::Plan(verb) => plan::run(shell, verb).await,
             Verb::Apply(verb) => apply::run(shell, verb).await,
             Verb::Verify(verb) => verify::run(shell, verb).await,
+            Verb::Check(verb) => check::run(shell, verb).await,
             Verb::Manifest(verb) => manifest::run(shell, verb).await,
             Verb::Status(verb) => status::run(shell, verb).await,
             Verb::Unlock(verb) => unlock::run(shell, verb).await,
@@ -97,6 +99,7 @@ mod tests {
                 "plan",
                 "apply",
                 "verify",
+                "check",
                 "manifest create",
                 "manifest show",
                 "manifest sums",
