@@ -256,10 +256,13 @@ fn state_fits(spec: &JobSpec, source: &Place, target: &Place, state: &Place) -> 
     Ok(())
 }
 
-/// Whether both are in one bucket of one service.
+/// Whether both are in one bucket or container of one service.
 fn same_store(a: &Place, b: &Place) -> bool {
     match (&a.location, &b.location) {
         (Location::S3 { bucket: x, .. }, Location::S3 { bucket: y, .. }) => x == y && a.service == b.service,
+        (Location::Azure { account: m, container: x, .. }, Location::Azure { account: n, container: y, .. }) => {
+            m == n && x == y && a.service == b.service
+        }
         _ => false,
     }
 }

@@ -28,6 +28,12 @@ pub(super) fn full_key(prefix: &ObjectKey, key: &ObjectKey) -> Result<String, &'
     Ok(text.to_owned())
 }
 
+/// Whether a name may be written: no control characters, nor what XML cannot carry. Azure forbids the former, and a server
+/// that takes them (Azurite) fails to list the container from then on.
+pub(super) fn is_listable(full: &str) -> bool {
+    !full.chars().any(|c| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,5 +58,13 @@ mod tests {
             let full = full_key(&prefix.into(), &ObjectKey::from(key.to_vec()));
             assert_eq!(full.is_ok(), valid, "{prefix:?} {:?}", String::from_utf8_lossy(key));
         }
+    }
+
+    #[test]
+    fn case_37_names_that_spoil_a_listing_are_told() {
+        for odd in ["bell\u{7}", "\u{ffff}", "a\nb", "\u{81}", "\u{7f}", "tab\t"] {
+            assert!(!is_listable(odd), "{odd:?}");
+        }
+        assert!(is_listable("a/b c\u{fc}\u{1f600}\u{fffd}"));
     }
 }
