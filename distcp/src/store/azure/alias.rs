@@ -31,8 +31,8 @@ enum Oddity {
     Backslash,
 }
 
-const ODDITIES: [Oddity; 6] =
-    [Oddity::Leading, Oddity::EmptySegment, Oddity::TrailingSlash, Oddity::DotEnd, Oddity::Backslash, Oddity::Control];
+const ODDITIES: [Oddity; 5] =
+    [Oddity::Leading, Oddity::EmptySegment, Oddity::TrailingSlash, Oddity::DotEnd, Oddity::Backslash];
 
 /// What is known of the server, for each of [`ODDITIES`]: whether it keeps such keys as they are.
 #[derive(Debug, Default)]
