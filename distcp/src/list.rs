@@ -17,6 +17,9 @@ use crate::feed::Feed;
 use crate::job::Tree;
 use crate::store::{self, ListOptions, Store, StoreErrorKind};
 
+pub mod fan;
+pub mod guess;
+
 /// Memory of the sort of an unordered listing before it spills.
 const SORT_MEMORY_BYTES: usize = 32 << 20;
 
@@ -41,7 +44,13 @@ pub fn list(tree: &Tree, side: Side, folders: bool, sort: bool, progress: &Arc<P
         };
         count(counter, n as u64);
     };
-    let stream = tree.store.list(options).filter_map(move |batch| {
+    let capabilities = tree.store.capabilities();
+    let ordered = capabilities.ordered_list && !sort;
+    let pages = match ordered && capabilities.start_after {
+        true => fan::list(tree.store.clone(), options),
+        false => tree.store.list(options),
+    };
+    let stream = pages.filter_map(move |batch| {
         let batch = match batch {
             Ok(batch) => {
                 counter(&progress, batch.len());
@@ -56,7 +65,7 @@ pub fn list(tree: &Tree, side: Side, folders: bool, sort: bool, progress: &Arc<P
         return Listing::Ordered(Feed::start(single(tree.store.clone(), side)));
     }
     let feed = Feed::start(stream);
-    match tree.store.capabilities().ordered_list && !sort {
+    match ordered {
         true => Listing::Ordered(feed),
         false => Listing::Unsorted(feed),
     }

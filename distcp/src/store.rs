@@ -42,6 +42,8 @@ pub struct Capabilities {
     pub name: &'static str,
     /// `list` yields keys in byte order (checked while listing all the same).
     pub ordered_list: bool,
+    /// `list` begins at `after` without reading what lies before it, so that a listing can be split.
+    pub start_after: bool,
     /// Folders and links are real; empty folders are listed.
     pub folders: bool,
     /// `put` honours [`Precondition::Absent`].

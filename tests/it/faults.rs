@@ -28,10 +28,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::faults_trees::{Contents, Dated, Kind, Side};
 
-/// Seeds of a scenario in an ordinary run; all scenarios together have 200.
-const SEEDS: u64 = 45;
+/// Seeds of a scenario in an ordinary run; all scenarios together have 1,000.
+const SEEDS: u64 = 230;
 /// Seeds of the scenario with large objects, which take longer.
-const LARGE_SEEDS: u64 = 20;
+const LARGE_SEEDS: u64 = 80;
 /// With `cargo xtask test --long` there are so many times more.
 const LONG: u64 = 10;
 /// Runs with faults before the one without.

@@ -1,4 +1,4 @@
-//! The developer's chores: `cargo xtask services|test|tidy|bench`.
+//! The developer's chores: `cargo xtask services|test|tidy|bench|fuzz`.
 //!
 //! Nothing here is needed to use the product, and no crate of the product uses it. It never kills a process by name, and
 //! writes only below the target folder. A crash of it can leave a service running: `cargo xtask services down` ends it.
@@ -6,6 +6,7 @@
 mod bench;
 mod command;
 mod folders;
+mod fuzz;
 mod process;
 mod services;
 mod terminal;
@@ -50,6 +51,8 @@ enum Chore {
     Tidy,
     /// Compare distcp with other tools, side by side on this machine
     Bench(bench::Args),
+    /// Fuzz every reader of outside bytes; part of test --long
+    Fuzz(fuzz::Args),
 }
 
 fn main() -> ExitCode {
@@ -77,5 +80,6 @@ fn run(chore: Chore) -> anyhow::Result<bool> {
         Chore::Test(args) => test::run(&args, &folders, &interrupt),
         Chore::Tidy => tidy::run(&folders),
         Chore::Bench(args) => bench::run(&args, &folders, &interrupt),
+        Chore::Fuzz(args) => fuzz::run(&args, &folders, &interrupt),
     }
 }

@@ -7,6 +7,7 @@ mod totals;
 
 use crate::command::{Interrupt, cargo, run_lines, run_logged};
 use crate::folders::{Folders, lock};
+use crate::fuzz;
 use crate::services::{self, Up};
 use crate::terminal::{err, out};
 use crate::tidy;
@@ -20,6 +21,9 @@ use totals::Totals;
 /// How long one step may take; a cold build on two cores takes some minutes.
 const STEP_LIMIT: Duration = Duration::from_secs(40 * 60);
 
+/// How long each target is fuzzed with `--long`.
+const FUZZ_SECONDS: u32 = 600;
+
 /// Run every check and every test.
 ///
 /// Steps: fmt, clippy, doc, tidy, build, services, test. A step that fails does not stop the others, except that without
@@ -32,7 +36,7 @@ skipped, and named at the end.
 
 The last line is `tests: N passed, N failed, N skipped`. Logs of the steps: target/xtask.")]
 pub struct Args {
-    /// Also the tests that take minutes (sets UNDERSTUDY_TEST_LONG=1)
+    /// Also what takes long: tests of minutes (sets UNDERSTUDY_TEST_LONG=1), and fuzzing, 10 minutes a target
     #[arg(long)]
     long: bool,
     /// Leave the services running
@@ -52,6 +56,13 @@ pub fn run(args: &Args, folders: &Folders, interrupt: &Interrupt) -> Result<bool
     let mut build = cargo(folders);
     build.args(["build", "--workspace", "--bins"]);
     let totals = if steps.command("build", &mut build)? { test(args, &mut steps)? } else { Totals::default() };
+    if args.long && args.filter.is_none() {
+        let (folders, interrupt) = (steps.folders, steps.interrupt);
+        steps.step("fuzz", || match fuzz::each(&fuzz::TARGETS, FUZZ_SECONDS, folders, interrupt)? {
+            true => Ok(()),
+            false => bail!("something was found"),
+        })?;
+    }
     if !steps.failed.is_empty() {
         err!("error: failed: {}", steps.failed.join(", "));
     }

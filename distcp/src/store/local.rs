@@ -122,6 +122,7 @@ impl LocalStore {
         let capabilities = Capabilities {
             name: "local",
             ordered_list: true,
+            start_after: false,
             folders: true,
             conditional_create: true,
             conditional_replace: true,

@@ -72,6 +72,7 @@ impl MemoryStore {
         let mut capabilities = Capabilities {
             name: "memory",
             ordered_list: true,
+            start_after: true,
             folders: false,
             conditional_create: true,
             conditional_replace: true,

@@ -20,6 +20,7 @@ use manifest::{Fingerprint, Listed, ObjectKey};
 
 use self::client::Client;
 pub use self::config::S3Config;
+pub use self::list::read_listing;
 use super::{
     Capabilities, GetOptions, GetResult, ListOptions, ObjectInfo, PartSpec, Payload, PutOptions, Result, Store,
     StoreError, StoreErrorKind, UploadId, UploadedPart, Written, xml,

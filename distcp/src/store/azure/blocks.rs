@@ -1,8 +1,8 @@
-//! Uploads in parts as blocks: an MD5 with every block, and the block list that makes them the object in one step.
+//! Uploads in parts as blocks: a CRC with every block, and the block list that makes them the object in one step.
 //!
 //! Azure knows no upload: a blob has uncommitted blocks, whoever sent them. So the name of a block holds the upload it
-//! belongs to (a random id of ours), the part's number and the CRC of its bytes, which the service has checked on arrival by
-//! its MD5: two uploads do not mix, and a part that is listed is known by its content. An upload begins with a block of its
+//! belongs to (a random id of ours), the part's number and the CRC of its bytes, which the service has checked on
+//! arrival: two uploads do not mix, and a part that is listed is known by its content. An upload begins with a block of its
 //! own that is never committed. There is nothing to delete when one is given up: a last block says so, and uncommitted
 //! blocks expire after a week, or with the next write of the object. A crash leaves an upload that the caller's journal
 //! names.
@@ -161,12 +161,13 @@ impl AzureStore {
         let block = Block { upload: &upload.0, number: part.number, crc64nvme: body.crc64nvme() };
         let mut call =
             Call::object(operation, Method::PUT, key, &full).query("comp", "block").query("blockid", block.id());
-        let md5 = self.md5_of(operation, key, &body).await?;
-        set(&mut call.headers, "content-md5", &md5);
+        // The CRC that was taken when the bytes were read: the service finds damage since, and names what it computed.
+        let crc64 = BASE64.encode(body.crc64nvme().to_le_bytes());
+        set(&mut call.headers, "x-ms-content-crc64", &crc64);
         call.body = body.bytes().clone();
         let response = self.client.expect(&call, &[201]).await?;
         let headers = self.client.drain(&call, response).await?;
-        let echoed = text_of(&headers, "content-md5") == Some(&md5);
+        let echoed = text_of(&headers, "x-ms-content-crc64") == Some(&crc64);
         let proof = if echoed { Proof::Checksum } else { Proof::None };
         Ok(UploadedPart { part, etag: etag_of(block.crc64nvme), checksum: String::new(), proof })
     }

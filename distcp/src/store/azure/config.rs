@@ -252,6 +252,7 @@ fn capabilities() -> Capabilities {
     Capabilities {
         name: "azure",
         ordered_list: false,
+        start_after: false,
         folders: false,
         conditional_create: true,
         conditional_replace: true,

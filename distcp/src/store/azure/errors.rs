@@ -56,6 +56,10 @@ pub(super) fn kind(status: StatusCode, said: &Said, conditional: bool) -> StoreE
         | "MissingRequiredAuthenticationInformation"
         | "KeyVaultEncryptionKeyNotFound"
         | "AccountNotFound" => return Kind::Credentials,
+        // Azurite says so of a wrong signature, too.
+        "AuthorizationFailure" if said.message.starts_with("Server failed to authenticate") => {
+            return Kind::Credentials;
+        }
         "AuthorizationFailure"
         | "AuthorizationPermissionMismatch"
         | "AuthorizationProtocolMismatch"

@@ -48,6 +48,7 @@ impl Scripted {
             capabilities: Capabilities {
                 name: "memory",
                 ordered_list: true,
+                start_after: true,
                 folders: false,
                 conditional_create: true,
                 conditional_replace: true,

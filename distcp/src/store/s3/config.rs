@@ -211,6 +211,7 @@ fn capabilities(conditional: bool) -> Capabilities {
     Capabilities {
         name: "s3",
         ordered_list: true,
+        start_after: true,
         folders: false,
         conditional_create: conditional,
         conditional_replace: conditional,

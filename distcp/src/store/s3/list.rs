@@ -11,7 +11,7 @@ use manifest::{EntryKind, Fingerprint, Listed, ObjectKey};
 
 use super::client::{Call, Client, unquoted};
 use super::keys::Encoding;
-use super::xml::Element;
+use super::xml::{self, Element};
 use crate::store::wire::{PageSender, pages_ahead};
 use crate::store::{ListOptions, Result, StoreError, StoreErrorKind};
 
@@ -117,6 +117,15 @@ fn no_bucket(mut error: StoreError) -> StoreError {
         error.kind = StoreErrorKind::NoBucket;
     }
     error
+}
+
+/// The keys of a page of a listing (ListObjectsV2) as it came over the network.
+///
+/// # Errors
+/// What is wrong with it, in words: a page is read whole or not at all.
+pub fn read_listing(page: &[u8]) -> Result<Vec<ObjectKey>, String> {
+    let page = read_page(&xml::parse(page)?)?;
+    Ok(page.listed.into_iter().map(|listed| listed.key).collect())
 }
 
 fn read_page(root: &Element) -> Result<Page, String> {
