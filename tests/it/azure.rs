@@ -316,8 +316,8 @@ fn a_tree_goes_there_and_back_and_a_second_run_reads_nothing() {
     let container = server.fresh_container("binary");
     let target = format!("az://{container}/tree");
     let state = format!("az://{container}/state");
-    // 16 MiB of memory: what is larger than a quarter goes in parts.
-    let there = ["copy", "--json", "--delete", "--state", &state, "--memory", "16M", "--chunk-size", "1M"];
+    // 32 MiB of memory: what is larger than a quarter goes in parts.
+    let there = ["copy", "--json", "--delete", "--state", &state, "--memory", "32M", "--chunk-size", "1M"];
     let run = |source: &str, target: &str| shell.run(&[&there[..], &[source, target]].concat());
     let first = run("source", &target).expect(0);
     assert_eq!(first.number("counts/copied"), 5, "{}", first.stdout);
