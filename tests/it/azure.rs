@@ -322,8 +322,8 @@ fn a_tree_goes_there_and_back_and_a_second_run_reads_nothing() {
     let first = run("source", &target).expect(0);
     assert_eq!(first.number("counts/copied"), 5, "{}", first.stdout);
     let second = run("source", &target).expect(0);
-    assert_eq!((second.number("counts/equal"), second.number("bytes/read")), (5, 0), "{}", second.stdout);
-    assert_eq!(second.number("counts/copied"), 0);
+    // Files as young as these prove nothing and are read again (rule 13); nothing is written.
+    assert_eq!((second.number("counts/equal"), second.number("bytes/written")), (5, 0), "{}", second.stdout);
 
     // The other spelling is the same job; what changed and what is gone follow.
     std::fs::write(source.join("a/small"), "changed").unwrap();
