@@ -185,6 +185,10 @@ impl Opener {
         store: Option<(&str, &StoreSettings)>,
         overrides: &BTreeMap<String, Secret>,
     ) -> Result<Options, OpenError> {
+        if let Some(name) = overrides.keys().find(|name| !is_option(name)) {
+            let hint = nearest(name, OPTIONS);
+            return Err(OpenError::UnknownOption { place: place.to_string(), option: name.clone(), hint });
+        }
         let mut options = Options::new();
         let mut set = |source: &str, name: &str, value: &Secret| -> Result<(), OpenError> {
             let name = canonical(name);
@@ -209,10 +213,6 @@ impl Opener {
             }
         }
         for (name, value) in overrides {
-            if !is_option(name) {
-                let hint = nearest(name, OPTIONS);
-                return Err(OpenError::UnknownOption { place: place.to_string(), option: name.clone(), hint });
-            }
             set("the options", name, value)?;
         }
         Ok(options)
