@@ -307,7 +307,7 @@ fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
-fn a_tree_goes_there_and_back_and_a_second_run_reads_nothing() {
+fn a_tree_goes_there_and_back_and_a_second_run_writes_nothing() {
     let Some(server) = services::azure() else { return };
     let home = tempfile::tempdir().unwrap();
     let shell = shell(home.path(), &server);
@@ -337,7 +337,7 @@ fn a_tree_goes_there_and_back_and_a_second_run_reads_nothing() {
     shell.run(&["copy", "--json", &target, "back"]).expect(0);
     assert_eq!(files(&back), files(&source));
     let again = shell.run(&["copy", "--json", &target, "back"]).expect(0);
-    assert_eq!((again.number("counts/equal"), again.number("bytes/read")), (5, 0), "{}", again.stdout);
+    assert_eq!((again.number("counts/equal"), again.number("bytes/written")), (5, 0), "{}", again.stdout);
     shell.run(&["verify", "--level", "content", "source", &target]).expect(0);
 }
 
