@@ -360,10 +360,13 @@ fn clone_pair((name, value): (&String, &Secret)) -> (String, Secret) {
     (name.clone(), value.clone())
 }
 
-/// Whether both are in one bucket of one service.
+/// Whether both are in one bucket or container of one service.
 fn same_store(a: &Place, b: &Place) -> bool {
     match (&a.location, &b.location) {
         (Location::S3 { bucket: x, .. }, Location::S3 { bucket: y, .. }) => x == y && a.service == b.service,
+        (Location::Azure { account: m, container: x, .. }, Location::Azure { account: n, container: y, .. }) => {
+            m == n && x == y && a.service == b.service
+        }
         _ => false,
     }
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::place::{BadPlace, Location, Place, nearest};
 
 mod aws;
+mod azure;
 pub mod open;
 #[cfg(test)]
 mod tests;
@@ -80,7 +81,7 @@ impl Environment {
 pub struct StoreSettings {
     /// It serves every URL under this one.
     pub url: String,
-    /// Where an S3 service answers.
+    /// Where the service answers: an S3 service, or an account of Azure's.
     pub endpoint: Option<String>,
     /// Its region.
     pub region: Option<String>,
@@ -233,13 +234,21 @@ fn table(file: &str, key: &str, value: toml::Value) -> Result<toml::Table, Setti
 
 fn read_store(file: &str, name: &str, table: toml::Table) -> Result<StoreSettings, SettingsError> {
     let mut store = StoreSettings::default();
+    let url = table.get("url").and_then(toml::Value::as_str).unwrap_or_default().to_owned();
+    let on_azure = matches!(
+        Place::parse(OsStr::new(&url), Path::new("/"), &BTreeMap::new()),
+        Ok(Place { location: Location::Azure { .. }, .. })
+    );
     for (key, value) in table {
         let path = format!("stores.{name}.{key}");
         if key == "options" {
             let toml::Value::Table(options) = value else { return Err(bad(file, &path, "is no table")) };
             for (option, value) in options {
                 let path = format!("{path}.{option}");
-                if !open::is_s3_option(&option) {
+                if on_azure && !crate::store::azure::is_option(&option) {
+                    return Err(unknown(file, &path, &option, azure::OPTIONS));
+                }
+                if !on_azure && !open::is_s3_option(&option) {
                     return Err(unknown(file, &path, &option, open::S3_OPTIONS));
                 }
                 let value = match value {
@@ -254,6 +263,13 @@ fn read_store(file: &str, name: &str, table: toml::Table) -> Result<StoreSetting
         }
         if !STORE_KEYS.contains(&key.as_str()) {
             return Err(unknown(file, &path, &key, STORE_KEYS));
+        }
+        if on_azure && !matches!(key.as_str(), "endpoint" | "url") {
+            return Err(bad(
+                file,
+                &path,
+                "is for S3: a store on Azure has it in its options, as account_key or sas_token",
+            ));
         }
         let toml::Value::String(text) = value else { return Err(bad(file, &path, "is no text")) };
         match key.as_str() {

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use self::error::{StoreError, StoreErrorKind};
 pub use self::payload::Payload;
 
+pub mod azure;
 pub mod error;
 pub mod local;
 pub mod memory;
@@ -28,6 +29,8 @@ pub mod payload;
 pub mod retry;
 pub mod s3;
 pub mod state;
+mod wire;
+mod xml;
 
 /// A result of a store.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
@@ -35,7 +38,7 @@ pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 /// What a store can do; one table, also printed by the documentation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capabilities {
-    /// `local`, `memory`, `s3`.
+    /// `local`, `memory`, `s3`, `azure`.
     pub name: &'static str,
     /// `list` yields keys in byte order (checked while listing all the same).
     pub ordered_list: bool,

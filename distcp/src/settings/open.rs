@@ -12,8 +12,10 @@ use object_store::aws::AmazonS3ConfigKey;
 use manifest::ObjectKey;
 
 use super::aws::{self, Options};
+use super::azure;
 use super::{Environment, Secret, Settings, SettingsError, StoreSettings, read_small, resolve};
 use crate::place::{Location, Place, nearest};
+use crate::store::azure::{AzureConfig, AzureStore};
 use crate::store::local::{LocalOptions, LocalStore};
 use crate::store::retry::RetryPolicy;
 use crate::store::s3::{S3Config, S3Store};
@@ -112,7 +114,7 @@ pub enum OpenError {
         reason: String,
     },
     /// This version has no store for it (exit code 2).
-    #[error("{place} cannot be opened by this version: local paths and s3:// places can")]
+    #[error("{place} cannot be opened by this version: local paths, az://, abfss:// and s3:// places can")]
     Unsupported {
         /// The place.
         place: String,
@@ -200,6 +202,13 @@ impl Opener {
             let resolved = self.resolve_s3(&place, overrides)?;
             place.service = service_of(&resolved.options);
         }
+        if let Location::Azure { .. } = place.location {
+            let resolved = self.resolve_azure(&place, overrides)?;
+            place.service = resolved.service;
+            if let Location::Azure { account, .. } = &mut place.location {
+                *account = Some(resolved.account);
+            }
+        }
         Ok(place)
     }
 
@@ -220,9 +229,20 @@ impl Opener {
                 let store = self.open_s3(place, resolved, None)?;
                 Ok(Opened { store: Arc::new(store), service: Some(service) })
             }
-            Location::Azure { .. } | Location::Gcs { .. } | Location::Hdfs { .. } => {
-                Err(OpenError::Unsupported { place: place.to_string() })
+            Location::Azure { container, prefix, .. } => {
+                let resolved = self.resolve_azure(place, &options.overrides)?;
+                let who = azure::identity(&resolved);
+                let store = AzureStore::open(AzureConfig {
+                    account: Some(resolved.account),
+                    container: container.clone(),
+                    prefix: prefix.clone(),
+                    options: resolved.options.iter().map(|(k, v)| (k.clone(), v.reveal().to_owned())).collect(),
+                    credentials_hint: resolved.looked_at,
+                })
+                .map_err(|error| unusable(place, error.0))?;
+                Ok(Opened { store: Arc::new(store), service: Some(ServiceIdentity { service: resolved.service, who }) })
             }
+            Location::Gcs { .. } | Location::Hdfs { .. } => Err(OpenError::Unsupported { place: place.to_string() }),
         }
     }
 
@@ -407,15 +427,15 @@ fn identity_of(options: &Options) -> ServiceIdentity {
     ServiceIdentity { service: service_of(options), who }
 }
 
-fn is_true(value: &Secret) -> bool {
+pub(super) fn is_true(value: &Secret) -> bool {
     matches!(value.reveal().to_ascii_lowercase().as_str(), "true" | "1" | "yes" | "on" | "y")
 }
 
-fn unusable(place: &Place, reason: String) -> OpenError {
+pub(super) fn unusable(place: &Place, reason: String) -> OpenError {
     OpenError::Unusable { place: place.to_string(), reason }
 }
 
-fn credentials(place: &Place, reason: String) -> OpenError {
+pub(super) fn credentials(place: &Place, reason: String) -> OpenError {
     OpenError::Credentials { place: place.to_string(), reason }
 }
 
@@ -426,12 +446,17 @@ fn credentials_or_usage(place: &Place, option: &str, reason: String) -> OpenErro
 
 /// The service behind an endpoint in normal form; `None` for AWS itself.
 fn service_of(options: &Options) -> Option<String> {
-    let endpoint = options.get("endpoint")?.reveal().trim();
-    let uri: http::Uri = endpoint.parse().ok()?;
+    let uri: http::Uri = options.get("endpoint")?.reveal().trim().parse().ok()?;
     let host = uri.host()?.to_ascii_lowercase();
     if host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn") {
         return None;
     }
+    normal_service(&uri)
+}
+
+/// A service's URL in normal form.
+pub(super) fn normal_service(uri: &http::Uri) -> Option<String> {
+    let host = uri.host()?.to_ascii_lowercase();
     // The names of this machine are one service: jobs on both would be one tree under two names.
     let host = if matches!(host.as_str(), "localhost" | "[::1]") { "127.0.0.1".to_owned() } else { host };
     let scheme = uri.scheme_str().unwrap_or("https").to_ascii_lowercase();
