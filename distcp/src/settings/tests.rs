@@ -300,7 +300,8 @@ fn azure_credentials_come_from_one_source_and_go_to_their_account() {
 #[test]
 fn what_an_azure_place_lacks_or_has_too_much_is_named() {
     let opener = opener(AZURE, &[]);
-    let table: [(&str, &[(&str, &str)], &str, bool); 5] = [
+    type Case = (&'static str, &'static [(&'static str, &'static str)], &'static str, bool);
+    let table: [Case; 5] = [
         ("az://box2/x", &[], "AZURE_STORAGE_ACCOUNT_NAME", false),
         ("lake:x", &[], "LAKE_KEY, which is not set", true),
         ("lake:x", &[("acount_key", "x")], "did you mean \"account_key\"?", false),

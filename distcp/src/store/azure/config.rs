@@ -127,12 +127,10 @@ pub(crate) fn service(
         endpoint.parse().map_err(|_| BadAzureConfig(format!("the endpoint {endpoint:?} is no http(s) URL")))?;
     match (uri.scheme_str(), uri.authority()) {
         (Some(_), Some(authority)) if authority.as_str().contains('@') => {
-            return bad("the endpoint holds a user name or password: credentials go elsewhere");
+            bad("the endpoint holds a user name or password: credentials go elsewhere")
         }
         (Some("http" | "https"), Some(authority)) if authority.as_str().contains(".dfs.") => {
-            return bad(format!(
-                "the endpoint {endpoint:?} is the one for folders (dfs): name the one for blobs (blob)"
-            ));
+            bad(format!("the endpoint {endpoint:?} is the one for folders (dfs): name the one for blobs (blob)"))
         }
         (Some("http" | "https"), Some(_)) if uri.query().is_none() => Ok((account.to_owned(), endpoint)),
         (_, Some(_)) if uri.query().is_some() => bad("the endpoint has a query: a SAS is the option sas_token"),

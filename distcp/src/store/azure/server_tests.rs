@@ -102,7 +102,7 @@ async fn listings_follow_markers_to_the_end_or_fail() {
     let pages = vec![page(&["root/", "root/a/x", "root/a-b"], "2!8!m+/="), page(&["root/z"], "")];
     let (store, seen) = scripted(pages, KEY).await;
     assert_eq!(list(&store).await.unwrap(), ["a/x", "a-b", "z"]);
-    let seen = seen.lock().unwrap();
+    let seen = seen.lock().unwrap().clone();
     assert!(
         seen[0]
             .starts_with("GET /acc/box?restype=container&comp=list&include=metadata&maxresults=2000&prefix=root%2F ")
