@@ -148,7 +148,7 @@ mod tests {
             (&["distcp", "cop", "a", "b"], Some("copy")),
             (&["distcp", "copy", "a"], None),
             (&["distcp", "plan", "a", "b"], None),
-            (&["distcp", "copy", "a", "b", "--trash", "/tmp"], None),
+            (&["distcp", "copy", "a", "b", "--trash-retention", "7d"], None),
             (&["distcp"], None),
         ];
         for (words, near) in table {
