@@ -19,7 +19,7 @@ const PACE: Duration = Duration::from_micros(100);
 ///
 /// Paused time moves by itself when nothing else can; but a plan is merged on a blocking thread, which counts as work,
 /// while the listings that it reads may wait for a retry. So time is moved by hand while the run plans, no faster than
-/// [`STEP`] in [`PACE`]: on a busy machine time must neither run away from the work nor take the processor from it.
+/// `STEP` in `PACE`: on a busy machine time must neither run away from the work nor take the processor from it.
 pub async fn copy_in_paused_time(pair: &Pair) -> Report {
     let job = pair.job();
     let mut run = pin!(run::copy(&job));
