@@ -15,7 +15,7 @@ use crate::error::{Failure, Result, chain};
 use crate::event::{Event, Listener, Progress};
 use crate::exit::ExitCode;
 use crate::job::{Job, Stop, Tree};
-use crate::options::{CopyOptions, Limits};
+use crate::options::{CopyOptions, Limits, LinkMode};
 use crate::place::{Location, Place};
 use crate::settings::open::{OpenError, OpenOptions, Opener};
 use crate::settings::{Secret, SettingsError};
@@ -25,6 +25,7 @@ use crate::store::pace::{Pace, Paced, TimeOfDay, Timetable};
 use crate::store::retry::Retried;
 use crate::store::state::ObjectState;
 use crate::store::{Store, Sweep};
+use crate::trash::Trash;
 
 /// One-run options of a store (`--source-option k=v`).
 pub type Overrides = BTreeMap<String, Secret>;
@@ -90,15 +91,21 @@ pub struct JobSpec {
 ///
 /// # Errors
 /// Exit code 2 for places that are wrong or overlap, 12 for missing credentials.
-pub fn job(spec: JobSpec, opener: &Opener) -> Result<Job> {
+pub fn job(mut spec: JobSpec, opener: &Opener) -> Result<Job> {
     spec.options.filter.validate().map_err(Failure::usage)?;
+    written_so(&mut spec);
     let source = opener.place(&spec.source, &spec.cwd, &spec.source_options)?;
     let target = opener.place(&spec.target, &spec.cwd, &spec.target_options)?;
     let state = state_place(&spec, opener)?;
     let (mut source_without, mut target_without) = disjoint(&source, &target, &spec.options)?;
     state_fits(&spec, &source, &target, &state)?;
+    let trash = trash_place(&spec, opener, &source, &target, &state)?;
     source_without.extend(inside(&source, &state));
     target_without.extend(inside(&target, &state));
+    if let Some(trash) = &trash {
+        source_without.extend(inside(&source, trash));
+        target_without.extend(inside(&target, trash));
+    }
     let name = match &spec.name {
         Some(name) => JobName::new(name).map_err(|error| Failure::usage(format!("--job: {error}")))?,
         None => JobName::derive(&source.identity(), &target.identity()),
@@ -116,6 +123,13 @@ pub fn job(spec: JobSpec, opener: &Opener) -> Result<Job> {
     let (source_tree, _) = tree(&source, &spec.source_options, source_without)?;
     let (target_tree, swept) = tree(&target, &spec.target_options, target_without)?;
     let state = open_state(opener, &state, &spec, &target)?;
+    let mut options = spec.options.clone();
+    // A plan names it whole: `apply` may start elsewhere.
+    options.trash = trash.as_ref().map(Place::identity);
+    let trash = match &trash {
+        Some(trash) => Some(open_trash(opener, trash, &spec, &target)?),
+        None => None,
+    };
     let mut files = spec.files;
     files.sort_unstable();
     files.dedup();
@@ -123,12 +137,17 @@ pub fn job(spec: JobSpec, opener: &Opener) -> Result<Job> {
         name,
         source: source_tree,
         target: target_tree,
+        target_folder: match &target.location {
+            Location::Local { path, .. } => Some(path.clone()),
+            _ => None,
+        },
         swept,
+        trash,
         state,
         user: spec.user,
         leased: spec.leased,
         keep_runs: spec.keep_runs,
-        options: spec.options,
+        options,
         files: Arc::new(files),
         limits: spec.limits,
         spool: spec.spool,
@@ -136,6 +155,16 @@ pub fn job(spec: JobSpec, opener: &Opener) -> Result<Job> {
         listener: spec.listener,
         progress: spec.progress,
     })
+}
+
+/// `--storage-class` and `--sse` are options of the target's store.
+fn written_so(spec: &mut JobSpec) {
+    let wanted = [("storage_class", &spec.options.storage_class), ("server_side_encryption", &spec.options.sse)];
+    for (name, value) in wanted {
+        if let Some(value) = value {
+            spec.target_options.insert(name.into(), Secret::new(value.as_str()));
+        }
+    }
 }
 
 /// One place that is only read, decorated as a job's source is: for `manifest create`.
@@ -189,6 +218,17 @@ fn decorate(
     stop: &Stop,
 ) -> Tree {
     let meter = Arc::new(Meter::default());
+    let store = decorate_with(opener, store, pace, meter.clone(), stop);
+    Tree { store, place: place.identity(), without, meter, single: false }
+}
+
+fn decorate_with(
+    opener: &Opener,
+    store: Arc<dyn Store>,
+    pace: Arc<Pace>,
+    meter: Arc<Meter>,
+    stop: &Stop,
+) -> Arc<dyn Store> {
     let metered: Arc<dyn Store> = Arc::new(Metered::new(store, meter.clone()));
     let paced: Arc<dyn Store> = match pace.is_unlimited() {
         true => metered,
@@ -196,8 +236,7 @@ fn decorate(
     };
     let token = stop.token.clone();
     let seed = rand::random();
-    let store = Arc::new(Retried::new(paced, opener.retry, seed, meter.clone(), token));
-    Tree { store, place: place.identity(), without, meter, single: false }
+    Arc::new(Retried::new(paced, opener.retry, seed, meter, token))
 }
 
 fn state_place(spec: &JobSpec, opener: &Opener) -> Result<Place> {
@@ -248,11 +287,78 @@ fn state_fits(spec: &JobSpec, source: &Place, target: &Place, state: &Place) -> 
     Ok(())
 }
 
-/// Whether both are in one bucket of one service.
+/// Rules 1 and 2 for `--trash`.
+fn trash_place(
+    spec: &JobSpec,
+    opener: &Opener,
+    source: &Place,
+    target: &Place,
+    state: &Place,
+) -> Result<Option<Place>> {
+    let Some(text) = &spec.options.trash else { return Ok(None) };
+    let text: &std::ffi::OsStr = text.as_ref();
+    let trash = opener.place(text, &spec.cwd, &spec.target_options).or_else(|error| {
+        // Options of the target are for its store; a local trash takes none.
+        opener.place(text, &spec.cwd, &Overrides::new()).map_err(|_| error)
+    })?;
+    for (side, place) in [("source", source), ("target", target)] {
+        if trash.contains(place) {
+            return Err(Failure::usage(format!("the {side} {place} lies inside the trash {trash}"))
+                .hint("name another place with --trash"));
+        }
+    }
+    if trash.overlaps(state) {
+        return Err(Failure::usage(format!("the trash {trash} and the state {state} overlap"))
+            .hint("name another place with --trash"));
+    }
+    let on_source = source.contains(&trash) || (same_store(source, &trash) && !same_store(target, &trash));
+    if on_source && !spec.state_on_source {
+        return Err(Failure::usage(format!(
+            "the trash {trash} is on the source's side: it would be lost with the source"
+        ))
+        .hint("put it on the target's side with --trash, or allow it with --state-on-source"));
+    }
+    Ok(Some(trash))
+}
+
+fn open_trash(opener: &Opener, trash: &Place, spec: &JobSpec, target: &Place) -> Result<Trash> {
+    let overrides = beside_target(trash, spec, target);
+    let Speed { bandwidth, requests_per_second, time_of_day } = spec.speed.clone();
+    let pace = Arc::new(Pace::new(bandwidth, time_of_day, requests_per_second, spec.stop.token.clone()));
+    // What stands on the target as a link is kept as one.
+    let local = LocalOptions { links: LinkMode::Preserve, create_root: true, ..LocalOptions::default() };
+    let retention = spec.options.trash_retention;
+    let opened = opener.open(trash, &OpenOptions { overrides: overrides.clone(), local })?;
+    let tree = decorate(opener, opened.store, trash, Vec::new(), pace.clone(), &spec.stop);
+    let between = opener.open_between((target, &spec.target_options), (trash, &overrides))?;
+    let from_target = between.map(|store| {
+        let meter = tree.meter.clone();
+        decorate_with(opener, store, pace, meter, &spec.stop)
+    });
+    Ok(Trash { tree, from_target, swept: opened.sweep, retention })
+}
+
+/// The one-run options of a place that is not the target: the target's where one bucket holds both, but for the storage
+/// class, which is the copy's alone: a lease in an archive could not be read.
+fn beside_target(place: &Place, spec: &JobSpec, target: &Place) -> Overrides {
+    match same_store(place, target) {
+        true => spec.target_options.iter().filter(|(name, _)| *name != "storage_class").map(clone_pair).collect(),
+        false => Overrides::new(),
+    }
+}
+
+fn clone_pair((name, value): (&String, &Secret)) -> (String, Secret) {
+    (name.clone(), value.clone())
+}
+
+/// Whether both are in one bucket or container of one service.
 fn same_store(a: &Place, b: &Place) -> bool {
     match (&a.location, &b.location) {
         (Location::S3 { bucket: x, .. }, Location::S3 { bucket: y, .. }) => x == y && a.service == b.service,
         (Location::Hdfs { authority: x, .. }, Location::Hdfs { authority: y, .. }) => x == y,
+        (Location::Azure { account: m, container: x, .. }, Location::Azure { account: n, container: y, .. }) => {
+            m == n && x == y && a.service == b.service
+        }
         _ => false,
     }
 }
@@ -262,10 +368,7 @@ fn inside(outer: &Place, inner: &Place) -> Option<ObjectKey> {
 }
 
 fn open_state(opener: &Opener, state: &Place, spec: &JobSpec, target: &Place) -> Result<Arc<dyn StateStore>> {
-    let overrides = match same_store(state, target) {
-        true => spec.target_options.clone(),
-        false => Overrides::new(),
-    };
+    let overrides = beside_target(state, spec, target);
     state_at(opener, state, &overrides, spec.create_state, &spec.stop)
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use manifest::sort::Sorter;
 use manifest::state::journal::{JournalHandle, Record};
+use manifest::state::layout::RunId;
 use manifest::state::lease::LeaseGuard;
 use manifest::{ChunkSize, Class, Entry, EntryKind};
 use tokio::sync::mpsc;
@@ -33,6 +34,7 @@ mod delete;
 mod large;
 pub mod resume;
 mod transfer;
+mod trash;
 
 /// Actions read ahead of the tasks.
 const ACTIONS_AHEAD: usize = 1024;
@@ -109,6 +111,8 @@ pub struct CopyReport {
     pub full: bool,
     /// An upload that nothing can go on with is still open: the journals that name it are needed.
     pub left_upload: bool,
+    /// Objects that were kept in the trash.
+    pub trashed: u64,
 }
 
 /// Failures that are kept as text; all are reported as events.
@@ -121,6 +125,8 @@ struct Copier {
     budget: Budget,
     /// For reading back and comparing while holding some of the budget already: taking more would be a deadlock.
     no_budget: Budget,
+    /// Keeps what is overwritten or deleted.
+    keeper: Option<trash::Keeper>,
     memory_bytes: u64,
     chunk_size: ChunkSize,
     metadata: MetadataMode,
@@ -264,6 +270,8 @@ fn journal_error(error: &manifest::Error) -> StoreError {
 pub struct Inputs {
     /// What to do.
     pub plan: Arc<Plan>,
+    /// The run: its folder in the trash.
+    pub run: RunId,
     /// Where finished work is recorded.
     pub journal: JournalHandle,
     /// Permission to write.
@@ -284,12 +292,22 @@ pub async fn copy(job: &Job, inputs: Inputs) -> Result<CopyReport, Failure> {
     job.progress.planned_bytes.store(totals.copy_bytes + totals.compare_bytes, Ordering::Relaxed);
     let mut limits = job.limits.clone();
     limits.chunk_size = ChunkSize::new(inputs.plan.header.chunk_bytes).unwrap_or(limits.chunk_size);
+    let (keeper, memory_bytes) = match &job.trash {
+        Some(kept) => {
+            let target = job.target.place.clone();
+            let (keeper, left) =
+                trash::Keeper::new(kept.clone(), job.name.clone(), inputs.run.clone(), target, limits.memory_bytes);
+            (Some(keeper), left)
+        }
+        None => (None, limits.memory_bytes),
+    };
     let copier = Arc::new(Copier {
         source: job.source.store.clone(),
         target: job.target.store.clone(),
-        budget: Budget::new(limits.memory_bytes),
+        budget: Budget::new(memory_bytes),
         no_budget: Budget::new(u64::MAX),
-        memory_bytes: limits.memory_bytes,
+        keeper,
+        memory_bytes,
         chunk_size: limits.chunk_size,
         metadata: job.options.metadata,
         journal: inputs.journal,
@@ -319,8 +337,9 @@ pub async fn copy(job: &Job, inputs: Inputs) -> Result<CopyReport, Failure> {
     run.pass(&inputs.plan, limits.concurrency, &job.spool).await?;
     let full = run.copier.full.load(Ordering::Relaxed);
     let left_upload = run.copier.left_upload.load(Ordering::Relaxed);
+    let trashed = run.copier.keeper.as_ref().map_or(0, |keeper| keeper.kept.load(Ordering::Relaxed));
     let Run { ends, stopped, rows, errors, vanished, .. } = run;
-    Ok(CopyReport { ends, stopped, rows, errors, vanished, full, left_upload })
+    Ok(CopyReport { ends, stopped, rows, errors, vanished, full, left_upload, trashed })
 }
 
 struct Run {
@@ -400,6 +419,28 @@ impl Run {
             }
             let ended = Record::UploadEnded { upload_id: unfinished.upload.0, completed: false };
             self.copier.record(ended).await?;
+        }
+        self.give_up_trash_uploads().await?;
+        Ok(())
+    }
+
+    /// Uploads to the trash that dead runs left: nothing goes on with them.
+    async fn give_up_trash_uploads(&mut self) -> Result<(), Failure> {
+        for (key, upload) in self.copier.unfinished.drain_trash() {
+            let Some(keeper) = &self.copier.keeper else {
+                // It cannot be reached any more; to ask for it with every run would be for ever.
+                let key = key.escaped();
+                (self.listener)(Event::Note(format!(
+                    "an unfinished upload of {key} stays in the trash of an earlier run"
+                )));
+                continue;
+            };
+            let held = self.stopped.is_none() && self.copier.guard.is_held();
+            if !held || keeper.abort(&key, &upload).await.is_err() {
+                self.copier.left_upload.store(true, Ordering::Relaxed);
+                continue;
+            }
+            self.copier.record(Record::UploadEnded { upload_id: upload.0, completed: false }).await?;
         }
         Ok(())
     }

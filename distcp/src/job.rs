@@ -12,6 +12,7 @@ use crate::event::{Event, Listener, Progress};
 use crate::options::{CopyOptions, Limits};
 use crate::store::meter::Meter;
 use crate::store::{Store, Sweep};
+use crate::trash::Trash;
 
 /// One side of a job.
 #[derive(Debug, Clone)]
@@ -47,6 +48,10 @@ pub struct Job {
     pub source: Tree,
     /// What is written.
     pub target: Tree,
+    /// Where deleted and overwritten objects are kept first.
+    pub trash: Option<Trash>,
+    /// The target when it is a folder of this machine.
+    pub target_folder: Option<PathBuf>,
     /// The target when it is a file system: leftovers of runs that died are removed from it.
     pub swept: Option<Arc<dyn Sweep>>,
     /// Where its durable state lives.

@@ -189,7 +189,7 @@ async fn read_journal(state: &Arc<dyn StateStore>, job: &JobName, run: &RunId) -
                 }
                 Record::Failed { .. } => seen.failed_objects += 1,
                 Record::Deleted { .. } => seen.deleted_objects += 1,
-                Record::UploadBegun { .. } => seen.open_uploads += 1,
+                Record::UploadBegun { .. } | Record::TrashUpload { .. } => seen.open_uploads += 1,
                 Record::UploadEnded { .. } => seen.open_uploads = seen.open_uploads.saturating_sub(1),
                 _ => {}
             }

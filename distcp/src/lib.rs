@@ -10,6 +10,7 @@
 
 pub mod assemble;
 pub mod catalog;
+pub mod check;
 pub mod commit;
 #[cfg(feature = "cli")]
 pub mod console;
@@ -32,4 +33,5 @@ pub mod session;
 pub mod settings;
 pub mod store;
 pub mod summary;
+pub mod trash;
 pub mod verify;

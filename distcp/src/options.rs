@@ -156,6 +156,22 @@ pub struct CopyOptions {
     /// What a failed object means for the others
     #[cfg_attr(feature = "cli", arg(long, value_enum, default_value_t, help_heading = "What to change"))]
     pub on_error: OnError,
+    /// Storage class of what is written (STANDARD_IA, GLACIER_IR, ...), as the target's store names it
+    #[cfg_attr(feature = "cli", arg(long, value_name = "CLASS", value_parser = clap::builder::NonEmptyStringValueParser::new(), help_heading = "What to change"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_class: Option<String>,
+    /// Server-side encryption of what is written; a key's id goes into --target-option sse_kms_key_id=ID
+    #[cfg_attr(feature = "cli", arg(long, value_name = "AES256|aws:kms|aws:kms:dsse", value_parser = ["AES256", "aws:kms", "aws:kms:dsse"], help_heading = "What to change"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sse: Option<String>,
+    /// Keep deleted and overwritten objects at this place first, in a folder of the run
+    #[cfg_attr(feature = "cli", arg(long, value_name = "PLACE", value_parser = clap::builder::NonEmptyStringValueParser::new(), help_heading = "What to change"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trash: Option<String>,
+    /// Remove from the trash what earlier runs kept there longer ago than this [default: never]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "TIME", requires = "trash", value_parser = crate::console::args::parse_duration, help_heading = "What to change"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trash_retention: Option<Duration>,
     /// Which keys take part.
     #[cfg_attr(feature = "cli", arg(skip))]
     pub filter: Filter,

@@ -18,6 +18,8 @@ mod tests;
 
 /// The schemes that are known, for the hint that names the nearest one.
 const SCHEMES: [&str; 11] = ["file", "s3", "s3a", "s3n", "az", "abfs", "abfss", "wasb", "wasbs", "gs", "hdfs"];
+/// What stands behind the account in the hosts of Azure's public cloud. Others are reached by the option `endpoint`.
+const PUBLIC_AZURE: [&str; 2] = ["dfs.core.windows.net", "blob.core.windows.net"];
 /// A guess further than this many edits away is no help.
 const MAX_EDITS: usize = 3;
 
@@ -215,9 +217,16 @@ impl Place {
                 let (container, host) = authority
                     .split_once('@')
                     .ok_or_else(|| malformed(format!("it is not {scheme}://container@account.host/prefix")))?;
-                let account = host.split('.').next().unwrap_or_default().to_ascii_lowercase();
+                let host = host.to_ascii_lowercase();
+                let (account, service) = host.split_once('.').unwrap_or((&host, ""));
+                if !PUBLIC_AZURE.contains(&service) {
+                    return Err(malformed(format!(
+                        "{host} is not account.dfs.core.windows.net: write az://container/prefix, and name account and \
+                         endpoint in the options of a store"
+                    )));
+                }
                 Location::Azure {
-                    account: Some(named("storage account", &account)?),
+                    account: Some(named("storage account", account)?),
                     container: named("container", container)?,
                     prefix,
                 }

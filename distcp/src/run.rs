@@ -30,6 +30,7 @@ use crate::plan::{PlanTotals, guard};
 use crate::planning;
 use crate::session::{self, PROGRAM};
 use crate::summary::{ByteTotals, Counts, Summary};
+use crate::trash;
 
 /// How a run ended: always with a summary, and with a failure when it could not do its job.
 #[derive(Debug)]
@@ -89,6 +90,9 @@ async fn run(job: &Job, command: &'static str, work: Work<'_>) -> Report {
             let result = result.and(receipt);
             if result.is_ok() {
                 prune(job, &lease).await;
+                if summary.exit_code == ExitCode::Done {
+                    trash::expire(job, &lease.guard()).await;
+                }
             }
             if let Err(error) = lease.release().await {
                 job.note(format!("the lease could not be given back: {error}; the next run waits for it"));
@@ -237,6 +241,7 @@ async fn carry_out(
     let had_uploads = !uploads.is_empty();
     let inputs = copy::Inputs {
         plan,
+        run: run_id.clone(),
         journal: writer.handle(),
         guard: lease.guard(),
         unfinished: uploads,
@@ -295,6 +300,7 @@ fn fill(summary: &mut Summary, report: &CopyReport) {
     };
     summary.bytes.server_side = ends.server_side_bytes;
     summary.vanished = report.vanished;
+    summary.trashed = report.trashed;
     summary.errors = report.errors.clone();
     if report.full {
         summary.hint = Some("free space at the target, then run the same command again: it resumes".into());
@@ -305,6 +311,11 @@ pub(crate) fn measure(job: &Job, summary: &mut Summary) {
     let (source, target) = (job.source.meter.snapshot(), job.target.meter.snapshot());
     summary.requests = source.requests + target.requests;
     summary.retries = source.retries + target.retries;
+    if let Some(trash) = &job.trash {
+        let trash = trash.tree.meter.snapshot();
+        summary.requests = summary.requests + trash.requests;
+        summary.retries += trash.retries;
+    }
     summary.bytes = ByteTotals {
         source: summary.bytes.source,
         read: source.bytes.read + target.bytes.read,

@@ -237,6 +237,12 @@ async fn died_since(job: &Job, after: Option<&RunId>) -> Result<bool> {
 /// Removes the temporary files that runs which died left in a target that is a file system, but for uploads that can still go on. Only with
 /// the lease held: a run beside us would lose its files.
 pub async fn sweep_leftovers(job: &Job, lease: &Lease, open: &[UploadId]) -> Result<()> {
+    if let Some(trash) = job.trash.as_ref().and_then(|trash| trash.swept.as_ref()).filter(|_| lease.is_held()) {
+        // A call's worth: the next run that finds a dead one goes on.
+        for leftover in trash.leftovers(crate::trash::LEFTOVER_AGE).await? {
+            trash.remove_leftover(&leftover).await?;
+        }
+    }
     let Some(target) = job.swept.as_ref().filter(|_| lease.is_held()) else { return Ok(()) };
     loop {
         let leftovers = target.leftovers(Duration::ZERO).await?;

@@ -12,6 +12,7 @@ use crate::place::{BadPlace, Location, Place, nearest};
 use crate::store::hdfs;
 
 mod aws;
+mod azure;
 pub mod open;
 #[cfg(test)]
 mod tests;
@@ -81,7 +82,7 @@ impl Environment {
 pub struct StoreSettings {
     /// It serves every URL under this one.
     pub url: String,
-    /// Where an S3 service answers.
+    /// Where the service answers: an S3 service, or an account of Azure's.
     pub endpoint: Option<String>,
     /// Its region.
     pub region: Option<String>,
@@ -234,18 +235,21 @@ fn table(file: &str, key: &str, value: toml::Value) -> Result<toml::Table, Setti
 
 fn read_store(file: &str, name: &str, table: toml::Table) -> Result<StoreSettings, SettingsError> {
     let mut store = StoreSettings::default();
-    let is_hdfs = table.get("url").and_then(toml::Value::as_str).is_some_and(|url| url.starts_with("hdfs:"));
+    let url = table.get("url").and_then(toml::Value::as_str).unwrap_or_default().to_owned();
+    let location = Place::parse(OsStr::new(&url), Path::new("/"), &BTreeMap::new()).map(|place| place.location);
+    let (is_option, options): (fn(&str) -> bool, &[&'static str]) = match location {
+        Ok(Location::Azure { .. }) => (crate::store::azure::is_option, &azure::OPTIONS),
+        Ok(Location::Hdfs { .. }) => (hdfs::is_option, &hdfs::OWN_OPTIONS),
+        _ => (open::is_s3_option, &open::S3_OPTIONS),
+    };
     for (key, value) in table {
         let path = format!("stores.{name}.{key}");
         if key == "options" {
-            let toml::Value::Table(options) = value else { return Err(bad(file, &path, "is no table")) };
-            for (option, value) in options {
+            let toml::Value::Table(table) = value else { return Err(bad(file, &path, "is no table")) };
+            for (option, value) in table {
                 let path = format!("{path}.{option}");
-                match is_hdfs {
-                    true if hdfs::is_option(&option) => {}
-                    true => return Err(unknown(file, &path, &option, hdfs::OWN_OPTIONS)),
-                    false if open::is_s3_option(&option) => {}
-                    false => return Err(unknown(file, &path, &option, open::S3_OPTIONS)),
+                if !is_option(&option) {
+                    return Err(unknown(file, &path, &option, options.iter().copied()));
                 }
                 let value = match value {
                     toml::Value::String(text) => text,
@@ -260,8 +264,15 @@ fn read_store(file: &str, name: &str, table: toml::Table) -> Result<StoreSetting
         if !STORE_KEYS.contains(&key.as_str()) {
             return Err(unknown(file, &path, &key, STORE_KEYS));
         }
-        if is_hdfs && key != "url" {
+        if let (Ok(Location::Hdfs { .. }), false) = (&location, key == "url") {
             return Err(bad(file, &path, "means nothing to HDFS: its settings are options"));
+        }
+        if let (Ok(Location::Azure { .. }), false) = (&location, matches!(key.as_str(), "endpoint" | "url")) {
+            return Err(bad(
+                file,
+                &path,
+                "is for S3: a store on Azure has it in its options, as account_key or sas_token",
+            ));
         }
         let toml::Value::String(text) = value else { return Err(bad(file, &path, "is no text")) };
         match key.as_str() {

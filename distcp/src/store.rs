@@ -21,6 +21,7 @@ pub use self::error::{StoreError, StoreErrorKind};
 pub use self::local::{Leftover, MAX_LEFTOVERS};
 pub use self::payload::Payload;
 
+pub mod azure;
 pub mod error;
 pub mod hdfs;
 pub mod local;
@@ -31,6 +32,8 @@ pub mod payload;
 pub mod retry;
 pub mod s3;
 pub mod state;
+mod wire;
+mod xml;
 
 /// A result of a store.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
@@ -38,7 +41,7 @@ pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 /// What a store can do; one table, also printed by the documentation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capabilities {
-    /// `local`, `memory`, `s3`, `hdfs`.
+    /// `local`, `memory`, `s3`, `azure`, `hdfs`.
     pub name: &'static str,
     /// `list` yields keys in byte order (checked while listing all the same).
     pub ordered_list: bool,

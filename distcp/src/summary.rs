@@ -88,6 +88,9 @@ pub struct Summary {
     /// Objects that vanished from the source while the run went on.
     #[serde(skip_serializing_if = "is_zero")]
     pub vanished: u64,
+    /// Objects that were kept in the trash before they were overwritten or deleted.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub trashed: u64,
     /// What `verify` found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub differences: Option<Differences>,
@@ -122,6 +125,7 @@ impl Summary {
             manifest: None,
             links_skipped: 0,
             vanished: 0,
+            trashed: 0,
             differences: None,
             errors: Vec::new(),
             hint: None,

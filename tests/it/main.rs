@@ -1,5 +1,6 @@
 //! All integration tests, as one binary.
 
+mod azure;
 mod bad_input_endpoints;
 mod bad_input_places;
 mod bad_input_state;
@@ -10,6 +11,7 @@ mod cases_delete;
 mod cases_rename;
 mod cases_resume;
 mod cases_runs;
+mod check;
 mod diff_model;
 mod faults;
 mod faults_trees;
@@ -27,3 +29,5 @@ mod spine;
 mod store_contract;
 mod store_model;
 mod support_checks;
+mod trash;
+mod write_options;

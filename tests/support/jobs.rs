@@ -18,6 +18,7 @@ use distcp::store::local::{LocalOptions, LocalStore};
 use distcp::store::meter::{Meter, Metered};
 use distcp::store::retry::{Retried, RetryPolicy};
 use distcp::store::{Store, Sweep};
+use distcp::trash::Trash;
 use distcp::verify::{self, Difference, Level};
 use futures::TryStreamExt as _;
 use manifest::state::StateStore;
@@ -36,6 +37,8 @@ pub struct Pair {
     pub local_target: Option<LocalStore>,
     /// Where state lives.
     pub state: Arc<dyn StateStore>,
+    /// Where deleted and overwritten objects go first.
+    pub trash: Option<Arc<dyn Store>>,
     /// What to do; tests change it between runs.
     pub options: CopyOptions,
     /// How much to use.
@@ -63,6 +66,7 @@ impl Pair {
             target,
             local_target: None,
             state: Arc::new(MemoryState::new()),
+            trash: None,
             options: CopyOptions::default(),
             limits,
             retries: false,
@@ -97,6 +101,13 @@ impl Pair {
             name: JobName::new("test").expect("a good name"),
             source: tree(&self.source, "memory://source"),
             target: tree(&self.target, "memory://target"),
+            trash: self.trash.as_ref().map(|store| Trash {
+                tree: tree(store, "memory://trash"),
+                from_target: None,
+                swept: None,
+                retention: self.options.trash_retention,
+            }),
+            target_folder: None,
             swept: self.local_target.clone().map(|store| Arc::new(store) as Arc<dyn Sweep>),
             state: self.state.clone(),
             user: "tester".into(),

@@ -43,6 +43,66 @@ impl S3 {
     }
 }
 
+/// Where a running Azure Blob server is.
+#[derive(Clone, Debug)]
+pub struct Azure {
+    /// `http://127.0.0.1:PORT/ACCOUNT`
+    pub endpoint: String,
+    /// The storage account.
+    pub account: String,
+    /// Its key.
+    pub key: String,
+}
+
+impl Azure {
+    /// Makes a container of the test's own, named `<purpose>-<pid>-<number>`, and returns the name. It goes when the server
+    /// is taken down. `purpose` is lower case letters, digits and dashes.
+    ///
+    /// # Panics
+    /// If the server does not make it.
+    pub fn fresh_container(&self, purpose: &str) -> String {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("{purpose}-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let (server, container) = (self.clone(), name.clone());
+        // A thread of its own: the caller may be inside a runtime, or not.
+        let made = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(server.send(http::Method::PUT, &format!("{container}?restype=container"), &[], ""))
+        });
+        let status = made.join().expect("the request is made");
+        assert_eq!(status, 201, "the container {name} is made");
+        name
+    }
+
+    /// Sends one signed request below the account, as an independent client would; answers with the status. `path` is
+    /// encoded already.
+    ///
+    /// # Panics
+    /// If no answer comes.
+    pub async fn send(
+        &self,
+        method: http::Method,
+        path: &str,
+        headers: &[(&'static str, &str)],
+        body: &'static str,
+    ) -> u16 {
+        use object_store::client::{HttpConnector as _, HttpRequest, HttpRequestBody, ReqwestConnector};
+        let options = object_store::ClientOptions::new().with_allow_http(true);
+        let client = ReqwestConnector::default().connect(&options).expect("a client");
+        let key = object_store::azure::AzureAccessKey::try_new(&self.key).expect("the key is base64");
+        let mut request = http::Request::builder().method(method).uri(format!("{}/{path}", self.endpoint));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.header("content-length", body.len().to_string());
+        let mut request: HttpRequest = request.body(HttpRequestBody::from(body.to_owned())).expect("a request");
+        object_store::azure::AzureAuthorizer::new(&object_store::azure::AzureCredential::AccessKey(key), &self.account)
+            .try_authorize(&mut request)
+            .expect("it is signed");
+        client.execute(request).await.expect("an answer").status().as_u16()
+    }
+}
+
 /// Tools that we did not write, to judge what we wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tool {
@@ -93,6 +153,21 @@ pub fn s3() -> Option<S3> {
 /// As [`s3`].
 pub fn hdfs() -> Option<String> {
     if skipped("hdfs") { None } else { Some(variable("hdfs", "UNDERSTUDY_TEST_HDFS_NAMENODE")) }
+}
+
+/// The Azure Blob server; `None` as for [`s3`].
+///
+/// # Panics
+/// As [`s3`].
+pub fn azure() -> Option<Azure> {
+    if skipped("azurite") {
+        return None;
+    }
+    Some(Azure {
+        endpoint: variable("azurite", "UNDERSTUDY_TEST_AZURE_ENDPOINT"),
+        account: variable("azurite", "UNDERSTUDY_TEST_AZURE_ACCOUNT"),
+        key: variable("azurite", "UNDERSTUDY_TEST_AZURE_KEY"),
+    })
 }
 
 /// A tool's program; `None` as for [`s3`].

@@ -12,12 +12,14 @@ use crate::jobs::Pair;
 
 /// How far time moves at once while a plan is made.
 const STEP: Duration = Duration::from_millis(20);
+/// What that takes at least.
+const PACE: Duration = Duration::from_micros(100);
 
 /// Runs `copy` in tokio's paused time (a runtime of one thread).
 ///
 /// Paused time moves by itself when nothing else can; but a plan is merged on a blocking thread, which counts as work,
-/// while the listings that it reads may wait for a retry. So time is moved by hand while the run plans, and each step waits
-/// for a turn on a blocking thread: on a busy machine time must not run away from the work.
+/// while the listings that it reads may wait for a retry. So time is moved by hand while the run plans, no faster than
+/// `STEP` in `PACE`: on a busy machine time must neither run away from the work nor take the processor from it.
 pub async fn copy_in_paused_time(pair: &Pair) -> Report {
     let job = pair.job();
     let mut run = pin!(run::copy(&job));
@@ -30,7 +32,7 @@ pub async fn copy_in_paused_time(pair: &Pair) -> Report {
             let moving = step.get_or_insert_with(|| {
                 Box::pin(async {
                     // The thread does nothing that can fail.
-                    let _ = tokio::task::spawn_blocking(std::thread::yield_now).await;
+                    let _ = tokio::task::spawn_blocking(|| std::thread::park_timeout(PACE)).await;
                     tokio::time::advance(STEP).await;
                 })
             });

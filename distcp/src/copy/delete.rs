@@ -10,7 +10,7 @@ use manifest::state::journal::Record;
 use manifest::{EntryKind, ObjectKey};
 use tokio::task::JoinSet;
 
-use super::{Pass, Run, stream};
+use super::{Copier, Pass, Run, stream};
 use crate::error::{Failure, chain};
 use crate::event::{Means, Outcome, count};
 use crate::plan::file::Plan;
@@ -86,18 +86,14 @@ async fn start(
     }
     let copier = run.copier.clone();
     let batch = std::mem::take(batch);
-    tasks
-        .spawn(async move { delete_batch(copier.source.as_ref(), copier.target.as_ref(), &copier.guard, batch).await });
+    tasks.spawn(async move { delete_batch(&copier, batch).await });
     Ok(())
 }
 
-async fn delete_batch(
-    source: &dyn Store,
-    target: &dyn Store,
-    guard: &manifest::state::lease::LeaseGuard,
-    batch: Vec<Action>,
-) -> Batch {
+async fn delete_batch(copier: &Copier, batch: Vec<Action>) -> Batch {
     use futures::StreamExt as _;
+    let (source, target): (&dyn Store, &dyn Store) = (copier.source.as_ref(), copier.target.as_ref());
+    let guard = &copier.guard;
     let confirm = |action: Action| async move {
         let fate = match source.head(&action.key).await {
             // A folder of the same name is not the object.
@@ -105,6 +101,11 @@ async fn delete_batch(
             Ok(_) => Some(Fate::Kept("kept: it is at the source after all")),
             Err(error) if is_absent(&error) => None,
             Err(error) => Some(Fate::Failed(error)),
+        };
+        // What cannot be kept in the trash is not deleted.
+        let fate = match fate {
+            None => copier.keep_deleted(&action).await.err().map(Fate::Failed),
+            fate => fate,
         };
         (action, fate)
     };

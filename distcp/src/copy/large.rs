@@ -82,6 +82,7 @@ async fn finish(
         return Err(copier.changed(action));
     }
     let parts: Vec<UploadedPart> = done.into_values().map(|(part, _)| part).collect();
+    copier.keep_overwritten(action).await?;
     copier.guard.check().map_err(|e| copier.lost_lease(action, &e))?;
     let written = copier.target.complete_upload(&action.key, upload, &parts, &options).await?;
     let size_bytes = source.size_bytes;

@@ -29,12 +29,15 @@ pub struct Unfinished {
 #[derive(Debug, Default)]
 pub struct Unfinisheds {
     by_key: Mutex<HashMap<ObjectKey, Vec<Unfinished>>>,
+    /// Uploads to the trash, with their keys there: only ever given up.
+    trash: Mutex<Vec<(ObjectKey, UploadId)>>,
 }
 
 /// Follows journal records in the order they were written; what ended is forgotten at once.
 #[derive(Debug, Default)]
 pub struct OpenUploads {
     by_id: HashMap<String, Unfinished>,
+    trash: HashMap<String, ObjectKey>,
 }
 
 impl OpenUploads {
@@ -56,6 +59,10 @@ impl OpenUploads {
             }
             Record::UploadEnded { upload_id, .. } => {
                 self.by_id.remove(&upload_id);
+                self.trash.remove(&upload_id);
+            }
+            Record::TrashUpload { key, upload_id } => {
+                self.trash.insert(upload_id, key);
             }
             Record::Done { .. } | Record::Failed { .. } | Record::Deleted { .. } | Record::ManifestPart { .. } => {}
         }
@@ -67,7 +74,8 @@ impl OpenUploads {
         for upload in self.by_id.into_values() {
             by_key.entry(upload.key.clone()).or_default().push(upload);
         }
-        Unfinisheds { by_key: Mutex::new(by_key) }
+        let trash = self.trash.into_iter().map(|(id, key)| (key, UploadId(id))).collect();
+        Unfinisheds { by_key: Mutex::new(by_key), trash: Mutex::new(trash) }
     }
 }
 
@@ -75,6 +83,12 @@ impl Unfinisheds {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.by_key.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty()
+            && self.trash.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty()
+    }
+
+    /// The uploads to the trash, by their keys there; each comes once.
+    pub fn drain_trash(&self) -> Vec<(ObjectKey, UploadId)> {
+        std::mem::take(&mut *self.trash.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
     /// Takes the upload that can be continued for this version of the source object, if there is one.
@@ -169,6 +183,11 @@ mod tests {
     #[test]
     fn rule_18_an_ended_upload_is_not_ours_any_more() {
         let ended = Record::UploadEnded { upload_id: "u1".into(), completed: true };
-        assert!(open([begun("u1", "v1"), ended]).drain().is_empty());
+        assert!(open([begun("u1", "v1"), ended.clone()]).drain().is_empty());
+        let trash = |id: &str| Record::TrashUpload { key: "r/k".into(), upload_id: id.into() };
+        let uploads = open([trash("u1"), trash("u2"), ended]);
+        assert!(!uploads.is_empty() && uploads.ids().is_empty());
+        assert_eq!(uploads.drain_trash(), [("r/k".into(), UploadId("u2".into()))]);
+        assert!(uploads.is_empty());
     }
 }

@@ -58,6 +58,7 @@ impl Copier {
             return Ok(finished);
         }
         let options = self.put_options(action, source, &info);
+        self.keep_overwritten(action).await?;
         for attempt in 1.. {
             self.guard.check().map_err(|e| self.lost_lease(action, &e))?;
             let written = self.target.put(&action.key, payload.clone(), &options).await?;
@@ -190,6 +191,7 @@ impl Copier {
             return Err(self.changed(action));
         }
         let options = self.put_options(action, source, &info);
+        self.keep_overwritten(action).await?;
         self.guard.check().map_err(|e| self.lost_lease(action, &e))?;
         let written = match self.target.copy(&donor.entry.key, &donor.entry.fingerprint, &action.key, &options).await {
             Ok(written) => written,
@@ -210,6 +212,7 @@ impl Copier {
 
     async fn folder(&self, action: &Action) -> Result<Finished> {
         let options = PutOptions { kind: EntryKind::Folder, ..PutOptions::default() };
+        self.keep_overwritten(action).await?;
         self.guard.check().map_err(|e| self.lost_lease(action, &e))?;
         let written = self.target.put(&action.key, Payload::new(bytes::Bytes::new()), &options).await?;
         let source = action.source.clone().unwrap_or_default();
@@ -304,7 +307,7 @@ fn donor_is_gone(error: &StoreError) -> bool {
 }
 
 /// A time as `meta:mtime` holds it: seconds since 1970 with nine decimals.
-fn seconds(ns: i64) -> String {
+pub(super) fn seconds(ns: i64) -> String {
     let sign = if ns < 0 { "-" } else { "" };
     let magnitude = ns.unsigned_abs();
     format!("{sign}{}.{:09}", magnitude / 1_000_000_000, magnitude % 1_000_000_000)

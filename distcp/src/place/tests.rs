@@ -59,6 +59,8 @@ fn what_is_no_place_says_why_and_what_was_meant() {
         ("s3://b/x/../y", ".. segment"),
         ("s3://b/./y", ". or"),
         ("abfss://box/p", "container@account"),
+        ("abfss://box@acc.dfs.core.chinacloudapi.cn/p", "write az://container/prefix"),
+        ("wasbs://box@acc/p", "write az://container/prefix"),
         ("file://host/x", "names no host"),
     ];
     for (text, words) in table {

@@ -9,9 +9,13 @@ use std::sync::Arc;
 
 use object_store::aws::AmazonS3ConfigKey;
 
+use manifest::ObjectKey;
+
 use super::aws::{self, Options};
+use super::azure;
 use super::{Environment, Secret, Settings, SettingsError, StoreSettings, read_small, resolve};
 use crate::place::{Location, Place, nearest};
+use crate::store::azure::{AzureConfig, AzureStore};
 use crate::store::hdfs::{self, HdfsConfig, HdfsStore};
 use crate::store::local::{LocalOptions, LocalStore};
 use crate::store::retry::RetryPolicy;
@@ -111,7 +115,7 @@ pub enum OpenError {
         reason: String,
     },
     /// This version has no store for it (exit code 2).
-    #[error("{place} cannot be opened by this version: local paths, s3:// and hdfs:// places can")]
+    #[error("{place} cannot be opened by this version: local paths, az://, abfss://, hdfs:// and s3:// places can")]
     Unsupported {
         /// The place.
         place: String,
@@ -201,6 +205,13 @@ impl Opener {
             let resolved = self.resolve_s3(&place, overrides)?;
             place.service = service_of(&resolved.options);
         }
+        if let Location::Azure { .. } = place.location {
+            let resolved = self.resolve_azure(&place, overrides)?;
+            place.service = resolved.service;
+            if let Location::Azure { account, .. } = &mut place.location {
+                *account = Some(resolved.account);
+            }
+        }
         Ok(place)
     }
 
@@ -215,20 +226,24 @@ impl Opener {
                 let store = LocalStore::open(path, options.local.clone())?;
                 Ok(Opened { store: Arc::new(store.clone()), sweep: Some(Arc::new(store)), service: None })
             }
-            Location::S3 { bucket, prefix } => {
+            Location::S3 { .. } => {
                 let resolved = self.resolve_s3(place, &options.overrides)?;
-                let service = ServiceIdentity {
-                    service: service_of(&resolved.options),
-                    who: resolved.options.get("access_key_id").cloned().unwrap_or_default(),
-                };
-                let store = S3Store::open(S3Config {
-                    bucket: bucket.clone(),
+                let service = identity_of(&resolved.options);
+                let store = self.open_s3(place, resolved, None)?;
+                Ok(Opened { store: Arc::new(store), sweep: None, service: Some(service) })
+            }
+            Location::Azure { container, prefix, .. } => {
+                let resolved = self.resolve_azure(place, &options.overrides)?;
+                let who = azure::identity(&resolved);
+                let store = AzureStore::open(AzureConfig {
+                    account: Some(resolved.account),
+                    container: container.clone(),
                     prefix: prefix.clone(),
                     options: resolved.options.iter().map(|(k, v)| (k.clone(), v.reveal().to_owned())).collect(),
-                    ca_bundle: self.ca_bundle(place)?,
                     credentials_hint: resolved.looked_at,
                 })
                 .map_err(|error| unusable(place, error.0))?;
+                let service = ServiceIdentity { service: resolved.service, who };
                 Ok(Opened { store: Arc::new(store), sweep: None, service: Some(service) })
             }
             Location::Hdfs { authority, path } => {
@@ -241,8 +256,46 @@ impl Opener {
                 .map_err(|error| unusable(place, error.0))?;
                 Ok(Opened { store: Arc::new(store.clone()), sweep: Some(Arc::new(store)), service: None })
             }
-            Location::Azure { .. } | Location::Gcs { .. } => Err(OpenError::Unsupported { place: place.to_string() }),
+            Location::Gcs { .. } => Err(OpenError::Unsupported { place: place.to_string() }),
         }
+    }
+
+    /// A store on `to` whose copies read from below `from`, without bytes through us: for two places of one service under
+    /// one identity; `None` for others.
+    pub fn open_between(
+        &self,
+        (from, from_options): (&Place, &BTreeMap<String, Secret>),
+        (to, to_options): (&Place, &BTreeMap<String, Secret>),
+    ) -> Result<Option<Arc<dyn Store>>, OpenError> {
+        let (Location::S3 { bucket, prefix }, Location::S3 { .. }) = (&from.location, &to.location) else {
+            return Ok(None);
+        };
+        let (read, write) = (self.resolve_s3(from, from_options)?, self.resolve_s3(to, to_options)?);
+        if identity_of(&read.options) != identity_of(&write.options) {
+            return Ok(None);
+        }
+        let store = self.open_s3(to, write, Some((bucket.clone(), prefix.clone())))?;
+        Ok(Some(Arc::new(store)))
+    }
+
+    fn open_s3(
+        &self,
+        place: &Place,
+        resolved: Resolved,
+        copy_from: Option<(String, ObjectKey)>,
+    ) -> Result<S3Store, OpenError> {
+        let Location::S3 { bucket, prefix } = &place.location else {
+            return Err(OpenError::Unsupported { place: place.to_string() });
+        };
+        S3Store::open(S3Config {
+            bucket: bucket.clone(),
+            prefix: prefix.clone(),
+            options: resolved.options.iter().map(|(k, v)| (k.clone(), v.reveal().to_owned())).collect(),
+            ca_bundle: self.ca_bundle(place)?,
+            copy_from,
+            credentials_hint: resolved.looked_at,
+        })
+        .map_err(|error| unusable(place, error.0))
     }
 
     fn ca_bundle(&self, place: &Place) -> Result<Option<Vec<u8>>, OpenError> {
@@ -412,15 +465,20 @@ impl Opener {
     }
 }
 
-fn is_true(value: &Secret) -> bool {
+fn identity_of(options: &Options) -> ServiceIdentity {
+    let who = options.get("access_key_id").cloned().unwrap_or_default();
+    ServiceIdentity { service: service_of(options), who }
+}
+
+pub(super) fn is_true(value: &Secret) -> bool {
     matches!(value.reveal().to_ascii_lowercase().as_str(), "true" | "1" | "yes" | "on" | "y")
 }
 
-fn unusable(place: &Place, reason: String) -> OpenError {
+pub(super) fn unusable(place: &Place, reason: String) -> OpenError {
     OpenError::Unusable { place: place.to_string(), reason }
 }
 
-fn credentials(place: &Place, reason: String) -> OpenError {
+pub(super) fn credentials(place: &Place, reason: String) -> OpenError {
     OpenError::Credentials { place: place.to_string(), reason }
 }
 
@@ -431,12 +489,17 @@ fn credentials_or_usage(place: &Place, option: &str, reason: String) -> OpenErro
 
 /// The service behind an endpoint in normal form; `None` for AWS itself.
 fn service_of(options: &Options) -> Option<String> {
-    let endpoint = options.get("endpoint")?.reveal().trim();
-    let uri: http::Uri = endpoint.parse().ok()?;
+    let uri: http::Uri = options.get("endpoint")?.reveal().trim().parse().ok()?;
     let host = uri.host()?.to_ascii_lowercase();
     if host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn") {
         return None;
     }
+    normal_service(&uri)
+}
+
+/// A service's URL in normal form.
+pub(super) fn normal_service(uri: &http::Uri) -> Option<String> {
+    let host = uri.host()?.to_ascii_lowercase();
     // The names of this machine are one service: jobs on both would be one tree under two names.
     let host = if matches!(host.as_str(), "localhost" | "[::1]") { "127.0.0.1".to_owned() } else { host };
     let scheme = uri.scheme_str().unwrap_or("https").to_ascii_lowercase();

@@ -133,9 +133,9 @@ fn equal_buckets_of_two_services_are_two_places() {
 #[test]
 fn places_of_later_versions_say_which_work() {
     let opener = Opener::default();
-    for text in ["az://c/x", "gs://b/x", "abfss://c@a.dfs.core.windows.net/x"] {
+    for text in ["gs://b/x"] {
         let error = open(&opener, text, &[]).unwrap_err();
-        assert!(error.to_string().contains("local paths, s3:// and hdfs://"), "{error}");
+        assert!(error.to_string().contains("local paths, az://"), "{error}");
         assert!(!error.is_permission());
     }
 }
@@ -233,4 +233,92 @@ fn every_name_of_the_hints_is_an_option() {
         assert!(open::is_s3_option(&open::canonical(name)), "{name}");
     }
     assert!(!open::is_s3_option("bucket") && !open::is_s3_option("nothing"));
+}
+
+const AZURE: &str = r#"
+[stores.lake]
+url = "abfss://box@acc.dfs.core.windows.net"
+options = { account_key = "env:LAKE_KEY" }
+
+[stores.here]
+url = "az://local"
+endpoint = "http://127.0.0.1:1234/devstoreaccount1"
+options = { use_emulator = true }
+"#;
+
+fn azure_place(opener: &Opener, text: &str, overrides: &[(&str, &str)]) -> Result<Place, OpenError> {
+    let overrides = overrides.iter().map(|(k, v)| ((*k).to_owned(), Secret::new(*v))).collect();
+    opener.place(OsStr::new(text), Path::new("/"), &overrides)
+}
+
+#[test]
+fn rule_03_all_spellings_of_a_container_are_one_place() {
+    let opener = opener("", &[("AZURE_STORAGE_ACCOUNT", "acc"), ("AZURE_STORAGE_KEY", "aGk=")]);
+    let identity = |text: &str| azure_place(&opener, text, &[]).unwrap().identity();
+    let one = identity("az://box/p");
+    assert_eq!(one, "abfss://box@acc.dfs.core.windows.net/p");
+    for text in ["abfs://box@acc.dfs.core.windows.net/p/", "wasb://box@acc.blob.core.windows.net/p"] {
+        assert_eq!(identity(text), one, "{text}");
+    }
+    assert_ne!(identity("az://box2/p"), one);
+    let elsewhere = azure_place(&opener, "az://box/p", &[("endpoint", "http://localhost:7/acc/")]).unwrap();
+    assert_eq!(elsewhere.identity(), format!("{one} at http://127.0.0.1:7/acc"));
+    assert!(!elsewhere.overlaps(&azure_place(&opener, "az://box/p", &[]).unwrap()));
+}
+
+#[test]
+fn azure_credentials_come_from_one_source_and_go_to_their_account() {
+    let options = |opener: &Opener, text: &str, overrides: &[(&str, &str)]| {
+        let place = place(opener, text);
+        let overrides = overrides.iter().map(|(k, v)| ((*k).to_owned(), Secret::new(*v))).collect();
+        opener.resolve_azure(&place, &overrides)
+    };
+    let variables = [
+        ("LAKE_KEY", "bGFrZQ=="),
+        ("AZURE_STORAGE_ACCOUNT_NAME", "other"),
+        ("AZURE_STORAGE_ACCOUNT_KEY", "b3RoZXI="),
+        ("AZURE_STORAGE_SAS_TOKEN", "sv=1&sig=hush"),
+        ("AZURE_CLIENT_ID", "id"),
+    ];
+    let opener = opener(AZURE, &variables);
+    let lake = options(&opener, "lake:x", &[]).unwrap();
+    assert_eq!((lake.account.as_str(), lake.options["account_key"].reveal()), ("acc", "bGFrZQ=="));
+    assert!(!lake.options.contains_key("sas_key") && !lake.options.contains_key("client_id"));
+    let run = options(&opener, "lake:x", &[("azure_storage_sas_token", "sv=2")]).unwrap();
+    assert!(run.options["sas_key"].reveal() == "sv=2" && !run.options.contains_key("account_key"));
+    let ambient = options(&opener, "az://box2", &[]).unwrap();
+    assert_eq!((ambient.account.as_str(), ambient.options["account_key"].reveal()), ("other", "b3RoZXI="));
+    let stranger = options(&opener, "abfss://c@third.dfs.core.windows.net", &[]).unwrap();
+    assert!(!stranger.options.contains_key("account_key") && !stranger.options.contains_key("sas_key"));
+    assert!(stranger.looked_at.contains("is for the account other"), "{}", stranger.looked_at);
+    assert!(!format!("{ambient:?}{stranger:?}").contains("hush"));
+    let here = options(&opener, "here:x", &[]).unwrap();
+    assert_eq!(here.service.as_deref(), Some("http://127.0.0.1:1234/devstoreaccount1"));
+    assert!(open(&opener, "here:x", &[]).is_ok());
+}
+
+#[test]
+fn what_an_azure_place_lacks_or_has_too_much_is_named() {
+    let opener = opener(AZURE, &[]);
+    type Case = (&'static str, &'static [(&'static str, &'static str)], &'static str, bool);
+    let table: [Case; 5] = [
+        ("az://box2/x", &[], "AZURE_STORAGE_ACCOUNT_NAME", false),
+        ("lake:x", &[], "LAKE_KEY, which is not set", true),
+        ("lake:x", &[("acount_key", "x")], "did you mean \"account_key\"?", false),
+        ("lake:x", &[("account_key", "no*base64*hush")], "account_key is not base64", false),
+        ("az://c", &[("account_name", "a"), ("account_key", "no*base64*hush")], "account_key is not base64", false),
+    ];
+    for (text, overrides, words, permission) in table {
+        let error = open(&opener, text, overrides).unwrap_err();
+        assert!(error.to_string().contains(words) && !error.to_string().contains("hush"), "{text}: {error}");
+        assert_eq!(error.is_permission(), permission, "{text}");
+    }
+    for (text, words) in [
+        ("[stores.a]\nurl = \"az://b\"\naccess_key_id = \"x\"", "is for S3"),
+        ("[stores.a]\nurl = \"az://b\"\noptions = { sas_tokn = \"x\" }", "did you mean \"sas_token\"?"),
+        ("[stores.a]\nurl = \"s3://b\"\noptions = { sas_token = \"x\" }", "unknown key"),
+    ] {
+        let error = Settings::parse(text, "config.toml").unwrap_err().to_string();
+        assert!(error.contains(words), "{text}: {error}");
+    }
 }

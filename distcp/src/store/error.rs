@@ -124,7 +124,9 @@ impl StoreError {
             StoreErrorKind::NoSpace => "no space left",
             StoreErrorKind::KindConflict => "a file and a folder have the same name",
             StoreErrorKind::Unsupported => "the store cannot do this",
-            StoreErrorKind::Archived => "the object is in an archive tier",
+            StoreErrorKind::Archived => {
+                "the object is in an archive tier: restore it there first, or leave it out with --exclude"
+            }
             StoreErrorKind::Protocol => "the answer is not that of such a store",
             StoreErrorKind::Cancelled => "the run was asked to stop",
             StoreErrorKind::Other => "it failed",

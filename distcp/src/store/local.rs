@@ -140,6 +140,11 @@ impl LocalStore {
         Ok(Self(Arc::new(Tree { place, root: resolved, options, capabilities, folder, commit })))
     }
 
+    /// The folder, or the single file, with every link that exists resolved.
+    pub fn root(&self) -> &Path {
+        &self.0.root
+    }
+
     /// Makes all that was written durable: one `syncfs` of the root's file system, for stores opened without `sync`.
     pub async fn sync(&self) -> Result<()> {
         self.blocking("sync", None, move |tree| tree.sync_all()).await

@@ -23,24 +23,23 @@ pub use self::config::S3Config;
 pub use self::list::read_listing;
 use super::{
     Capabilities, GetOptions, GetResult, ListOptions, ObjectInfo, PartSpec, Payload, PutOptions, Result, Store,
-    StoreError, StoreErrorKind, UploadId, UploadedPart, Written,
+    StoreError, StoreErrorKind, UploadId, UploadedPart, Written, xml,
 };
 
 mod alias;
-mod attributes;
+pub(super) mod attributes;
 pub(crate) mod checksum;
 mod client;
 mod config;
 mod delete;
 mod errors;
-mod keys;
+pub(super) mod keys;
 mod list;
 mod multipart;
 mod read;
 #[cfg(test)]
 mod server_tests;
 mod write;
-mod xml;
 
 /// The largest object that one CopyObject takes: 5 GiB.
 const MAX_COPY_BYTES: u64 = 5 << 30;
@@ -54,7 +53,8 @@ const DELETE_BATCH: usize = 1000;
 pub struct S3Store {
     client: Arc<Client>,
     prefix: ObjectKey,
-    bucket: String,
+    /// Bucket and prefix that copies read from: our own, unless opened otherwise.
+    copy_from: (String, ObjectKey),
     capabilities: Capabilities,
     checksum: Option<checksum::Algorithm>,
     /// Headers of every write: server-side encryption, storage class.

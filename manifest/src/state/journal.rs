@@ -62,6 +62,13 @@ pub enum Record {
         /// What the upload was begun with (checksum algorithm, headers), for the tool that resumes it.
         options: Value,
     },
+    /// An upload to the trash was begun. Durable before its first part is sent; nothing ever goes on with it.
+    TrashUpload {
+        /// The key in the trash.
+        key: ObjectKey,
+        /// The store's name of the upload.
+        upload_id: String,
+    },
     /// A part was taken by the store.
     PartDone {
         /// The upload.

@@ -45,11 +45,13 @@ async fn spec(shell: &Shell, verb: &ApplyVerb, path: PathBuf) -> Result<JobSpec>
     let chunk_size = ChunkSize::new(header.chunk_bytes)
         .map_err(|error| Failure::usage(format!("the plan is of no use: {error}")))?;
     let (source, target) = (place_of(&header.source), place_of(&header.target));
+    let mut options = header.options;
+    options.trash = options.trash.map(|trash| place_of(&trash).to_owned());
     let spec = shell.spec(source.as_ref(), target.as_ref(), &verb.limits.pace, &verb.stores);
     Ok(JobSpec {
         state: spec.state.or_else(|| Some(header.state.into())),
         name: spec.name.or(Some(header.job)),
-        options: header.options,
+        options,
         limits: verb.limits.limits(chunk_size),
         // Where the state may stand was decided when the plan was made.
         state_on_source: true,

@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use distcp::console::args::GlobalArgs;
 
 use crate::shell::Shell;
-use crate::{apply, completions, copy, demo, man, manifest, plan, status, unlock, verify};
+use crate::{apply, check, completions, copy, demo, man, manifest, plan, status, unlock, verify};
 
 /// The program's name in messages.
 pub const PROGRAM: &str = "distcp";
@@ -14,8 +14,8 @@ pub const PROGRAM: &str = "distcp";
 /// Copy and mirror object trees between local folders and object stores
 #[derive(Debug, Parser)]
 #[command(name = PROGRAM, version, max_term_width = 110, after_help = "\
-Places: /path, ./path, file:///path, s3://bucket/prefix, hdfs://namenode:port/path, and name:path for a store of the
-configuration.
+Places: /path, ./path, file:///path, s3://bucket/prefix, az://container/prefix, hdfs://namenode:port/path,
+abfss://container@account.dfs.core.windows.net/prefix, and name:path for a store of the configuration.
 Sizes take K M G T (powers of 1024), times s m h d. Data goes to stdout, everything else to stderr.
 See `distcp VERB --help` for an example and the exit codes of each verb, and `distcp demo` for a tour.")]
 pub struct Cli {
@@ -32,6 +32,7 @@ pub enum Verb {
     Plan(Box<plan::PlanVerb>),
     Apply(apply::ApplyVerb),
     Verify(Box<verify::VerifyVerb>),
+    Check(Box<check::CheckVerb>),
     Manifest(manifest::ManifestVerb),
     Status(status::StatusVerb),
     Unlock(unlock::UnlockVerb),
@@ -54,6 +55,7 @@ impl Cli {
             Verb::Plan(verb) => plan::run(shell, verb).await,
             Verb::Apply(verb) => apply::run(shell, verb).await,
             Verb::Verify(verb) => verify::run(shell, verb).await,
+            Verb::Check(verb) => check::run(shell, verb).await,
             Verb::Manifest(verb) => manifest::run(shell, verb).await,
             Verb::Status(verb) => status::run(shell, verb).await,
             Verb::Unlock(verb) => unlock::run(shell, verb).await,
@@ -98,6 +100,7 @@ mod tests {
                 "plan",
                 "apply",
                 "verify",
+                "check",
                 "manifest create",
                 "manifest show",
                 "manifest sums",
@@ -145,7 +148,7 @@ mod tests {
             (&["distcp", "cop", "a", "b"], Some("copy")),
             (&["distcp", "copy", "a"], None),
             (&["distcp", "plan", "a", "b"], None),
-            (&["distcp", "copy", "a", "b", "--trash", "/tmp"], None),
+            (&["distcp", "copy", "a", "b", "--trash-retention", "7d"], None),
             (&["distcp"], None),
         ];
         for (words, near) in table {

@@ -3,6 +3,7 @@
 //! Decides nothing about data. Everything that is read from the process environment is read here, once.
 
 mod apply;
+mod check;
 mod cli;
 mod completions;
 mod copy;

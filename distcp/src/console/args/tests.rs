@@ -111,8 +111,10 @@ fn chunk_sizes_memory_and_counts_are_checked() {
         ("-0", false),
         ("-0 --files-from -", true),
         ("-q -v", false),
-        ("--trash /tmp", false),
-        ("--sse AES256", false),
+        ("--trash /tmp", true),
+        ("--trash=", false),
+        ("--sse AES256", true),
+        ("--sse=", false),
     ];
     for (words, fine) in table {
         assert_eq!(parse(words).is_ok(), fine, "{words}");

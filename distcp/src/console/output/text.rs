@@ -115,6 +115,9 @@ pub fn summary_line(summary: &Summary) -> String {
     if summary.links_skipped > 0 {
         line.push_str(&format!(" ({})", counted(summary.links_skipped, "link", "links")));
     }
+    if summary.trashed > 0 {
+        line.push_str(&format!(", {} kept in the trash first", grouped(summary.trashed)));
+    }
     if summary.vanished > 0 {
         line.push_str(&format!(", {} vanished meanwhile", grouped(summary.vanished)));
     }

@@ -72,7 +72,7 @@ pub(super) fn to_headers(kind: EntryKind, attributes: &Attributes, headers: &mut
     Ok(())
 }
 
-fn encode(value: &str) -> String {
+pub(in crate::store) fn encode(value: &str) -> String {
     let plain = value.bytes().all(|b| (0x20..0x7f).contains(&b))
         && value.trim() == value
         && !value.contains("  ")
@@ -81,7 +81,7 @@ fn encode(value: &str) -> String {
 }
 
 /// Decodes a value that consists of encoded words only; everything else stays as it is.
-fn decode(value: &str) -> String {
+pub(in crate::store) fn decode(value: &str) -> String {
     fn words(value: &str) -> Option<String> {
         let mut out = Vec::new();
         for word in value.split(' ') {

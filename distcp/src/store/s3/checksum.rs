@@ -105,8 +105,13 @@ pub(crate) fn md5_hex_now(body: &[u8]) -> String {
 }
 
 /// The MD5 of a body in base64, as `Content-MD5` carries it.
-pub(super) fn md5_base64(body: &[u8]) -> String {
+pub(crate) fn md5_base64(body: &[u8]) -> String {
     BASE64.encode(Md5::digest(body))
+}
+
+/// As [`md5_base64`], off this thread where the body is large.
+pub(crate) async fn md5_base64_of(body: &Bytes) -> String {
+    digest(body, md5_base64).await
 }
 
 /// The ETag that S3 gives an object put together from parts with these ETags: the MD5 of their MD5s and their number.

@@ -4,27 +4,22 @@
 //! request did at the server.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use futures::StreamExt as _;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use manifest::ObjectKey;
 use object_store::aws::{AwsAuthorizer, AwsCredentialProvider};
 use object_store::client::{HttpClient, HttpRequest, HttpRequestBody, HttpResponse, HttpResponseBody};
 
 use super::{errors, keys, xml};
+use crate::store::wire::{answer_limit, collect};
+pub(super) use crate::store::wire::{set, text_of, unquoted};
 use crate::store::{Result, StoreError, StoreErrorKind};
 
 /// The longest answer that is not an object's body: a page of 1,000 keys of 1,024 bytes, every byte encoded, fits.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 /// As much of a failed answer as is read.
 const MAX_FAILURE_BYTES: usize = 64 << 10;
-/// How long an answer to an empty request may take, and each next piece of a body.
-pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-/// What a slow line is given on top for every byte sent.
-const MIN_BYTES_PER_SECOND: u64 = 64 << 10;
-
 /// A bucket at a service, and what signs requests to it.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -157,7 +152,7 @@ impl Client {
                 .try_authorize(&mut request, None)
                 .map_err(|error| fail(StoreErrorKind::Credentials, errors::cut(&error.to_string())))?;
         }
-        let limit = ANSWER_TIMEOUT + Duration::from_secs(call.body.len() as u64 / MIN_BYTES_PER_SECOND);
+        let limit = answer_limit(call.body.len());
         match tokio::time::timeout(limit, self.http.execute(request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(fail(errors::transport_kind(&error), errors::transport_detail(&error))),
@@ -192,27 +187,7 @@ impl Client {
 
     /// The whole body of an answer that is not an object's, bounded.
     async fn collect(&self, call: &Call<'_>, body: HttpResponseBody, limit: usize) -> Result<Bytes> {
-        let mut stream = body.bytes_stream();
-        let mut all = BytesMut::new();
-        loop {
-            let next = tokio::time::timeout(ANSWER_TIMEOUT, stream.next()).await.map_err(|_| {
-                self.error(call.operation, call.key, StoreErrorKind::Timeout, "the answer stopped half way")
-            })?;
-            match next {
-                None => return Ok(all.freeze()),
-                Some(Ok(piece)) => {
-                    if all.len() + piece.len() > limit {
-                        let detail = format!("the answer has more than {limit} bytes");
-                        return Err(self.error(call.operation, call.key, StoreErrorKind::Protocol, detail));
-                    }
-                    all.extend_from_slice(&piece);
-                }
-                Some(Err(error)) => {
-                    let kind = errors::transport_kind(&error);
-                    return Err(self.error(call.operation, call.key, kind, errors::transport_detail(&error)));
-                }
-            }
-        }
+        collect(body, limit).await.map_err(|(kind, detail)| self.error(call.operation, call.key, kind, detail))
     }
 
     /// The XML of a good answer. A 200 can carry an `<Error>`: that is a failure like any other.
@@ -238,30 +213,6 @@ impl Client {
     }
 }
 
-/// A header value of visible ASCII; `None` for anything else.
-pub(super) fn header_value(text: &str) -> Option<HeaderValue> {
-    HeaderValue::from_str(text).ok()
-}
-
-/// Sets a header that is known to be valid text; what is not is left out (callers check what users give).
-pub(super) fn set(headers: &mut HeaderMap, name: &'static str, text: &str) {
-    if let Some(value) = header_value(text) {
-        headers.insert(HeaderName::from_static(name), value);
-    }
-}
-
-/// The text of a header.
-pub(super) fn text_of<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    headers.get(name).and_then(|value| std::str::from_utf8(value.as_bytes()).ok())
-}
-
-/// An ETag without quotes.
-pub(super) fn unquoted(etag: &str) -> &str {
-    let etag = etag.trim();
-    let etag = etag.strip_prefix("W/").unwrap_or(etag);
-    etag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(etag)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,12 +225,5 @@ mod tests {
         assert_eq!(url("http://h:1/bucket", &call), "http://h:1/bucket/a//b%20c%2B%25/?uploadId=x%2Fy%2Bz%3D&uploads=");
         let call = Call::bucket("list", Method::GET).query("prefix", "p/ü&");
         assert_eq!(url("https://b.s3.r.amazonaws.com", &call), "https://b.s3.r.amazonaws.com/?prefix=p%2F%C3%BC%26");
-    }
-
-    #[test]
-    fn etags_lose_their_quotes() {
-        for (raw, plain) in [("\"a\"", "a"), ("a", "a"), ("W/\"a-2\"", "a-2"), (" \"\" ", "")] {
-            assert_eq!(unquoted(raw), plain);
-        }
     }
 }

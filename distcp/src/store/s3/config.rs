@@ -33,6 +33,9 @@ pub struct S3Config {
     pub options: BTreeMap<String, String>,
     /// PEM certificates to trust besides the system's.
     pub ca_bundle: Option<Vec<u8>>,
+    /// Where `copy` reads, when that is not below this bucket and prefix: another bucket and prefix of the same service,
+    /// which these credentials may read.
+    pub copy_from: Option<(String, ObjectKey)>,
     /// What an error says when no credentials could be had: where they were looked for.
     pub credentials_hint: String,
 }
@@ -74,7 +77,7 @@ impl Options {
 impl S3Store {
     /// Opens a bucket below a prefix. Sends nothing.
     pub fn open(config: S3Config) -> Result<Self, BadS3Config> {
-        let S3Config { bucket, prefix, options, ca_bundle, credentials_hint } = config;
+        let S3Config { bucket, prefix, options, ca_bundle, copy_from, credentials_hint } = config;
         let prefix_text = prefix.as_str().ok_or_else(|| BadS3Config("the prefix is not UTF-8".into()))?;
         if keys::has_dot_segment(prefix_text) {
             return Err(BadS3Config("the prefix has a . or .. segment, which would name another place".into()));
@@ -178,8 +181,8 @@ impl S3Store {
                 credentials_hint,
                 place,
             }),
+            copy_from: copy_from.unwrap_or_else(|| (bucket.clone(), prefix.clone())),
             prefix,
-            bucket,
             capabilities: capabilities(conditional),
             checksum,
             write_headers,

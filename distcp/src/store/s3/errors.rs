@@ -2,18 +2,11 @@
 //!
 //! Never puts a secret, a signature or a signed URL into an error. Pure; a crash leaves nothing.
 
-use std::time::Duration;
-
 use http::{HeaderMap, StatusCode};
-use object_store::client::{HttpError, HttpErrorKind};
 
 use super::xml;
 use crate::store::StoreErrorKind;
-
-/// The longest detail of an error, in characters.
-const MAX_DETAIL_CHARS: usize = 300;
-/// The longest `Retry-After` that is believed.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+pub(super) use crate::store::wire::{cut, retry_after, transport_detail, transport_kind};
 
 /// What a failed answer says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -154,47 +147,6 @@ pub(super) fn detail(status: StatusCode, said: &Said, region: &str) -> String {
     text
 }
 
-/// `Retry-After` in seconds, bounded. The date form is not used by S3.
-pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds: u64 = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
-}
-
-/// One line of at most [`MAX_DETAIL_CHARS`], without control characters.
-pub(super) fn cut(text: &str) -> String {
-    let mut out: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_DETAIL_CHARS).collect();
-    if text.chars().nth(MAX_DETAIL_CHARS).is_some() {
-        out.push_str("...");
-    }
-    out
-}
-
-/// The kind of a request that got no answer, or only a part of one.
-pub(super) fn transport_kind(error: &HttpError) -> StoreErrorKind {
-    match error.kind() {
-        HttpErrorKind::Timeout => StoreErrorKind::Timeout,
-        HttpErrorKind::Decode => StoreErrorKind::Corrupt,
-        _ => StoreErrorKind::Connection,
-    }
-}
-
-/// The chain of causes of a transport error as one line; the client strips URLs from it.
-pub(super) fn transport_detail(error: &HttpError) -> String {
-    let mut text = String::new();
-    let mut source: Option<&dyn std::error::Error> = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let words = cause.to_string();
-        if !text.ends_with(&words) {
-            if !text.is_empty() {
-                text.push_str(": ");
-            }
-            text.push_str(&words);
-        }
-        source = cause.source();
-    }
-    cut(&text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,17 +212,6 @@ mod tests {
     fn details_are_cut_to_one_line() {
         let said = Said { message: "x\n".repeat(1000), ..Said::default() };
         let text = detail(StatusCode::BAD_REQUEST, &said, "r");
-        assert!(text.chars().count() <= MAX_DETAIL_CHARS + 3 && !text.contains('\n'));
-    }
-
-    #[test]
-    fn retry_after_is_bounded() {
-        let mut headers = HeaderMap::new();
-        headers.insert("retry-after", "7".parse().unwrap());
-        assert_eq!(retry_after(&headers), Some(Duration::from_secs(7)));
-        headers.insert("retry-after", "999999".parse().unwrap());
-        assert_eq!(retry_after(&headers), Some(MAX_RETRY_AFTER));
-        headers.insert("retry-after", "soon".parse().unwrap());
-        assert_eq!(retry_after(&headers), None);
+        assert!(text.chars().count() <= 303 && !text.contains('\n'));
     }
 }

@@ -15,12 +15,12 @@ const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_'
 const PATH: &AsciiSet = &QUERY.remove(b'/');
 
 /// Encodes a full key as the path of a URL.
-pub(super) fn encode_path(key: &str) -> String {
+pub(in crate::store) fn encode_path(key: &str) -> String {
     percent_encode(key.as_bytes(), PATH).to_string()
 }
 
 /// Encodes a query value (or name).
-pub(super) fn encode_query(value: &str) -> String {
+pub(in crate::store) fn encode_query(value: &str) -> String {
     percent_encode(value.as_bytes(), QUERY).to_string()
 }
 
@@ -44,7 +44,7 @@ pub(super) fn full_key(prefix: &ObjectKey, key: &ObjectKey) -> Result<String, &'
 }
 
 /// Whether a segment is `.` or `..`.
-pub(super) fn has_dot_segment(text: &str) -> bool {
+pub(in crate::store) fn has_dot_segment(text: &str) -> bool {
     text.split('/').any(|segment| segment == "." || segment == "..")
 }
 

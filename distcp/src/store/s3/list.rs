@@ -5,21 +5,18 @@
 
 use std::sync::Arc;
 
-use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use http::Method;
 use manifest::{EntryKind, Fingerprint, Listed, ObjectKey};
-use tokio::sync::mpsc;
 
 use super::client::{Call, Client, unquoted};
 use super::keys::Encoding;
 use super::xml::{self, Element};
+use crate::store::wire::{PageSender, pages_ahead};
 use crate::store::{ListOptions, Result, StoreError, StoreErrorKind};
 
 /// Keys a page: the most that S3 gives.
 const PAGE_KEYS: &str = "1000";
-/// Pages that wait for the consumer.
-const PAGES_AHEAD: usize = 2;
 
 /// What one page says.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,32 +34,7 @@ pub(super) fn list(
     ordered: bool,
     options: ListOptions,
 ) -> BoxStream<'static, Result<Vec<Listed>>> {
-    let (sender, receiver) = mpsc::channel(PAGES_AHEAD);
-    let pages = async move {
-        if let Err(error) = pages(&client, &prefix, ordered, &options, &sender).await {
-            // The consumer may have gone away; then nobody wants the error.
-            sender.send(Err(error)).await.ok();
-        }
-    };
-    // The producer runs only while the stream is polled or between polls on its own task; it ends with its consumer,
-    // because a send to a dropped receiver fails.
-    let state = (receiver, None, Some(pages));
-    futures::stream::unfold(state, |(mut receiver, mut task, pages)| async move {
-        if let Some(pages) = pages {
-            task = Some(AbortOnDrop(tokio::spawn(pages)));
-        }
-        receiver.recv().await.map(|page| (page, (receiver, task, None)))
-    })
-    .boxed()
-}
-
-/// A task that does not outlive the listing that it feeds.
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    pages_ahead(move |sender| async move { pages(&client, &prefix, ordered, &options, &sender).await })
 }
 
 async fn pages(
@@ -70,7 +42,7 @@ async fn pages(
     prefix: &ObjectKey,
     ordered: bool,
     options: &ListOptions,
-    sender: &mpsc::Sender<Result<Vec<Listed>>>,
+    sender: &PageSender,
 ) -> Result<()> {
     let fail = |kind, detail: String| client.error("list", None, kind, detail);
     let text = |key: &ObjectKey| -> Result<String> {

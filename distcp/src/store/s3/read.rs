@@ -3,18 +3,15 @@
 //! Never a short body without an error, never another version's bytes: the answered ETag is compared again, because some
 //! servers ignore If-Match. Reads only; a crash leaves nothing.
 
-use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::StreamExt as _;
-use futures::stream::BoxStream;
 use http::{HeaderMap, Method};
 use manifest::{EntryKind, Fingerprint, ObjectKey};
-use object_store::client::HttpResponseBody;
 
-use super::client::{ANSWER_TIMEOUT, Call, Client, set, text_of, unquoted};
+use super::client::{Call, set, text_of, unquoted};
 use super::{S3Store, attributes, errors};
+use crate::store::wire::{content_range, exact_body, http_date_ns, past_end};
 use crate::store::{GetOptions, GetResult, ObjectInfo, Result, StoreError, StoreErrorKind};
 
 impl S3Store {
@@ -102,7 +99,7 @@ impl S3Store {
         }
         let info = info(size_bytes, &headers);
         self.check(key, &options, &info)?;
-        let body = exact_body(Arc::clone(&self.client), key.clone(), body, expected);
+        let body = exact_body(Arc::clone(&self.client.place), key.clone(), body, expected);
         Ok(GetResult { info, body })
     }
 
@@ -137,83 +134,4 @@ fn info(size_bytes: u64, headers: &HeaderMap) -> ObjectInfo {
         ..Fingerprint::default()
     };
     ObjectInfo { kind, fingerprint, attributes }
-}
-
-/// A range that reaches past the end is another version's: nobody asks for bytes that were not listed.
-fn past_end(range: &Range<u64>, size_bytes: u64) -> String {
-    format!("bytes {} to {} were asked for, the object has {size_bytes}", range.start, range.end)
-}
-
-/// `Sun, 06 Nov 1994 08:49:37 GMT` in nanoseconds since 1970; `None` for anything else.
-fn http_date_ns(text: &str) -> Option<i64> {
-    let time = jiff::fmt::rfc2822::parse(text).ok()?;
-    time.timestamp().as_second().checked_mul(1_000_000_000)
-}
-
-/// `bytes 2-5/10` as the range and the length of the whole.
-fn content_range(text: &str) -> Option<(Range<u64>, u64)> {
-    let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
-    let (first, last) = range.split_once('-')?;
-    let (first, last, total): (u64, u64, u64) = (first.parse().ok()?, last.parse().ok()?, total.parse().ok()?);
-    (first <= last && last < total).then_some((first..last + 1, total))
-}
-
-/// The body as a stream that ends without an error only after exactly `expected` bytes.
-fn exact_body(
-    client: Arc<Client>,
-    key: ObjectKey,
-    body: HttpResponseBody,
-    expected: u64,
-) -> BoxStream<'static, Result<Bytes>> {
-    struct State {
-        client: Arc<Client>,
-        key: ObjectKey,
-        stream: BoxStream<'static, Result<Bytes, object_store::client::HttpError>>,
-        left: u64,
-        over: bool,
-    }
-    let state = State { client, key, stream: body.bytes_stream(), left: expected, over: false };
-    futures::stream::unfold(state, |mut state| async move {
-        if state.over {
-            return None;
-        }
-        let next = tokio::time::timeout(ANSWER_TIMEOUT, state.stream.next()).await;
-        let fail = |kind, detail: String| Err(state.client.error("read", Some(&state.key), kind, detail));
-        let item = match next {
-            Err(_) => fail(StoreErrorKind::Timeout, "the body stopped half way".into()),
-            Ok(Some(Ok(piece))) if piece.len() as u64 > state.left => {
-                fail(StoreErrorKind::Corrupt, "more bytes came than the object has".into())
-            }
-            Ok(Some(Ok(piece))) => {
-                state.left -= piece.len() as u64;
-                return Some((Ok(piece), state));
-            }
-            Ok(Some(Err(error))) => fail(
-                errors::transport_kind(&error),
-                format!("{} bytes before the end: {}", state.left, errors::transport_detail(&error)),
-            ),
-            Ok(None) if state.left > 0 => {
-                fail(StoreErrorKind::Corrupt, format!("the body ended {} bytes early", state.left))
-            }
-            Ok(None) => return None,
-        };
-        state.over = true;
-        Some((item, state))
-    })
-    .boxed()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_and_dates_are_read_strictly() {
-        assert_eq!(content_range("bytes 2-5/10"), Some((2..6, 10)));
-        for bad in ["", "bytes */10", "bytes 5-2/10", "bytes 0-10/10", "items 0-1/2", "bytes 0-1/*"] {
-            assert_eq!(content_range(bad), None, "{bad}");
-        }
-        assert_eq!(http_date_ns("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777_000_000_000));
-        assert_eq!(http_date_ns("yesterday"), None);
-    }
 }

@@ -62,7 +62,9 @@ impl S3Store {
         to: &ObjectKey,
         options: &PutOptions,
     ) -> Result<Written> {
-        let source = self.full_key("copy", from)?;
+        let (bucket, root) = &self.copy_from;
+        let source =
+            keys::full_key(root, from).map_err(|why| self.error("copy", from, StoreErrorKind::InvalidKey, why))?;
         let full = self.writable_key("copy to", to).await?;
         let Some(expected) = &expect.etag else {
             let detail = "the source is known by no ETag, so the copy cannot be made conditional";
@@ -80,7 +82,7 @@ impl S3Store {
         }
         call.headers.extend(self.copy_customer_key.clone());
         self.condition("copy to", to, &options.precondition, &mut call.headers)?;
-        let source = format!("/{}/{}", self.bucket, keys::encode_path(&source));
+        let source = format!("/{bucket}/{}", keys::encode_path(&source));
         set(&mut call.headers, "x-amz-copy-source", &source);
         set(&mut call.headers, "x-amz-copy-source-if-match", &format!("\"{expected}\""));
         let response = self.client.expect(&call, &[200]).await?;

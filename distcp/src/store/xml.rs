@@ -1,4 +1,4 @@
-//! The little XML that S3 speaks, read exactly: text keeps every character, because keys are in it.
+//! The little XML that object stores speak, read exactly: text keeps every character, because keys are in it.
 //!
 //! Never trims, never guesses: what is not well-formed, too deep or no XML at all (a proxy's HTML page) is an error that
 //! says so. Pure; a crash leaves nothing.
@@ -6,7 +6,7 @@
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
-/// Elements deeper than this are no answer of S3's.
+/// Elements deeper than this are no answer of a store's.
 const MAX_DEPTH: usize = 16;
 /// Elements in one answer: 1,000 keys with a dozen fields each fit many times.
 const MAX_ELEMENTS: usize = 200_000;
@@ -16,6 +16,8 @@ const MAX_ELEMENTS: usize = 200_000;
 pub(super) struct Element {
     pub name: String,
     pub text: String,
+    /// It says of itself `Encoded="true"`: its text is percent-encoded, as Azure writes what XML cannot carry.
+    pub encoded: bool,
     pub children: Vec<Element>,
 }
 
@@ -49,6 +51,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Element, String> {
         return Err("an HTML page came instead of XML: a proxy or a login page may stand between".into());
     }
     let text = std::str::from_utf8(bytes).map_err(|_| "the XML is not UTF-8".to_owned())?;
+    // A byte order mark, with which Azure begins, is no text.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut reader = Reader::from_str(text);
     reader.config_mut().expand_empty_elements = true;
     let mut open: Vec<Element> = Vec::new();
@@ -58,10 +62,12 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Element, String> {
             Event::Start(start) => {
                 elements += 1;
                 if open.len() >= MAX_DEPTH || elements > MAX_ELEMENTS {
-                    return Err("the XML is deeper or longer than any answer of S3".into());
+                    return Err("the XML is deeper or longer than any answer of a store".into());
                 }
                 let name = String::from_utf8_lossy(start.local_name().as_ref()).into_owned();
-                open.push(Element { name, ..Element::default() });
+                let encoded =
+                    start.attributes().flatten().any(|a| a.key.as_ref() == b"Encoded" && *a.value == *b"true");
+                open.push(Element { name, encoded, ..Element::default() });
             }
             Event::End(_) => {
                 let Some(done) = open.pop() else { return Err("malformed XML: an element ends twice".into()) };
@@ -140,6 +146,8 @@ mod tests {
         assert_eq!(root.text_of("Key"), Some(" a &\nb "));
         assert_eq!(root.all("Key").count(), 2);
         assert_eq!(root.text_of("ETag"), Some("\"e\""));
+        let root = parse("\u{feff}<A><Name Encoded=\"true\">a%07</Name><Name>b%07</Name></A>".as_bytes()).unwrap();
+        assert_eq!(root.children.iter().map(|name| name.encoded).collect::<Vec<_>>(), [true, false]);
     }
 
     #[test]

@@ -1,0 +1,171 @@
+//! Azure Blob Storage and what speaks its protocol, by our own requests: keys go and come as the bytes they are.
+//!
+//! Signing, credentials and the HTTP client are object_store's; its paths are not used, because they rewrite keys. Requests
+//! are never retried here. What no URL can carry unchanged (`.` and `..` segments) is refused before a request exists; what
+//! an account would keep under another name is refused by name, after a probe (`alias`).
+//!
+//! A crash leaves the old object or the new one, never a mix, or uncommitted blocks that the caller's journal names.
+//!
+//! What differs from S3: listings come in no order that is relied upon and cannot start after a key; an upload that is given
+//! up leaves blocks that expire after a week (`blocks`); a copy is done by the service in its own time (`write`); blobs that
+//! stand for folders (`hdi_isfolder`, folders of ADLS Gen2) are no objects. Only the blob endpoint is spoken: an account
+//! with folders of its own works through it, but its folders are neither made nor removed. As on S3, links are objects with
+//! `meta:understudy-link`, a listing shows them as objects, and times are whole seconds.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use http::{HeaderMap, Method};
+use manifest::{Fingerprint, Listed, ObjectKey};
+
+use self::client::Client;
+pub use self::config::{AzureConfig, BadAzureConfig};
+pub(crate) use self::config::{is_option, service};
+use super::{
+    Capabilities, GetOptions, GetResult, ListOptions, ObjectInfo, PartSpec, Payload, PutOptions, Result, Store,
+    StoreError, StoreErrorKind, UploadId, UploadedPart, Written,
+};
+
+mod alias;
+mod attributes;
+mod blocks;
+mod client;
+mod config;
+mod delete;
+mod errors;
+mod keys;
+mod list;
+mod read;
+#[cfg(test)]
+mod server_tests;
+mod write;
+
+/// The largest blob: 50,000 blocks of 4,000 MiB. A copy takes any of them.
+const MAX_COPY_BYTES: u64 = 50_000 * (4000 << 20);
+/// The largest object that one Put Blob takes: 5,000 MiB.
+const MAX_PUT_BYTES: u64 = 5000 << 20;
+/// Keys in one call to delete.
+const DELETE_BATCH: usize = 256;
+
+/// The objects below a prefix of a container. See the module for what it promises.
+#[derive(Debug)]
+pub struct AzureStore {
+    client: Arc<Client>,
+    prefix: ObjectKey,
+    capabilities: Capabilities,
+    /// Headers of every write: the access tier.
+    write_headers: HeaderMap,
+    /// Which odd keys the container keeps as they are.
+    probes: alias::Probes,
+    /// Uploads that take no more parts.
+    given_up: blocks::GivenUp,
+}
+
+impl AzureStore {
+    /// Whether the container can be reached: [`StoreErrorKind::NoBucket`] when there is none.
+    pub async fn check_container(&self) -> Result<()> {
+        let call = client::Call::container("reach", Method::GET).query("comp", "list").query("maxresults", "1");
+        let response = self.client.expect(&call, &[200]).await.map_err(|mut error| {
+            if error.kind == StoreErrorKind::NotFound {
+                error.kind = StoreErrorKind::NoBucket;
+            }
+            error
+        })?;
+        self.client.xml(&call, response, "EnumerationResults").await.map(drop)
+    }
+
+    /// The full key below the opened prefix, or the refusal.
+    fn full_key(&self, operation: &'static str, key: &ObjectKey) -> Result<String> {
+        keys::full_key(&self.prefix, key).map_err(|why| self.error(operation, key, StoreErrorKind::InvalidKey, why))
+    }
+
+    fn error(
+        &self,
+        operation: &'static str,
+        key: &ObjectKey,
+        kind: StoreErrorKind,
+        detail: impl Into<String>,
+    ) -> StoreError {
+        self.client.error(operation, Some(key), kind, detail)
+    }
+}
+
+#[async_trait]
+impl Store for AzureStore {
+    fn place(&self) -> &str {
+        &self.client.place
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn list(&self, options: ListOptions) -> BoxStream<'static, Result<Vec<Listed>>> {
+        list::list(Arc::clone(&self.client), self.prefix.clone(), options)
+    }
+
+    async fn head(&self, key: &ObjectKey) -> Result<ObjectInfo> {
+        self.head_object(key).await
+    }
+
+    async fn get(&self, key: &ObjectKey, options: GetOptions) -> Result<GetResult> {
+        self.get_object(key, options).await
+    }
+
+    async fn put(&self, key: &ObjectKey, body: Payload, options: &PutOptions) -> Result<Written> {
+        self.put_object(key, body, options).await
+    }
+
+    async fn create_upload(&self, key: &ObjectKey, size_bytes: u64, options: &PutOptions) -> Result<UploadId> {
+        self.begin_blocks(key, size_bytes, options).await
+    }
+
+    async fn put_part(
+        &self,
+        key: &ObjectKey,
+        upload: &UploadId,
+        part: PartSpec,
+        body: Payload,
+    ) -> Result<UploadedPart> {
+        self.put_block(key, upload, part, body).await
+    }
+
+    async fn list_parts(&self, key: &ObjectKey, upload: &UploadId) -> Result<Vec<UploadedPart>> {
+        self.list_blocks(key, upload).await
+    }
+
+    async fn read_part(&self, key: &ObjectKey, _upload: &UploadId, _part: PartSpec) -> Result<Bytes> {
+        let detail = "Azure lists blocks, it does not return them";
+        Err(self.error("read a part of", key, StoreErrorKind::Unsupported, detail))
+    }
+
+    async fn complete_upload(
+        &self,
+        key: &ObjectKey,
+        upload: &UploadId,
+        parts: &[UploadedPart],
+        options: &PutOptions,
+    ) -> Result<Written> {
+        self.commit_blocks(key, upload, parts, options).await
+    }
+
+    async fn abort_upload(&self, key: &ObjectKey, upload: &UploadId) -> Result<()> {
+        self.give_up_blocks(key, upload).await
+    }
+
+    async fn copy(
+        &self,
+        from: &ObjectKey,
+        expect: &Fingerprint,
+        to: &ObjectKey,
+        options: &PutOptions,
+    ) -> Result<Written> {
+        self.copy_object(from, expect, to, options).await
+    }
+
+    async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>> {
+        self.delete_objects(keys).await
+    }
+}

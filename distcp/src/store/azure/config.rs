@@ -1,0 +1,338 @@
+//! Opening a container from options whose names are object_store's.
+//!
+//! Reads no environment and no file: what is not in the options is not known, except that without keys object_store's
+//! providers ask the machine's managed identity (or the Azure CLI, if told to) when the first request is signed, and read
+//! the token file that the options name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use http::HeaderMap;
+use manifest::ObjectKey;
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::client::{ClientConfigKey, HttpConnector as _, ReqwestConnector};
+use object_store::{BackoffConfig, ClientOptions, RetryConfig};
+
+use super::client::Client;
+use super::{AzureStore, DELETE_BATCH, MAX_COPY_BYTES, MAX_PUT_BYTES};
+use crate::store::Capabilities;
+use crate::store::s3::keys::has_dot_segment;
+use crate::store::wire::{cut, header_value};
+
+/// How long making a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The account of every Azurite.
+const EMULATOR_ACCOUNT: &str = "devstoreaccount1";
+/// Its key, which is no secret: every Azurite has it.
+const EMULATOR_KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+/// Where an Azurite answers unless told otherwise.
+const EMULATOR_ENDPOINT: &str = "http://127.0.0.1:10000/devstoreaccount1";
+
+/// What a container is opened with.
+#[derive(Default)]
+pub struct AzureConfig {
+    /// The storage account; needed unless `use_emulator` is set.
+    pub account: Option<String>,
+    /// Name of the container.
+    pub container: String,
+    /// Full key below which the store's keys lie, without slashes at its ends being added or taken; empty for all.
+    pub prefix: ObjectKey,
+    /// Options by object_store's names (with or without `azure_`), among them the credentials. Also `storage_class`, the
+    /// access tier of what is written.
+    pub options: BTreeMap<String, String>,
+    /// What an error says when no credentials could be had: where they were looked for.
+    pub credentials_hint: String,
+}
+
+impl std::fmt::Debug for AzureConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<&String> = self.options.keys().collect();
+        f.debug_struct("AzureConfig")
+            .field("account", &self.account)
+            .field("container", &self.container)
+            .field("prefix", &self.prefix)
+            .field("options", &names)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Options with which no container can be opened. Names the option, never a secret's value.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{0}")]
+pub struct BadAzureConfig(pub String);
+
+fn bad<T>(why: impl Into<String>) -> Result<T, BadAzureConfig> {
+    Err(BadAzureConfig(why.into()))
+}
+
+/// Options by their canonical key, as text.
+struct Options(BTreeMap<String, String>);
+
+impl Options {
+    fn text(&self, key: AzureConfigKey) -> Option<&str> {
+        self.0.get(key.as_ref()).map(String::as_str)
+    }
+
+    fn flag(&self, key: AzureConfigKey) -> Result<bool, BadAzureConfig> {
+        let Some(text) = self.text(key) else { return Ok(false) };
+        match text.trim().to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" | "on" | "y" => Ok(true),
+            "false" | "0" | "no" | "off" | "n" => Ok(false),
+            other => bad(format!("{} is true or false, not {other:?}", key.as_ref())),
+        }
+    }
+}
+
+/// Whether a name is an option of Azure stores: object_store's, but for those that have no meaning or no proof here.
+pub(crate) fn is_option(name: &str) -> bool {
+    use AzureConfigKey as Key;
+    name == "storage_class"
+        || name.parse::<Key>().is_ok_and(|key| {
+            !matches!(
+                key,
+                Key::ContainerName
+                    | Key::DisableTagging
+                    | Key::EncryptionKey
+                    | Key::UseFabricEndpoint
+                    | Key::FabricTokenServiceUrl
+                    | Key::FabricWorkloadHost
+                    | Key::FabricSessionToken
+                    | Key::FabricClusterIdentifier
+            )
+        })
+}
+
+/// Where the requests to an account go, and which account it is: what the options say, else the emulator's, else Azure's.
+pub(crate) fn service(
+    account: Option<&str>,
+    endpoint: Option<&str>,
+    emulator: bool,
+) -> Result<(String, String), BadAzureConfig> {
+    let account = match (account, emulator) {
+        (Some(account), _) => account,
+        (None, true) => EMULATOR_ACCOUNT,
+        (None, false) => return bad("the storage account is not known"),
+    };
+    if account.is_empty() || !account.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')) {
+        return bad(format!("{account:?} is no name of a storage account"));
+    }
+    let endpoint = match (endpoint, emulator) {
+        (Some(endpoint), _) => endpoint.trim().trim_end_matches('/').to_owned(),
+        (None, true) => EMULATOR_ENDPOINT.to_owned(),
+        (None, false) => format!("https://{account}.blob.core.windows.net"),
+    };
+    let uri: http::Uri =
+        endpoint.parse().map_err(|_| BadAzureConfig(format!("the endpoint {endpoint:?} is no http(s) URL")))?;
+    match (uri.scheme_str(), uri.authority()) {
+        (Some(_), Some(authority)) if authority.as_str().contains('@') => {
+            bad("the endpoint holds a user name or password: credentials go elsewhere")
+        }
+        (Some("http" | "https"), Some(authority)) if authority.as_str().contains(".dfs.") => {
+            bad(format!("the endpoint {endpoint:?} is the one for folders (dfs): name the one for blobs (blob)"))
+        }
+        (Some("http" | "https"), Some(_)) if uri.query().is_none() => Ok((account.to_owned(), endpoint)),
+        (_, Some(_)) if uri.query().is_some() => bad("the endpoint has a query: a SAS is the option sas_token"),
+        _ => bad(format!("the endpoint {endpoint:?} is no http(s) URL")),
+    }
+}
+
+impl AzureStore {
+    /// Opens a container below a prefix. Sends nothing.
+    pub fn open(config: AzureConfig) -> Result<Self, BadAzureConfig> {
+        let AzureConfig { account, container, prefix, options, credentials_hint } = config;
+        let prefix_text = prefix.as_str().ok_or_else(|| BadAzureConfig("the prefix is not UTF-8".into()))?;
+        if has_dot_segment(prefix_text) {
+            return bad("the prefix has a . or .. segment, which would name another place");
+        }
+        let mut write_headers = HeaderMap::new();
+        let mut known = BTreeMap::new();
+        let mut builder = MicrosoftAzureBuilder::new().with_container_name(&container).with_retry(metadata_retries());
+        let mut client_options = ClientOptions::new().with_timeout_disabled().with_connect_timeout(CONNECT_TIMEOUT);
+        for (name, value) in options {
+            if !is_option(&name) {
+                return bad(format!("{name:?} is no option of an Azure store"));
+            }
+            if name == "storage_class" {
+                let tier = header_value(&value)
+                    .ok_or_else(|| BadAzureConfig("the value of storage_class fits into no header".into()))?;
+                write_headers.insert("x-ms-access-tier", tier);
+                continue;
+            }
+            let key: AzureConfigKey =
+                name.parse().map_err(|_| BadAzureConfig(format!("{name:?} is no option of an Azure store")))?;
+            match key {
+                // Ours: object_store reads variables of the process for the emulator.
+                AzureConfigKey::UseEmulator | AzureConfigKey::Endpoint | AzureConfigKey::AccountName => {}
+                AzureConfigKey::Client(key) => {
+                    client_options = client_options.with_config(key, value.clone());
+                    builder = builder.with_config(AzureConfigKey::Client(key), value.clone());
+                }
+                key => builder = builder.with_config(key, value.clone()),
+            }
+            known.insert(key.as_ref().to_owned(), value);
+        }
+        let options = Options(known);
+        let emulator = options.flag(AzureConfigKey::UseEmulator)?;
+        let named = account.as_deref().or(options.text(AzureConfigKey::AccountName));
+        let (account, endpoint) = service(named, options.text(AzureConfigKey::Endpoint), emulator)?;
+        let container_url = format!("{endpoint}/{container}");
+        let http = container_url.starts_with("http://");
+        let allowed = options.text(AzureConfigKey::Client(ClientConfigKey::AllowHttp)).is_some();
+        if http && allowed && !options.flag(AzureConfigKey::Client(ClientConfigKey::AllowHttp))? {
+            return bad("the endpoint is http://, which allow_http = false forbids");
+        }
+        if http {
+            client_options = client_options.with_allow_http(true);
+            builder = builder.with_allow_http(true);
+        }
+        let key = options.text(AzureConfigKey::AccessKey);
+        if key.is_some_and(|key| base64::engine::general_purpose::STANDARD.decode(key).is_err()) {
+            return bad("account_key is not base64");
+        }
+        let other_login = [AzureConfigKey::SasKey, AzureConfigKey::Token, AzureConfigKey::ClientId];
+        if emulator && key.is_none() && other_login.into_iter().all(|key| options.text(key).is_none()) {
+            builder = builder.with_access_key(EMULATOR_KEY);
+        }
+        let credentials = match options.flag(AzureConfigKey::SkipSignature)? {
+            true => None,
+            false => {
+                // Account and URL are ours; the builder is asked for its credential provider only.
+                let builder = builder.with_account(&account).with_endpoint(endpoint);
+                let built = builder.build().map_err(|error| unfit(&options, &error))?;
+                Some(built.credentials().clone())
+            }
+        };
+        let place: Arc<str> = match (http || named.is_none(), prefix.is_empty()) {
+            (true, true) => format!("az://{container}").into(),
+            (true, false) => format!("az://{container}/{}", prefix.escaped()).into(),
+            (false, true) => format!("abfss://{container}@{account}.dfs.core.windows.net").into(),
+            (false, false) => format!("abfss://{container}@{account}.dfs.core.windows.net/{}", prefix.escaped()).into(),
+        };
+        let http_client =
+            ReqwestConnector::default().connect(&client_options).map_err(|error| unfit(&options, &error))?;
+        Ok(AzureStore {
+            client: Arc::new(Client {
+                http: http_client,
+                credentials,
+                account,
+                container_url,
+                credentials_hint,
+                place,
+            }),
+            prefix,
+            capabilities: capabilities(),
+            write_headers,
+            probes: Default::default(),
+            given_up: Default::default(),
+        })
+    }
+}
+
+/// The error of a client that cannot be made. object_store does not say by which option: each is tried alone.
+fn unfit(options: &Options, error: &object_store::Error) -> BadAzureConfig {
+    let spoils = |name: &&String| match name.parse() {
+        Ok(AzureConfigKey::Client(key)) => {
+            let value = options.0.get(*name).cloned().unwrap_or_default();
+            ReqwestConnector::default().connect(&ClientOptions::new().with_config(key, value)).is_err()
+        }
+        _ => false,
+    };
+    let why = cut(&error.to_string());
+    match options.0.keys().find(spoils) {
+        Some(name) => BadAzureConfig(format!("the option {name} has a value that cannot be used ({why})")),
+        None => BadAzureConfig(why),
+    }
+}
+
+fn capabilities() -> Capabilities {
+    Capabilities {
+        name: "azure",
+        ordered_list: false,
+        start_after: false,
+        folders: false,
+        conditional_create: true,
+        conditional_replace: true,
+        conditional_read: true,
+        server_copy: true,
+        max_copy_bytes: MAX_COPY_BYTES,
+        lists_parts: true,
+        etags: true,
+        attributes: true,
+        delete_batch: DELETE_BATCH,
+        max_put_bytes: MAX_PUT_BYTES,
+        time_step_ns: 1,
+    }
+}
+
+/// Few and quick: the identity services answer at once or are not there.
+fn metadata_retries() -> RetryConfig {
+    RetryConfig {
+        backoff: BackoffConfig {
+            init_backoff: Duration::from_millis(100),
+            max_backoff: Duration::from_secs(1),
+            base: 2.0,
+        },
+        max_retries: 2,
+        retry_timeout: Duration::from_secs(10),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(options: &[(&str, &str)]) -> Result<AzureStore, BadAzureConfig> {
+        let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        AzureStore::open(AzureConfig {
+            account: Some("acc".into()),
+            container: "box".into(),
+            options,
+            ..AzureConfig::default()
+        })
+    }
+
+    #[test]
+    fn accounts_and_endpoints_make_the_url() {
+        let table = [
+            (Some("acc"), None, false, Ok(("acc", "https://acc.blob.core.windows.net"))),
+            (Some("acc"), Some("https://acc.blob.core.chinacloudapi.cn/"), false, {
+                Ok(("acc", "https://acc.blob.core.chinacloudapi.cn"))
+            }),
+            (None, None, true, Ok(("devstoreaccount1", "http://127.0.0.1:10000/devstoreaccount1"))),
+            (None, None, false, Err("not known")),
+            (Some("a.b"), None, false, Err("no name")),
+            (Some("acc"), Some("https://acc.dfs.core.windows.net"), false, Err("(blob)")),
+            (Some("acc"), Some("https://u:p@h"), false, Err("credentials")),
+            (Some("acc"), Some("https://h/?sig=x"), false, Err("sas_token")),
+            (Some("acc"), Some("h"), false, Err("no http(s) URL")),
+        ];
+        for (account, endpoint, emulator, expected) in table {
+            match (service(account, endpoint, emulator), expected) {
+                (Ok((a, b)), Ok(expected)) => assert_eq!((a.as_str(), b.as_str()), expected),
+                (Err(error), Err(word)) => assert!(error.0.contains(word), "{error}"),
+                (found, expected) => panic!("{found:?}, not {expected:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn options_that_do_not_fit_are_named_and_secrets_are_not() {
+        for (options, word) in [
+            (&[("container_name", "x")][..], "container_name"),
+            (&[("encryption_key", "c2VjcmV0")], "encryption_key"),
+            (&[("skip_signature", "maybe")], "true or false"),
+            (&[("account_key", "not*base64*hush")], "account_key is not base64"),
+            (&[("sas_token", "hush")], ""),
+            (&[("endpoint", "http://h"), ("allow_http", "false"), ("account_key", "aHVzaA==")], "allow_http"),
+            (&[("connect_timeout", "soon"), ("account_key", "aHVzaA==")], "connect_timeout"),
+        ] {
+            let error = open(options).unwrap_err().0;
+            assert!(error.contains(word) && !error.contains("hush"), "{error} should say {word}");
+        }
+        let store = open(&[("account_key", "aHVzaA==")]).unwrap();
+        assert!(!format!("{store:?}").contains("aHVzaA"));
+        assert_eq!(&*store.client.place, "abfss://box@acc.dfs.core.windows.net");
+    }
+}
