@@ -32,8 +32,22 @@ pub fn index(data: &[u8]) {
     }
 }
 
+/// The fuzzer's hook ends the process at any panic; those that become an error of the file are none.
+fn contain() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !manifest::contained::is_active() {
+                usual(panic);
+            }
+        }));
+    });
+}
+
 /// A part of a manifest.
 pub fn part(data: &[u8]) {
+    contain();
     let _ = decode_part(&PartDigest::of_rows(b""), Bytes::copy_from_slice(data));
 }
 
@@ -94,6 +108,7 @@ pub fn journal(data: &[u8]) {
 
 /// A plan.
 pub fn plan(data: &[u8]) {
+    contain();
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     std::fs::write(file.path(), data).expect("it can be written");
     if let Ok(plan) = Plan::open(file.path()) {

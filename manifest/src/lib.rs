@@ -10,6 +10,7 @@
 pub mod check;
 pub mod chunk;
 pub mod codec;
+pub mod contained;
 pub mod diff;
 pub mod entry;
 pub mod error;

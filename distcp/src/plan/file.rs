@@ -11,6 +11,7 @@ use std::sync::Arc;
 use arrow_array::builder::{ArrayBuilder as _, BinaryBuilder, StringBuilder, UInt64Builder};
 use arrow_array::{Array as _, ArrayRef, BinaryArray, RecordBatch};
 use arrow_schema::{DataType, Field, Schema};
+use manifest::contained::contained;
 use manifest::{Error, Result};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
@@ -190,7 +191,10 @@ impl Plan {
 
     fn read_footer(path: PathBuf, temporary: Option<TempPath>) -> Result<Self> {
         let name = path.display().to_string();
-        let builder = ParquetRecordBatchReaderBuilder::try_new(open(&path)?).map_err(|e| damaged(&name, e))?;
+        let file = open(&path)?;
+        let builder = contained(|| ParquetRecordBatchReaderBuilder::try_new(file))
+            .map_err(|words| damaged(&name, words))?
+            .map_err(|e| damaged(&name, e))?;
         let metadata = builder.metadata().file_metadata().key_value_metadata();
         let text = metadata
             .and_then(|pairs| pairs.iter().find(|pair| pair.key == FORMAT))
@@ -217,9 +221,10 @@ impl Plan {
 
     /// All actions, in key order.
     pub fn actions(&self) -> Result<Actions> {
-        let reader = ParquetRecordBatchReaderBuilder::try_new(open(&self.path)?)
-            .and_then(|builder| builder.with_batch_size(BATCH_ROWS).build())
-            .map_err(|e| damaged(&self.name, e))?;
+        let file = open(&self.path)?;
+        let build = || ParquetRecordBatchReaderBuilder::try_new(file)?.with_batch_size(BATCH_ROWS).build();
+        let reader =
+            contained(build).map_err(|words| damaged(&self.name, words))?.map_err(|e| damaged(&self.name, e))?;
         Ok(Actions { reader, name: self.name.clone(), batch: None, row: 0 })
     }
 
@@ -250,7 +255,8 @@ pub struct Actions {
 impl Actions {
     fn next_json(&mut self) -> Result<Option<&[u8]>> {
         while self.batch.as_ref().is_none_or(|batch| self.row >= batch.len()) {
-            let Some(batch) = self.reader.next() else { return Ok(None) };
+            let next = contained(|| self.reader.next()).map_err(|words| damaged(&self.name, words))?;
+            let Some(batch) = next else { return Ok(None) };
             let batch = batch.map_err(|e| damaged(&self.name, e))?;
             let column = batch.column_by_name("action").and_then(|c| c.as_any().downcast_ref::<BinaryArray>().cloned());
             self.batch = Some(column.ok_or_else(|| damaged(&self.name, "its columns are not those of a plan"))?);

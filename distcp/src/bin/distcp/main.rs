@@ -25,6 +25,13 @@ use distcp::console::exit;
 use distcp::console::progress::Screen;
 
 fn main() -> ExitCode {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        // A panic that becomes the error of a damaged file is told as that.
+        if !::manifest::contained::is_active() {
+            usual(panic);
+        }
+    }));
     match cli::Cli::try_parse() {
         Ok(cli) => cli.run(),
         // Help and version, asked for or not.
