@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use futures::TryStreamExt as _;
+use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use manifest::state::journal::Record;
 use manifest::{ChunkHash, Class, ContentHash, Fingerprint};
@@ -141,11 +141,20 @@ async fn send_parts(
     };
     let mut waiting = parts.into_iter();
     let mut running: FuturesUnordered<_> = waiting.by_ref().take(RANGES_AT_ONCE).map(send).collect();
-    while let Some((number, sent)) = running.try_next().await? {
-        done.insert(number, sent);
-        running.extend(waiting.next().map(send));
+    let mut failed = None;
+    while let Some(answer) = running.next().await {
+        match answer {
+            Ok((number, sent)) => {
+                done.insert(number, sent);
+                if failed.is_none() {
+                    running.extend(waiting.next().map(send));
+                }
+            }
+            // Parts under way go on to their end: what is sent and journalled is not sent again.
+            Err(error) => failed = failed.or(Some(error)),
+        }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 async fn send_part(
