@@ -179,7 +179,7 @@ pub fn place_to_read(
     let place = opener.place(text, cwd, overrides)?;
     let local = LocalOptions { links, ..LocalOptions::default() };
     let opened = opener.open(&place, &OpenOptions { overrides: overrides.clone(), local })?;
-    let pace = Arc::new(Pace::new(Timetable::constant(None), Arc::new(|| 0), None, stop.token.clone()));
+    let pace = Arc::new(Pace::unlimited(stop.token.clone()));
     let tree = decorate(opener, opened.store, &place, Vec::new(), pace, stop);
     Ok((place, tree))
 }
@@ -230,10 +230,7 @@ fn decorate_with(
     stop: &Stop,
 ) -> Arc<dyn Store> {
     let metered: Arc<dyn Store> = Arc::new(Metered::new(store, meter.clone()));
-    let paced: Arc<dyn Store> = match pace.is_unlimited() {
-        true => metered,
-        false => Arc::new(Paced::new(metered, pace)),
-    };
+    let paced: Arc<dyn Store> = Arc::new(Paced::new(metered, pace));
     let token = stop.token.clone();
     let seed = rand::random();
     Arc::new(Retried::new(paced, opener.retry, seed, meter, token))
@@ -390,7 +387,7 @@ fn state_at(
         .hint("name a local folder or an s3:// place with --state"));
     }
     let opened = opener.open(place, &OpenOptions { overrides: overrides.clone(), local: LocalOptions::default() })?;
-    let pace = Arc::new(Pace::new(Timetable::constant(None), Arc::new(|| 0), None, stop.token.clone()));
+    let pace = Arc::new(Pace::unlimited(stop.token.clone()));
     let tree = decorate(opener, opened.store, place, Vec::new(), pace, stop);
     Ok(Arc::new(ObjectState::new(tree.store)?))
 }

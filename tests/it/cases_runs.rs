@@ -237,3 +237,28 @@ async fn case_49_state_from_the_future_is_refused_by_name_and_nothing_is_changed
     pair.copied().await;
     assert_eq!(target.objects(), source.objects());
 }
+
+/// Paused time: a target that answers 503 for twenty seconds. The rate falls (a thousand requests a second would be
+/// twenty thousand in vain), nothing fails, and the rate recovers: what is left takes seconds.
+#[tokio::test(start_paused = true)]
+async fn case_50_slow_down_for_20_s_lowers_the_rate_and_fails_nothing() {
+    let (source, target) = (MemoryStore::new(), MemoryStore::new());
+    // Fewer than the plan is read ahead: a thread that waits would hold paused time.
+    for i in 0..900 {
+        put(&source, &format!("k{i:04}"), format!("{i}")).await;
+    }
+    let busy = Rule::every(Method::Put, Fault::Fail(StoreErrorKind::Throttled))
+        .during(Duration::from_millis(300)..Duration::from_millis(20_300));
+    let slow = Rule::every(Method::Put, Fault::Delay(Duration::from_millis(10)));
+    let throttling = faulty(Arc::new(target.clone()), vec![busy, slow]);
+    let mut pair = Pair::new(Arc::new(source), throttling.clone());
+    pair.retries = true;
+    let began = tokio::time::Instant::now();
+    let report = copy_in_paused_time(&pair).await;
+    let took = began.elapsed();
+    assert_eq!(report.summary.exit_code.code(), 0, "{:?}", report.failure);
+    assert_eq!((report.summary.counts.copied, report.summary.counts.failed), (900, 0));
+    let in_vain = throttling.calls(Method::Put) - 900;
+    assert!((10..500).contains(&in_vain), "{in_vain} requests in vain");
+    assert!((Duration::from_secs(20)..Duration::from_secs(60)).contains(&took), "{took:?}");
+}

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use futures::stream::{self, BoxStream};
 use manifest::{Fingerprint, Listed, ObjectKey};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use tokio::time::Instant;
 
 pub use crate::crash::CrashSwitch;
 
@@ -89,6 +91,8 @@ pub struct Rule {
     pub skip: u64,
     /// How many matching calls it hits then.
     pub times: u64,
+    /// Only in this time, counted from the first matching call; always without it.
+    pub during: Option<Range<Duration>>,
     /// What happens.
     pub fault: Fault,
 }
@@ -96,7 +100,7 @@ pub struct Rule {
 impl Rule {
     /// The first call of `method`.
     pub fn first(method: Method, fault: Fault) -> Self {
-        Self { method, key: None, skip: 0, times: 1, fault }
+        Self { method, key: None, skip: 0, times: 1, during: None, fault }
     }
 
     /// Every call of `method`.
@@ -113,6 +117,12 @@ impl Rule {
     /// Not before the `n`-th matching call, counted from 1.
     pub fn from_call(mut self, n: u64) -> Self {
         self.skip = n - 1;
+        self
+    }
+
+    /// Only in this time, counted from the first matching call.
+    pub fn during(mut self, time: Range<Duration>) -> Self {
+        self.during = Some(time);
         self
     }
 
@@ -177,8 +187,8 @@ pub struct FaultStore {
 struct Shared {
     plan: FaultPlan,
     dice: StdRng,
-    /// How many calls each rule has matched.
-    matched: Vec<u64>,
+    /// How many calls each rule has matched, and when the first did.
+    matched: Vec<(u64, Option<Instant>)>,
     storm_left: u64,
     faults: u64,
     calls: BTreeMap<Method, u64>,
@@ -207,7 +217,7 @@ impl FaultStore {
     pub fn with_crash(inner: Arc<dyn Store>, plan: FaultPlan, crash: Arc<CrashSwitch>) -> Self {
         let shared = Shared {
             dice: StdRng::seed_from_u64(plan.seed),
-            matched: vec![0; plan.rules.len()],
+            matched: vec![(0, None); plan.rules.len()],
             plan,
             storm_left: 0,
             faults: 0,
@@ -329,9 +339,12 @@ impl Shared {
         for (rule, matched) in self.plan.rules.iter().zip(&mut self.matched) {
             let on_key = rule.key.as_ref().is_none_or(|wanted| keys.contains(&wanted));
             if rule.method == method && on_key {
-                let before = *matched;
-                *matched += 1;
-                let hit = before >= rule.skip && before - rule.skip < rule.times;
+                let (count, first) = matched;
+                let before = *count;
+                *count += 1;
+                let passed = first.get_or_insert_with(Instant::now).elapsed();
+                let in_time = rule.during.as_ref().is_none_or(|time| time.contains(&passed));
+                let hit = in_time && before >= rule.skip && before - rule.skip < rule.times;
                 aimed = aimed.or(hit.then_some(rule.fault));
             }
         }

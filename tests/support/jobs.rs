@@ -16,6 +16,7 @@ use distcp::plan::file::Plan;
 use distcp::run::{self, Report};
 use distcp::store::local::{LocalOptions, LocalStore};
 use distcp::store::meter::{Meter, Metered};
+use distcp::store::pace::{Pace, Paced};
 use distcp::store::retry::{Retried, RetryPolicy};
 use distcp::store::{Store, Sweep};
 use distcp::trash::Trash;
@@ -91,7 +92,11 @@ impl Pair {
             let metered: Arc<dyn Store> = Arc::new(Metered::new(store.clone(), meter.clone()));
             let policy = RetryPolicy::default();
             let store: Arc<dyn Store> = match self.retries {
-                true => Arc::new(Retried::new(metered, policy, 1, meter.clone(), self.stop.token.clone())),
+                true => {
+                    let token = self.stop.token.clone();
+                    let paced = Paced::new(metered, Arc::new(Pace::unlimited(token.clone())));
+                    Arc::new(Retried::new(Arc::new(paced), policy, 1, meter.clone(), token))
+                }
                 false => metered,
             };
             Tree { store, place: place.into(), without: Vec::new(), single: false, meter }

@@ -1,4 +1,5 @@
-//! Pacing: a budget of bytes a second (both directions, by a timetable if wanted) and of requests a second.
+//! Pacing: a budget of bytes a second (both directions, by a timetable if wanted) and of requests a second, and per store the
+//! rate of requests that it stands (`adapt`).
 //!
 //! Delays calls, never changes them. Whoever waits longest goes first. Keeps nothing; a crash leaves nothing.
 
@@ -18,103 +19,19 @@ use super::{
     Capabilities, GetOptions, GetResult, ListOptions, ObjectInfo, PartSpec, Payload, PutOptions, Result, Store,
     StoreError, StoreErrorKind, UploadId, UploadedPart, Written,
 };
+use adapt::Rate;
+
+pub use timetable::{BadTimetable, Timetable};
+
+mod adapt;
+mod timetable;
 
 /// Seconds of budget that may be saved up.
 const BURST_SECONDS: f64 = 1.0;
 /// The longest nap while waiting for budget: a timetable may change the rate meanwhile.
 const LONGEST_NAP: Duration = Duration::from_secs(1);
-/// Seconds in a day.
-const DAY_SECONDS: u32 = 24 * 60 * 60;
-/// Entries of a timetable: one for every quarter of an hour is plenty.
-const MAX_ENTRIES: usize = 96;
-
 /// The local time of day in seconds since midnight. Injected: the library knows no time zone.
 pub type TimeOfDay = Arc<dyn Fn() -> u32 + Send + Sync>;
-
-/// A bandwidth limit, or none, by the time of day.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Timetable {
-    /// Start (seconds since midnight) and limit in bytes a second (`None`: no limit), ascending by start, not empty.
-    entries: Vec<(u32, Option<u64>)>,
-}
-
-/// A bandwidth limit that cannot be read.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{0}")]
-pub struct BadTimetable(String);
-
-impl Timetable {
-    /// The same limit all day.
-    pub fn constant(bytes_per_second: Option<u64>) -> Self {
-        Self { entries: vec![(0, bytes_per_second)] }
-    }
-
-    /// Reads `10M`, `off`, or `08:00,10M 19:00,off`: from each time on, that many bytes a second (K, M, G, T are powers of
-    /// 1024). The last entry holds until the first one of the next day.
-    pub fn parse(text: &str) -> Result<Self, BadTimetable> {
-        let bad = |why: String| BadTimetable(format!("the bandwidth limit {text:?} {why}"));
-        let words: Vec<&str> = text.split_whitespace().collect();
-        if let [one] = words.as_slice()
-            && !one.contains(',')
-        {
-            return Ok(Self::constant(rate(one).ok_or_else(|| bad("is no rate like 10M or off".into()))?));
-        }
-        let mut entries = Vec::new();
-        for word in &words {
-            let (time, limit) = word.split_once(',').ok_or_else(|| bad(format!("has {word:?}, not HH:MM,RATE")))?;
-            let start = time_of_day(time).ok_or_else(|| bad(format!("has the time {time:?}, not HH:MM")))?;
-            let limit = rate(limit).ok_or_else(|| bad(format!("has the rate {limit:?}, not one like 10M or off")))?;
-            if entries.last().is_some_and(|(last, _)| start <= *last) {
-                return Err(bad(format!("has {time} after a time that is not earlier")));
-            }
-            entries.push((start, limit));
-        }
-        if entries.is_empty() || entries.len() > MAX_ENTRIES {
-            return Err(bad(format!("has {} entries, 1 to {MAX_ENTRIES} are possible", entries.len())));
-        }
-        Ok(Self { entries })
-    }
-
-    /// The limit in bytes a second at a time of day (seconds since midnight); `None` is no limit.
-    pub fn rate_at(&self, seconds: u32) -> Option<u64> {
-        let seconds = seconds % DAY_SECONDS;
-        let current = self.entries.iter().rev().find(|(start, _)| *start <= seconds);
-        current.or(self.entries.last()).and_then(|(_, rate)| *rate)
-    }
-
-    /// Whether it never limits anything.
-    pub fn is_unlimited(&self) -> bool {
-        self.entries.iter().all(|(_, rate)| rate.is_none())
-    }
-}
-
-/// `Some(None)` is no limit, `None` unreadable.
-fn rate(text: &str) -> Option<Option<u64>> {
-    if text.eq_ignore_ascii_case("off") {
-        return Some(None);
-    }
-    let (digits, unit) = match text.char_indices().last()? {
-        (at, unit) if unit.is_ascii_alphabetic() => (&text[..at], unit.to_ascii_uppercase()),
-        _ => (text, ' '),
-    };
-    let factor: u64 = match unit {
-        ' ' | 'B' => 1,
-        'K' => 1 << 10,
-        'M' => 1 << 20,
-        'G' => 1 << 30,
-        'T' => 1 << 40,
-        _ => return None,
-    };
-    let number: u64 = digits.parse().ok()?;
-    // No bytes a second would wait for ever.
-    if number == 0 { None } else { Some(Some(number.checked_mul(factor)?)) }
-}
-
-fn time_of_day(text: &str) -> Option<u32> {
-    let (hours, minutes) = text.split_once(':')?;
-    let (hours, minutes): (u32, u32) = (hours.parse().ok()?, minutes.parse().ok()?);
-    (hours < 24 && minutes < 60 && text.len() <= 5).then_some((hours * 60 + minutes) * 60)
-}
 
 /// A budget that fills at a rate. Takers may overdraw it by one take; the next one waits until the debt is paid.
 struct Bucket {
@@ -178,9 +95,9 @@ impl Pace {
         Self { bandwidth, requests, cancel }
     }
 
-    /// Whether nothing is limited.
-    pub fn is_unlimited(&self) -> bool {
-        self.bandwidth.is_none() && self.requests.is_none()
+    /// No budgets: only what each store stands counts.
+    pub fn unlimited(cancel: CancellationToken) -> Self {
+        Self { bandwidth: None, requests: None, cancel }
     }
 
     /// Waits for a request's turn. `false`: the run was asked to stop.
@@ -208,7 +125,61 @@ impl Pace {
 #[derive(Debug)]
 pub struct Paced {
     inner: Arc<dyn Store>,
+    turns: Turns,
+}
+
+/// The turns of one store's requests.
+#[derive(Debug, Clone)]
+struct Turns {
     pace: Arc<Pace>,
+    stands: Arc<Stands>,
+}
+
+/// What one store stands.
+struct Stands {
+    rate: std::sync::Mutex<Rate>,
+    bucket: Bucket,
+}
+
+impl std::fmt::Debug for Stands {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Stands").field(&*self.rate()).finish()
+    }
+}
+
+impl Stands {
+    fn new() -> Self {
+        Self { rate: std::sync::Mutex::new(Rate::new(Instant::now())), bucket: Bucket::new() }
+    }
+
+    fn rate(&self) -> std::sync::MutexGuard<'_, Rate> {
+        // It is valid at every moment, so a panic elsewhere does not spoil it.
+        self.rate.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Turns {
+    /// Waits for a request's turn. `false`: the run was asked to stop.
+    async fn request(&self) -> bool {
+        if !self.pace.request().await {
+            return false;
+        }
+        let turn = tokio::select! {
+            biased;
+            () = self.pace.cancel.cancelled() => false,
+            () = self.stands.bucket.take(1.0, || self.stands.rate().limit(Instant::now())) => true,
+        };
+        self.stands.rate().sending(Instant::now());
+        turn
+    }
+
+    /// Learns from the answer of a request.
+    fn answered<T>(&self, answer: Result<T>) -> Result<T> {
+        if answer.as_ref().is_err_and(|error| error.kind == StoreErrorKind::Throttled) {
+            self.stands.rate().refused(Instant::now());
+        }
+        answer
+    }
 }
 
 fn cancelled(operation: &'static str, place: &str) -> StoreError {
@@ -218,11 +189,11 @@ fn cancelled(operation: &'static str, place: &str) -> StoreError {
 impl Paced {
     /// Keeps the calls of `inner` to `pace`.
     pub fn new(inner: Arc<dyn Store>, pace: Arc<Pace>) -> Self {
-        Self { inner, pace }
+        Self { inner, turns: Turns { pace, stands: Arc::new(Stands::new()) } }
     }
 
     async fn turn(&self, operation: &'static str, key: &ObjectKey, bytes: usize) -> Result<()> {
-        if self.pace.request().await && (bytes == 0 || self.pace.bytes(bytes).await) {
+        if self.turns.request().await && (bytes == 0 || self.turns.pace.bytes(bytes).await) {
             Ok(())
         } else {
             Err(cancelled(operation, self.inner.place()).on(key))
@@ -242,18 +213,18 @@ impl Store for Paced {
     }
 
     fn list(&self, options: ListOptions) -> BoxStream<'static, Result<Vec<Listed>>> {
-        let (inner, pace) = (Arc::clone(&self.inner), Arc::clone(&self.pace));
+        let (inner, turns) = (Arc::clone(&self.inner), self.turns.clone());
         // The listing itself starts only when its first page has its turn.
         let state: Option<Option<BoxStream<'static, Result<Vec<Listed>>>>> = Some(None);
         futures::stream::unfold(state, move |state| {
-            let (inner, pace, options) = (Arc::clone(&inner), Arc::clone(&pace), options.clone());
+            let (inner, turns, options) = (Arc::clone(&inner), turns.clone(), options.clone());
             async move {
                 let pages = state?;
-                if !pace.request().await {
+                if !turns.request().await {
                     return Some((Err(cancelled("list", inner.place())), None));
                 }
                 let mut pages = pages.unwrap_or_else(|| inner.list(options));
-                pages.next().await.map(|page| (page, Some(Some(pages))))
+                pages.next().await.map(|page| (turns.answered(page), Some(Some(pages))))
             }
         })
         .boxed()
@@ -261,13 +232,13 @@ impl Store for Paced {
 
     async fn head(&self, key: &ObjectKey) -> Result<ObjectInfo> {
         self.turn("look at", key, 0).await?;
-        self.inner.head(key).await
+        self.turns.answered(self.inner.head(key).await)
     }
 
     async fn get(&self, key: &ObjectKey, options: GetOptions) -> Result<GetResult> {
         self.turn("read", key, 0).await?;
-        let GetResult { info, body } = self.inner.get(key, options).await?;
-        let (pace, place, key) = (Arc::clone(&self.pace), self.inner.place().to_owned(), key.clone());
+        let GetResult { info, body } = self.turns.answered(self.inner.get(key, options).await)?;
+        let (pace, place, key) = (Arc::clone(&self.turns.pace), self.inner.place().to_owned(), key.clone());
         let body = body
             .then(move |piece| {
                 let (pace, stop) = (Arc::clone(&pace), cancelled("read", &place).on(&key));
@@ -282,12 +253,12 @@ impl Store for Paced {
 
     async fn put(&self, key: &ObjectKey, body: Payload, options: &PutOptions) -> Result<Written> {
         self.turn("write", key, body.len()).await?;
-        self.inner.put(key, body, options).await
+        self.turns.answered(self.inner.put(key, body, options).await)
     }
 
     async fn create_upload(&self, key: &ObjectKey, size_bytes: u64, options: &PutOptions) -> Result<UploadId> {
         self.turn("begin an upload of", key, 0).await?;
-        self.inner.create_upload(key, size_bytes, options).await
+        self.turns.answered(self.inner.create_upload(key, size_bytes, options).await)
     }
 
     async fn put_part(
@@ -298,18 +269,18 @@ impl Store for Paced {
         body: Payload,
     ) -> Result<UploadedPart> {
         self.turn("write a part of", key, body.len()).await?;
-        self.inner.put_part(key, upload, part, body).await
+        self.turns.answered(self.inner.put_part(key, upload, part, body).await)
     }
 
     async fn list_parts(&self, key: &ObjectKey, upload: &UploadId) -> Result<Vec<UploadedPart>> {
         self.turn("list the parts of", key, 0).await?;
-        self.inner.list_parts(key, upload).await
+        self.turns.answered(self.inner.list_parts(key, upload).await)
     }
 
     async fn read_part(&self, key: &ObjectKey, upload: &UploadId, part: PartSpec) -> Result<Bytes> {
         let bytes = usize::try_from(part.size_bytes).unwrap_or(usize::MAX);
         self.turn("read a part of", key, bytes).await?;
-        self.inner.read_part(key, upload, part).await
+        self.turns.answered(self.inner.read_part(key, upload, part).await)
     }
 
     async fn complete_upload(
@@ -320,12 +291,12 @@ impl Store for Paced {
         options: &PutOptions,
     ) -> Result<Written> {
         self.turn("finish the upload of", key, 0).await?;
-        self.inner.complete_upload(key, upload, parts, options).await
+        self.turns.answered(self.inner.complete_upload(key, upload, parts, options).await)
     }
 
     async fn abort_upload(&self, key: &ObjectKey, upload: &UploadId) -> Result<()> {
         self.turn("give up the upload of", key, 0).await?;
-        self.inner.abort_upload(key, upload).await
+        self.turns.answered(self.inner.abort_upload(key, upload).await)
     }
 
     async fn copy(
@@ -336,12 +307,13 @@ impl Store for Paced {
         options: &PutOptions,
     ) -> Result<Written> {
         self.turn("copy to", to, 0).await?;
-        self.inner.copy(from, expect, to, options).await
+        self.turns.answered(self.inner.copy(from, expect, to, options).await)
     }
 
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>> {
-        if self.pace.request().await {
-            return self.inner.delete(keys).await;
+        if self.turns.request().await {
+            let answers = self.inner.delete(keys).await;
+            return answers.into_iter().map(|answer| self.turns.answered(answer)).collect();
         }
         keys.iter().map(|key| Err(cancelled("delete", self.inner.place()).on(key))).collect()
     }
@@ -353,35 +325,6 @@ mod tests {
 
     fn at(hours: u32, minutes: u32) -> u32 {
         (hours * 60 + minutes) * 60
-    }
-
-    #[test]
-    fn timetables_say_what_holds_when() {
-        let table = Timetable::parse("08:00,10M 12:30,512K 19:00,off").unwrap();
-        for (time, rate) in [
-            (at(0, 0), None),
-            (at(7, 59), None),
-            (at(8, 0), Some(10 << 20)),
-            (at(12, 29), Some(10 << 20)),
-            (at(12, 30), Some(512 << 10)),
-            (at(19, 0), None),
-            (at(23, 59), None),
-        ] {
-            assert_eq!(table.rate_at(time), rate, "{time}");
-        }
-        assert_eq!(Timetable::parse("10M").unwrap(), Timetable::constant(Some(10 << 20)));
-        assert_eq!(Timetable::parse("1000").unwrap().rate_at(5), Some(1000));
-        assert!(Timetable::parse("off").unwrap().is_unlimited());
-        assert!(!table.is_unlimited());
-    }
-
-    #[test]
-    fn timetables_that_make_no_sense_are_refused() {
-        for bad in
-            ["", "0", "10X", "8,10M", "24:00,1M", "08:60,1M", "08:00,1M 08:00,2M", "19:00,off 08:00,1M", "x", "M"]
-        {
-            assert!(Timetable::parse(bad).is_err(), "{bad}");
-        }
     }
 
     #[tokio::test(start_paused = true)]

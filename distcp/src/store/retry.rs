@@ -31,6 +31,8 @@ mod tests;
 
 /// How often "slow down" is taken before it counts as a failure; the deadline usually comes first.
 const MAX_THROTTLED: u32 = 200;
+/// A body that broke and went on counts as mended when so much more of it came: one that only trickles would never end.
+const MIN_PROGRESS_BYTES: u64 = 64 << 10;
 
 /// When to try again, and when to give up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +70,7 @@ impl RetryPolicy {
 struct Shared {
     policy: RetryPolicy,
     jitter: Mutex<StdRng>,
-    /// "Slow down" was said to one call: all wait until then.
+    /// "Slow down" was said to one call, with a time: all wait until then.
     not_before: Mutex<Option<Instant>>,
     cancel: CancellationToken,
     meter: Arc<Meter>,
@@ -136,7 +138,8 @@ impl Shared {
         {
             return Err(error);
         }
-        if throttled {
+        // How fast to go on without a time to wait for is for the pacing below.
+        if throttled && error.retry_after.is_some() {
             let until = Instant::now() + wait;
             let mut not_before = locked(&self.not_before);
             *not_before = Some(not_before.map_or(until, |other| other.max(until)));
@@ -284,6 +287,7 @@ impl Store for Retried {
             expect: info.fingerprint.clone(),
             at,
             end,
+            failed_at: at,
             body: Some(body),
             attempts: Attempts::start(),
             over: false,
@@ -412,6 +416,8 @@ struct Rest {
     expect: Fingerprint,
     at: u64,
     end: u64,
+    /// Where it broke last.
+    failed_at: u64,
     body: Option<BoxStream<'static, Result<Bytes>>>,
     attempts: Attempts,
     over: bool,
@@ -428,7 +434,7 @@ impl Rest {
                     None => return None,
                     Some(Ok(piece)) => {
                         self.at += piece.len() as u64;
-                        if !piece.is_empty() {
+                        if self.at >= self.failed_at + MIN_PROGRESS_BYTES {
                             self.attempts = Attempts::start();
                         }
                         return Some((Ok(piece), self));
@@ -448,6 +454,7 @@ impl Rest {
                 }
             };
             self.body = None;
+            self.failed_at = self.at;
             let shared = Arc::clone(&self.store.shared);
             if let Err(error) = shared.wait(&mut self.attempts, error).await {
                 self.over = true;

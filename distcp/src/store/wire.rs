@@ -27,6 +27,9 @@ pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// What a slow line is given on top for every byte sent.
 const MIN_BYTES_PER_SECOND: u64 = 64 << 10;
 
+/// A body that brings fewer in [`ANSWER_TIMEOUT`] of waiting hangs in all but name: another connection may be better.
+pub(super) const TRICKLE_BYTES: u64 = 64 << 10;
+
 /// Pages of a listing that wait for the consumer.
 const PAGES_AHEAD: usize = 2;
 
@@ -183,19 +186,34 @@ pub(super) fn exact_body(
     body: HttpResponseBody,
     expected: u64,
 ) -> BoxStream<'static, Result<Bytes>> {
+    exact(place, key, body.bytes_stream(), expected)
+}
+
+fn exact(
+    place: Arc<str>,
+    key: ObjectKey,
+    stream: BoxStream<'static, Result<Bytes, HttpError>>,
+    expected: u64,
+) -> BoxStream<'static, Result<Bytes>> {
     struct State {
         place: Arc<str>,
         key: ObjectKey,
-        stream: BoxStream<'static, Result<Bytes, object_store::client::HttpError>>,
+        stream: BoxStream<'static, Result<Bytes, HttpError>>,
         left: u64,
+        /// Time waited and bytes received since the last look at the speed. What the reader takes its time for is not
+        /// counted.
+        window: (Duration, u64),
         over: bool,
     }
-    let state = State { place, key, stream: body.bytes_stream(), left: expected, over: false };
+    let window = (Duration::ZERO, 0);
+    let state = State { place, key, stream, left: expected, window, over: false };
     futures::stream::unfold(state, |mut state| async move {
         if state.over {
             return None;
         }
+        let asked = tokio::time::Instant::now();
         let next = tokio::time::timeout(ANSWER_TIMEOUT, state.stream.next()).await;
+        state.window.0 += asked.elapsed();
         let fail = |kind, detail: String| Err(StoreError::new("read", &state.place, kind, detail).on(&state.key));
         let item = match next {
             Err(_) => fail(StoreErrorKind::Timeout, "the body stopped half way".into()),
@@ -204,7 +222,19 @@ pub(super) fn exact_body(
             }
             Ok(Some(Ok(piece))) => {
                 state.left -= piece.len() as u64;
-                return Some((Ok(piece), state));
+                state.window.1 += piece.len() as u64;
+                match state.window {
+                    (waited, received) if waited < ANSWER_TIMEOUT || state.left == 0 || received >= TRICKLE_BYTES => {
+                        if waited >= ANSWER_TIMEOUT {
+                            state.window = (Duration::ZERO, 0);
+                        }
+                        return Some((Ok(piece), state));
+                    }
+                    (waited, received) => {
+                        let seconds = waited.as_secs();
+                        fail(StoreErrorKind::Timeout, format!("only {received} bytes came in {seconds} s"))
+                    }
+                }
             }
             Ok(Some(Err(error))) => fail(
                 transport_kind(&error),
@@ -233,6 +263,37 @@ mod tests {
         }
         assert_eq!(http_date_ns("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777_000_000_000));
         assert_eq!(http_date_ns("yesterday"), None);
+    }
+
+    /// A body of pieces of 100 bytes, each after some seconds, read to its end or error: bytes, seconds, error.
+    async fn read_slowly(seconds: u64, pieces: u64, size: usize) -> (u64, u64, Option<StoreError>) {
+        let pieces = futures::stream::iter(0..pieces).then(move |_| async move {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            Ok(Bytes::from(vec![7; size]))
+        });
+        let began = tokio::time::Instant::now();
+        let mut body = exact("s3://b".into(), ObjectKey::from("k"), pieces.boxed(), 1 << 20);
+        let mut read = 0;
+        loop {
+            match body.next().await {
+                Some(Ok(piece)) => read += piece.len() as u64,
+                Some(Err(error)) => return (read, began.elapsed().as_secs(), Some(error)),
+                None => return (read, began.elapsed().as_secs(), None),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_hangs_or_trickles_is_given_up() {
+        let (read, took, error) = read_slowly(3600, 1, 1 << 20).await;
+        assert_eq!((read, took, error.unwrap().kind), (0, 60, StoreErrorKind::Timeout));
+        let (read, took, error) = read_slowly(1, 1 << 20, 1).await;
+        let error = error.unwrap();
+        assert_eq!((read, took, error.kind), (59, 60, StoreErrorKind::Timeout));
+        assert!(error.to_string().contains("only 60 bytes came in 60 s"), "{error}");
+        // A slow line is none of this.
+        let (read, took, error) = read_slowly(10, 64, 1 << 14).await;
+        assert_eq!((read, took, error.is_none()), (1 << 20, 640, true));
     }
 
     #[test]
