@@ -20,6 +20,7 @@ mod kill;
 mod list_fan;
 mod object_state;
 mod oracles;
+mod pairs;
 mod rules_evidence;
 mod rules_guards;
 mod rules_state;

@@ -9,5 +9,6 @@ pub mod jobs;
 pub mod odd;
 pub mod proxy;
 pub mod services;
+pub mod sites;
 pub mod timing;
 pub mod trees;

@@ -141,6 +141,10 @@ fn test_with(up: &Up, args: &Args, steps: &mut Steps<'_>) -> Result<Totals> {
     if args.long {
         command.env("UNDERSTUDY_TEST_LONG", "1");
     }
+    let table = folders.xtask().join("cases-by-pair.txt");
+    command.env("UNDERSTUDY_TEST_TABLE", &table);
+    // Of an earlier run it would say what did not happen.
+    let _ = std::fs::remove_file(&table);
     let mut totals = Totals::default();
     steps.step("test", || {
         let status = run_lines(&mut command, STEP_LIMIT, steps.interrupt, |line| {
@@ -150,6 +154,9 @@ fn test_with(up: &Up, args: &Args, steps: &mut Steps<'_>) -> Result<Totals> {
         totals.take_skipped(&std::fs::read_to_string(&skipped_file).unwrap_or_default());
         for line in &totals.skipped {
             out!("skipped: {line}");
+        }
+        if let Ok(table) = std::fs::read_to_string(&table) {
+            out!("{table}");
         }
         if !status.success() {
             bail!("cargo test: {status}");
