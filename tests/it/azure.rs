@@ -283,14 +283,6 @@ async fn case_22_what_is_wrong_is_said() {
     assert!(!error.to_string().contains("d3Jvbmcta2V5"), "{error}");
 }
 
-/// A shell in which the Azure server, and the S3 one if given, are those of the variables.
-fn shell(home: &Path, server: &Azure) -> Shell {
-    Shell::new(home)
-        .with("AZURE_STORAGE_ACCOUNT_NAME", &server.account)
-        .with("AZURE_STORAGE_ACCOUNT_KEY", &server.key)
-        .with("AZURE_STORAGE_ENDPOINT", &server.endpoint)
-}
-
 /// A tree with small files, an empty one, an odd name and one that goes in parts.
 fn tree(root: &Path) {
     for (name, len) in [("a/small", 100), ("a/b/other", 3000), ("empty", 0), ("sp ace+%41", 7), ("big", 9 << 20)] {
@@ -310,7 +302,7 @@ fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
 fn a_tree_goes_there_and_back_and_a_second_run_writes_nothing() {
     let Some(server) = services::azure() else { return };
     let home = tempfile::tempdir().unwrap();
-    let shell = shell(home.path(), &server);
+    let shell = Shell::new(home.path()).with_azure(&server);
     let (source, back) = (home.path().join("source"), home.path().join("back"));
     tree(&source);
     let container = server.fresh_container("binary");
@@ -345,7 +337,7 @@ fn a_tree_goes_there_and_back_and_a_second_run_writes_nothing() {
 fn a_tree_goes_from_s3_to_azure() {
     let (Some(server), Some(s3)) = (services::azure(), services::s3()) else { return };
     let home = tempfile::tempdir().unwrap();
-    let shell = shell(home.path(), &server).with_s3(&s3);
+    let shell = Shell::new(home.path()).with_azure(&server).with_s3(&s3);
     let source = home.path().join("source");
     tree(&source);
     let bucket = format!("s3://{}", s3.fresh_bucket("to-azure"));
@@ -367,7 +359,7 @@ fn case_22_a_place_that_cannot_be_used_says_why() {
     tree(&home.path().join("source"));
     let none = Shell::new(home.path()).run(&["copy", "source", "az://box/x"]).expect(2);
     assert!(none.last_word().contains("AZURE_STORAGE_ACCOUNT_NAME"), "{}", none.stderr);
-    let shell = shell(home.path(), &server);
+    let shell = Shell::new(home.path()).with_azure(&server);
     let missing = shell.run(&["copy", "source", "az://no-such-container/x"]).expect(2);
     assert!(missing.stderr.contains("does not exist"), "{}", missing.stderr);
     let container = format!("az://{}/x", server.fresh_container("denied"));

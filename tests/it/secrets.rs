@@ -40,6 +40,53 @@ impl Hunt<'_> {
 }
 
 #[test]
+fn nothing_of_a_run_on_azure_holds_its_key_or_signature() {
+    let Some(azure) = services::azure() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("source");
+    std::fs::create_dir(&source).unwrap();
+    std::fs::write(source.join("small"), "small").unwrap();
+    std::fs::write(source.join("large"), vec![7; 9 << 20]).unwrap();
+    let wrong_key = "YS13cm9uZy1rZXktZTViMQ==";
+    let (signature, token) = ("c2lnbmF0dXJlLTc3ZjA%3D", "a-bearer-token-31aa");
+    let hunt = Hunt { secrets: vec![&azure.key, wrong_key, signature, "c2lnbmF0dXJlLTc3ZjA", token] };
+    let container = azure.fresh_container("secrets");
+    let (target, other) = (format!("az://{container}/lake"), format!("az://{container}/other"));
+    let state = format!("az://{container}/state");
+    let common = ["--state", &state, "-v", "-v", "--log-format", "json"];
+    let shell = Shell::new(folder.path()).with_azure(&azure).with("RUST_LOG", "trace");
+    let verbs: [&[&str]; 6] = [
+        &["copy", "source", &target, "--json", "--memory", "32M", "--chunk-size", "1M"],
+        &["copy", &target, &other, "--json", "--memory", "32M", "--chunk-size", "1M"],
+        &["verify", "source", &target, "--level", "content"],
+        &["check", "source", &target],
+        &["copy", "source", &target, "--delete", "--dry-run"],
+        &["status", "--json"],
+    ];
+    for verb in verbs {
+        let ran = shell.run(&[verb, &common].concat());
+        hunt.ran(&verb.join(" "), &ran);
+        assert_eq!(ran.code, 0, "{verb:?}: {}", ran.stderr);
+    }
+    let wrong = shell.clone().with("AZURE_STORAGE_ACCOUNT_KEY", wrong_key);
+    hunt.ran("a wrong key", &wrong.run(&[&["copy", "source", &target], &common[..]].concat()).expect(12));
+    // A signature or a token that the server refuses: it answers with what it was sent, and that is not repeated.
+    let keyless = Shell::new(folder.path())
+        .with("AZURE_STORAGE_ENDPOINT", &azure.endpoint)
+        .with("AZURE_STORAGE_ACCOUNT_NAME", &azure.account);
+    let sas = format!("sv=2021-08-06&ss=b&srt=co&sp=rwdl&se=2030-01-01T00:00:00Z&sig={signature}");
+    for (name, value) in [("AZURE_STORAGE_SAS_TOKEN", &*sas), ("AZURE_STORAGE_TOKEN", token)] {
+        let ran = keyless.clone().with(name, value).run(&["copy", "source", &target, "-v", "--retry-for", "1s"]);
+        hunt.ran(name, &ran);
+        assert_ne!(ran.code, 0, "{name}: {}", ran.stderr);
+    }
+    let kept = folder.path().join("kept");
+    shell.run(&["copy", &state, kept.to_str().unwrap()]).expect(0);
+    assert!(hunt.files(&kept) > 3, "there is state to look through");
+    assert!(std::panic::catch_unwind(|| hunt.text("the key", &azure.key)).is_err(), "and it would have noticed");
+}
+
+#[test]
 fn no_output_state_or_error_of_a_full_run_holds_a_credential() {
     let Some(s3) = services::s3() else { return };
     let folder = tempfile::tempdir().unwrap();

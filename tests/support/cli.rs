@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::services::{S3, distcp_bin};
+use crate::services::{Azure, S3, distcp_bin};
 
 /// A user's shell: a home of its own, no variables but these.
 #[derive(Debug, Clone)]
@@ -87,6 +87,13 @@ impl Shell {
             .with("AWS_REGION", s3.region)
             .with("AWS_ACCESS_KEY_ID", &s3.access_key)
             .with("AWS_SECRET_ACCESS_KEY", &s3.secret_key)
+    }
+
+    /// The same with the variables by which Azure clients find the account, and ours its server.
+    pub fn with_azure(self, azure: &Azure) -> Self {
+        self.with("AZURE_STORAGE_ENDPOINT", &azure.endpoint)
+            .with("AZURE_STORAGE_ACCOUNT_NAME", &azure.account)
+            .with("AZURE_STORAGE_ACCOUNT_KEY", &azure.key)
     }
 
     /// A command of any program in this shell.

@@ -1,11 +1,15 @@
 //! Reading one file: its identity is the same before the first byte and after the last, or the read fails (rule 13).
 //!
+//! A file's times move in ticks of the kernel's clock: two writes within one tick leave the same identity. So a file that was
+//! changed a moment ago is looked at again after that moment: a write that comes later then has another time.
+//!
 //! Never yields the last bytes of a file that changed while it was read, and never fewer bytes than were asked for. A
 //! crash leaves nothing behind.
 
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -21,6 +25,9 @@ use crate::store::{GetOptions, GetResult, ObjectInfo, Result, StoreErrorKind};
 
 /// How much of a file one step reads; anything up to this size is read in one.
 const BLOCK_BYTES: u64 = 1 << 20;
+
+/// Two ticks of a kernel with 100 a second, the coarsest there is: changes that are so far apart have different times.
+const TICKS: Duration = Duration::from_millis(20);
 
 /// What stands under a key, opened to be read.
 pub(super) enum Opened {
@@ -84,7 +91,10 @@ impl Tree {
     /// Reads a file or a range of it. A range that reaches past the end is another version's.
     pub(super) fn get(self: &Arc<Self>, key: &ObjectKey, options: &GetOptions) -> Result<GetResult> {
         let (file, stat, target) = match self.open_to_read("read", key)? {
-            Opened::File(file, stat) => (Some(file), stat, Bytes::new()),
+            Opened::File(file, stat) => {
+                let stat = self.settled(&file, stat).map_err(|errno| self.fail("read", key, errno))?;
+                (Some(file), stat, Bytes::new())
+            }
             Opened::Link(target, stat) => (None, stat, target),
         };
         let info = self.info(&stat);
@@ -110,6 +120,19 @@ impl Tree {
             }
         };
         Ok(GetResult { info, body })
+    }
+
+    /// The stat of an open file once its last change is [`TICKS`] ago. A change time in the future is another clock's: there
+    /// is nothing to wait for.
+    fn settled(&self, file: &OwnedFd, stat: Stat) -> Result<Stat, Errno> {
+        let age_ns = (self.options.now_ns)().saturating_sub(attributes::ctime_ns(&stat));
+        match u64::try_from(age_ns).map(Duration::from_nanos) {
+            Ok(age) if age < TICKS => {
+                std::thread::sleep(TICKS - age);
+                fstat(file)
+            }
+            _ => Ok(stat),
+        }
     }
 
     fn check_expected(&self, key: &ObjectKey, expect: &Option<Fingerprint>, now: &Fingerprint) -> Result<()> {
