@@ -12,6 +12,7 @@ use crate::place::{BadPlace, Location, Place, nearest};
 
 mod aws;
 mod azure;
+mod gcs;
 pub mod open;
 #[cfg(test)]
 mod tests;
@@ -81,7 +82,7 @@ impl Environment {
 pub struct StoreSettings {
     /// It serves every URL under this one.
     pub url: String,
-    /// Where the service answers: an S3 service, or an account of Azure's.
+    /// Where the service answers: an S3 service, an account of Azure's, or Google Cloud Storage.
     pub endpoint: Option<String>,
     /// Its region.
     pub region: Option<String>,
@@ -235,21 +236,27 @@ fn table(file: &str, key: &str, value: toml::Value) -> Result<toml::Table, Setti
 fn read_store(file: &str, name: &str, table: toml::Table) -> Result<StoreSettings, SettingsError> {
     let mut store = StoreSettings::default();
     let url = table.get("url").and_then(toml::Value::as_str).unwrap_or_default().to_owned();
-    let on_azure = matches!(
-        Place::parse(OsStr::new(&url), Path::new("/"), &BTreeMap::new()),
-        Ok(Place { location: Location::Azure { .. }, .. })
-    );
+    let location = Place::parse(OsStr::new(&url), Path::new("/"), &BTreeMap::new()).ok().map(|place| place.location);
+    // What options there are, and where a login goes that has keys of its own on S3.
+    let (is_option, options, login): (fn(&str) -> bool, &[&str], _) = match location {
+        Some(Location::Azure { .. }) => {
+            let login = "is for S3: a store on Azure has it in its options, as account_key or sas_token";
+            (crate::store::azure::is_option, &azure::OPTIONS, Some(login))
+        }
+        Some(Location::Gcs { .. }) => {
+            let login = "is for S3: a store on Google Cloud Storage has it in its options, as service_account";
+            (crate::store::gcs::is_option, &gcs::OPTIONS, Some(login))
+        }
+        _ => (open::is_s3_option, &open::S3_OPTIONS, None),
+    };
     for (key, value) in table {
         let path = format!("stores.{name}.{key}");
         if key == "options" {
-            let toml::Value::Table(options) = value else { return Err(bad(file, &path, "is no table")) };
-            for (option, value) in options {
+            let toml::Value::Table(given) = value else { return Err(bad(file, &path, "is no table")) };
+            for (option, value) in given {
                 let path = format!("{path}.{option}");
-                if on_azure && !crate::store::azure::is_option(&option) {
-                    return Err(unknown(file, &path, &option, azure::OPTIONS));
-                }
-                if !on_azure && !open::is_s3_option(&option) {
-                    return Err(unknown(file, &path, &option, open::S3_OPTIONS));
+                if !is_option(&option) {
+                    return Err(unknown(file, &path, &option, options.iter().copied()));
                 }
                 let value = match value {
                     toml::Value::String(text) => text,
@@ -264,12 +271,10 @@ fn read_store(file: &str, name: &str, table: toml::Table) -> Result<StoreSetting
         if !STORE_KEYS.contains(&key.as_str()) {
             return Err(unknown(file, &path, &key, STORE_KEYS));
         }
-        if on_azure && !matches!(key.as_str(), "endpoint" | "url") {
-            return Err(bad(
-                file,
-                &path,
-                "is for S3: a store on Azure has it in its options, as account_key or sas_token",
-            ));
+        if let Some(login) = login
+            && !matches!(key.as_str(), "endpoint" | "url")
+        {
+            return Err(bad(file, &path, login));
         }
         let toml::Value::String(text) = value else { return Err(bad(file, &path, "is no text")) };
         match key.as_str() {

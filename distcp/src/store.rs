@@ -21,6 +21,7 @@ pub use self::payload::Payload;
 
 pub mod azure;
 pub mod error;
+pub mod gcs;
 pub mod local;
 pub mod memory;
 pub mod meter;
@@ -38,7 +39,7 @@ pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 /// What a store can do; one table, also printed by the documentation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capabilities {
-    /// `local`, `memory`, `s3`, `azure`.
+    /// `local`, `memory`, `s3`, `azure`, `gcs`.
     pub name: &'static str,
     /// `list` yields keys in byte order (checked while listing all the same).
     pub ordered_list: bool,

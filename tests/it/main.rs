@@ -15,6 +15,7 @@ mod check;
 mod diff_model;
 mod faults;
 mod faults_trees;
+mod gcs;
 mod kill;
 mod list_fan;
 mod object_state;
