@@ -29,6 +29,8 @@ pub mod pace;
 pub mod payload;
 pub mod retry;
 pub mod s3;
+#[cfg(test)]
+mod scripted;
 pub mod state;
 mod wire;
 mod xml;

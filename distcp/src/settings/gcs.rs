@@ -212,3 +212,106 @@ impl Opener {
         Ok(options)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings;
+
+    const CONFIG: &str = r#"
+[stores.lake]
+url = "gs://lake/pre"
+endpoint = "http://localhost:4443"
+options = { bearer_token = "env:LAKE_TOKEN" }
+"#;
+
+    fn opener(variables: &[(&str, &str)], home: Option<&Path>) -> Opener {
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let environment = Environment { variables, home: home.map(Path::to_owned) };
+        Opener { settings: Settings::parse(CONFIG, "f").unwrap(), environment, ..Opener::default() }
+    }
+
+    fn resolve(opener: &Opener, text: &str, overrides: &[(&str, &str)]) -> Result<Resolved, OpenError> {
+        let place = opener.settings.place(text.as_ref(), Path::new("/")).unwrap();
+        let overrides = overrides.iter().map(|(name, value)| ((*name).to_owned(), Secret::new(*value))).collect();
+        opener.resolve_gcs(&place, &overrides)
+    }
+
+    #[test]
+    fn every_name_of_the_hints_is_an_option() {
+        for name in OPTIONS {
+            assert!(is_option(name), "{name}");
+            assert!(is_option(&canonical(name)), "{name}");
+        }
+        assert_eq!(canonical("google_service_account_path"), "service_account");
+        assert!(!is_option("bucket") && !is_option("server_side_encryption"));
+    }
+
+    #[test]
+    fn a_login_comes_from_one_source() {
+        let variables = [("LAKE_TOKEN", "of-the-lake"), ("GOOGLE_BEARER_TOKEN", "hush"), ("GOOGLE_BUCKET", "no")];
+        let opener = opener(&variables, None);
+        let lake = resolve(&opener, "lake:x", &[]).unwrap();
+        assert_eq!(lake.options["bearer_token"].reveal(), "of-the-lake");
+        assert_eq!(lake.service.as_deref(), Some("http://127.0.0.1:4443"));
+        let run = resolve(&opener, "lake:x", &[("service_account_key", "{}")]).unwrap();
+        assert!(run.options.contains_key("service_account_key") && !run.options.contains_key("bearer_token"));
+        let other = resolve(&opener, "gs://b", &[]).unwrap();
+        assert_eq!((other.options["bearer_token"].reveal(), other.service), ("hush", None));
+        assert!(!format!("{lake:?}{run:?}").contains("of-the-lake"));
+        let public = resolve(&opener, "gs://b", &[("base_url", "https://storage.googleapis.com/")]).unwrap();
+        assert_eq!(public.service, None, "the usual service by its name");
+        let unsigned = resolve(&self::opener(&[], None), "gs://b", &[("skip_signature", "true")]).unwrap();
+        assert_eq!(unsigned.looked_at, "");
+    }
+
+    #[test]
+    fn files_of_logins_are_read_and_told_apart() {
+        let home = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = home.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let key =
+            file("key.json", r#"{"type": "service_account", "gcs_base_url": "http://h:1", "private_key": "hush"}"#);
+        let found = resolve(&opener(&[("GOOGLE_SERVICE_ACCOUNT", &key)], None), "gs://b", &[]).unwrap();
+        assert!(found.options["service_account_key"].reveal().contains("hush"));
+        assert_eq!(found.service.as_deref(), Some("http://h:1"));
+        let user = file("user.json", r#"{"type": "authorized_user", "refresh_token": "hush"}"#);
+        let found = resolve(&opener(&[("GOOGLE_APPLICATION_CREDENTIALS", &user)], None), "gs://b", &[]).unwrap();
+        assert_eq!(found.options["application_credentials"].reveal(), user);
+
+        let nothing = resolve(&opener(&[], Some(home.path())), "gs://b", &[]).unwrap();
+        assert!(nothing.looked_at.contains("GOOGLE_APPLICATION_CREDENTIALS"), "{}", nothing.looked_at);
+        let default = file(DEFAULT_CREDENTIALS, r#"{"type": "authorized_user"}"#);
+        let found = resolve(&opener(&[], Some(home.path())), "gs://b", &[]).unwrap();
+        assert_eq!((found.options["application_credentials"].reveal(), &*found.looked_at), (&*default, ""));
+
+        let federated = file("federated.json", r#"{"type": "external_account", "x": "hush"}"#);
+        let broken = file("broken.json", "hush");
+        for (path, words) in
+            [(federated, "\"external_account\""), (broken, "no JSON of a login"), ("/no/such".into(), "/no/such")]
+        {
+            let error = resolve(&opener(&[("GOOGLE_SERVICE_ACCOUNT", &path)], None), "gs://b", &[]).unwrap_err();
+            assert!(error.to_string().contains(words) && !error.to_string().contains("hush"), "{error}");
+            assert!(error.is_permission());
+        }
+    }
+
+    #[test]
+    fn what_a_place_has_too_much_is_named() {
+        let error = resolve(&opener(&[], None), "gs://b", &[("bearer_tokn", "hush")]).unwrap_err().to_string();
+        assert!(error.contains("did you mean \"bearer_token\"") && !error.contains("hush"), "{error}");
+        let error = resolve(&opener(&[], None), "lake:x", &[]).unwrap_err();
+        assert!(error.is_permission() && error.to_string().contains("LAKE_TOKEN, which is not set"), "{error}");
+        for (text, words) in [
+            ("[stores.a]\nurl = \"gs://b\"\naccess_key_id = \"x\"", "is for S3"),
+            ("[stores.a]\nurl = \"gs://b\"\noptions = { service_acount = \"x\" }", "did you mean \"service_account\"?"),
+        ] {
+            let error = Settings::parse(text, "config.toml").unwrap_err().to_string();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
+}
