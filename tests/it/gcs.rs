@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use distcp::store::gcs::{GcsConfig, GcsStore};
-use distcp::store::meter::Meter;
+use distcp::store::meter::{Meter, Metered};
+use distcp::store::pace::{Pace, Paced, Timetable};
 use distcp::store::retry::{Retried, RetryPolicy};
 use distcp::store::state::ObjectState;
 use distcp::store::{
@@ -64,6 +65,25 @@ async fn keeps_the_store_contract() {
         store
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_all_decorators_keeps_the_store_contract() {
+    let servers: Mutex<Vec<Gcs>> = Mutex::default();
+    let (meter, cancel) = (Arc::new(Meter::default()), CancellationToken::new());
+    store_contract(|| async {
+        let server = Gcs::start();
+        let store: Arc<dyn Store> = Arc::new(Metered::new(Arc::new(open(&server)), Arc::clone(&meter)));
+        servers.lock().unwrap().push(server);
+        let limit = Timetable::constant(Some(1 << 40));
+        let pace = Arc::new(Pace::new(limit, Arc::new(|| 0), Some(1e9), cancel.clone()));
+        let store = Arc::new(Paced::new(store, pace));
+        Arc::new(Retried::new(store, RetryPolicy::default(), 1, Arc::clone(&meter), cancel.clone())) as Arc<dyn Store>
+    })
+    .await;
+    let counts = meter.snapshot();
+    assert!(counts.requests.put > 0 && counts.requests.list > 0 && counts.requests.copy > 0);
+    assert!(counts.bytes.read > 0 && counts.bytes.written > 0 && counts.bytes.server_side > 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -377,8 +397,14 @@ fn a_tree_goes_there_and_back_and_a_second_run_writes_nothing() {
 
     std::fs::write(source.join("a/small"), "changed").unwrap();
     std::fs::remove_file(source.join("empty")).unwrap();
-    let third = run("source", target).expect(0);
+    let kept = shell.run(&[&there[..], &["--trash", "gs://lake/trash", "source", target]].concat());
+    let third = kept.expect(0);
     assert_eq!((third.number("counts/copied"), third.number("counts/deleted")), (1, 1), "{}", third.stdout);
+    let trash: Vec<String> =
+        server.bucket().objects.keys().filter(|name| name.starts_with("trash/")).cloned().collect();
+    for name in ["/a/small", "/empty"] {
+        assert!(trash.iter().any(|kept| kept.ends_with(name)), "{name} is kept: {trash:#?}");
+    }
     std::fs::write(source.join("empty"), "").unwrap();
     run("source", target).expect(0);
 

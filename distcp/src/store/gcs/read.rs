@@ -160,7 +160,9 @@ impl GcsStore {
         let headers = parts.headers;
         let protocol = |detail: &str| self.error("read", key, StoreErrorKind::Protocol, cut(detail));
         if let Some(how) = text_of(&headers, TRANSFORMED) {
-            return Err(protocol(&format!("the bytes came {how}, not as they are stored")));
+            // Of some content types the service unpacks what it was asked not to.
+            let hint = "give the object Cache-Control: no-transform";
+            return Err(protocol(&format!("the bytes came {how}, not as they are stored; {hint}")));
         }
         let generation = text_of(&headers, "x-goog-generation").filter(|text| is_generation(text));
         let generation = generation.ok_or_else(|| protocol("the answer names no generation"))?.to_owned();

@@ -116,8 +116,10 @@ async fn a_body_is_whole_or_an_error() {
         (vec![media(headers, "abcd"), json(&item("root/other"))], &[StoreErrorKind::Protocol]),
         (vec![media("x-goog-generation: 8\r\n", "abcd"), look()], &[StoreErrorKind::Protocol]),
     ] {
+        let is_unpacked = answers[0].contains("gunzipped");
         let error = whole(answers).await.unwrap_err();
         assert!(kinds.contains(&error.kind), "{error}");
+        assert_eq!(error.to_string().contains("no-transform"), is_unpacked, "{error}");
     }
 }
 

@@ -2,8 +2,6 @@
 //!
 //! Never claims a proof that the answer does not give. A crash leaves the old object or the new one.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use http::{HeaderMap, Method};
 use manifest::{EntryKind, Fingerprint, ObjectKey};
 
@@ -12,7 +10,7 @@ use super::client::Call;
 use super::read::generation_of;
 use super::resource::{DIALECT, Resource, etag, is_generation};
 use crate::store::s3::checksum::Algorithm;
-use crate::store::wire::{cut, set, text_of, unquoted};
+use crate::store::wire::{cut, set, text_of};
 use crate::store::{Payload, Precondition, Proof, PutOptions, Result, StoreErrorKind, Written};
 
 /// The checksum that the service keeps of every object.
@@ -163,12 +161,8 @@ pub(super) fn hash_of(headers: &HeaderMap, algorithm: &str) -> Option<String> {
 /// The identity that the answer to a write tells, as a listing will; `None` if it does not tell enough.
 fn told(headers: &HeaderMap, size_bytes: u64) -> Option<Fingerprint> {
     let generation = text_of(headers, "x-goog-generation").filter(|text| is_generation(text))?;
-    let md5 = hash_of(headers, "md5").or_else(|| {
-        // Of an object in one piece the ETag is the MD5.
-        let hex = text_of(headers, "etag").map(unquoted).filter(|etag| etag.len() == 32 && etag.is_ascii())?;
-        let bytes: Option<Vec<u8>> = (0..16).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).ok()).collect();
-        bytes.map(|bytes| BASE64.encode(bytes))
-    })?;
+    // Not from the ETag, which under a key of Cloud KMS is something else.
+    let md5 = hash_of(headers, "md5")?;
     Some(Fingerprint {
         size_bytes,
         etag: Some(etag(Some(&md5), generation)),
@@ -191,7 +185,9 @@ mod tests {
         let mut only_etag = HeaderMap::new();
         only_etag.append("x-goog-hash", "crc32c=mnG7TA==".parse().unwrap());
         only_etag.append("etag", "\"5d41402abc4b2a76b9719d911017c592\"".parse().unwrap());
-        for mut headers in [headers, line, only_etag] {
+        only_etag.append("x-goog-generation", "7".parse().unwrap());
+        assert_eq!(told(&only_etag, 5), None, "an ETag is no hash");
+        for mut headers in [headers, line] {
             assert_eq!(hash_of(&headers, "crc32c").as_deref(), Some("mnG7TA=="));
             assert_eq!(told(&headers, 5), None, "no generation");
             headers.insert("x-goog-generation", "7".parse().unwrap());
