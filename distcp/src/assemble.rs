@@ -351,7 +351,8 @@ fn clone_pair((name, value): (&String, &Secret)) -> (String, Secret) {
 /// Whether both are in one bucket or container of one service.
 fn same_store(a: &Place, b: &Place) -> bool {
     match (&a.location, &b.location) {
-        (Location::S3 { bucket: x, .. }, Location::S3 { bucket: y, .. }) => x == y && a.service == b.service,
+        (Location::S3 { bucket: x, .. }, Location::S3 { bucket: y, .. })
+        | (Location::Gcs { bucket: x, .. }, Location::Gcs { bucket: y, .. }) => x == y && a.service == b.service,
         (Location::Hdfs { authority: x, .. }, Location::Hdfs { authority: y, .. }) => x == y,
         (Location::Azure { account: m, container: x, .. }, Location::Azure { account: n, container: y, .. }) => {
             m == n && x == y && a.service == b.service

@@ -160,7 +160,8 @@ pub struct CopyOptions {
     #[cfg_attr(feature = "cli", arg(long, value_name = "CLASS", value_parser = clap::builder::NonEmptyStringValueParser::new(), help_heading = "What to change"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_class: Option<String>,
-    /// Server-side encryption of what is written; a key's id goes into --target-option sse_kms_key_id=ID
+    /// Server-side encryption of what is written (S3); a key's id goes into --target-option sse_kms_key_id=ID, that of a key
+    /// of Google's into kms_key_name=NAME
     #[cfg_attr(feature = "cli", arg(long, value_name = "AES256|aws:kms|aws:kms:dsse", value_parser = ["AES256", "aws:kms", "aws:kms:dsse"], help_heading = "What to change"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sse: Option<String>,

@@ -13,6 +13,7 @@ use crate::store::hdfs;
 
 mod aws;
 mod azure;
+mod gcs;
 pub mod open;
 #[cfg(test)]
 mod tests;
@@ -82,7 +83,7 @@ impl Environment {
 pub struct StoreSettings {
     /// It serves every URL under this one.
     pub url: String,
-    /// Where the service answers: an S3 service, or an account of Azure's.
+    /// Where the service answers: an S3 service, an account of Azure's, or Google Cloud Storage.
     pub endpoint: Option<String>,
     /// Its region.
     pub region: Option<String>,
@@ -236,17 +237,27 @@ fn table(file: &str, key: &str, value: toml::Value) -> Result<toml::Table, Setti
 fn read_store(file: &str, name: &str, table: toml::Table) -> Result<StoreSettings, SettingsError> {
     let mut store = StoreSettings::default();
     let url = table.get("url").and_then(toml::Value::as_str).unwrap_or_default().to_owned();
-    let location = Place::parse(OsStr::new(&url), Path::new("/"), &BTreeMap::new()).map(|place| place.location);
-    let (is_option, options): (fn(&str) -> bool, &[&'static str]) = match location {
-        Ok(Location::Azure { .. }) => (crate::store::azure::is_option, &azure::OPTIONS),
-        Ok(Location::Hdfs { .. }) => (hdfs::is_option, &hdfs::OWN_OPTIONS),
-        _ => (open::is_s3_option, &open::S3_OPTIONS),
+    let location = Place::parse(OsStr::new(&url), Path::new("/"), &BTreeMap::new()).ok().map(|place| place.location);
+    // What options there are, and where a login goes that has keys of its own on S3.
+    let (is_option, options, login): (fn(&str) -> bool, &[&'static str], _) = match location {
+        Some(Location::Azure { .. }) => {
+            let login = "is for S3: a store on Azure has it in its options, as account_key or sas_token";
+            (crate::store::azure::is_option, &azure::OPTIONS, Some(login))
+        }
+        Some(Location::Gcs { .. }) => {
+            let login = "is for S3: a store on Google Cloud Storage has it in its options, as service_account";
+            (crate::store::gcs::is_option, &gcs::OPTIONS, Some(login))
+        }
+        Some(Location::Hdfs { .. }) => {
+            (hdfs::is_option, &hdfs::OWN_OPTIONS, Some("means nothing to HDFS: its settings are options"))
+        }
+        _ => (open::is_s3_option, &open::S3_OPTIONS, None),
     };
     for (key, value) in table {
         let path = format!("stores.{name}.{key}");
         if key == "options" {
-            let toml::Value::Table(table) = value else { return Err(bad(file, &path, "is no table")) };
-            for (option, value) in table {
+            let toml::Value::Table(given) = value else { return Err(bad(file, &path, "is no table")) };
+            for (option, value) in given {
                 let path = format!("{path}.{option}");
                 if !is_option(&option) {
                     return Err(unknown(file, &path, &option, options.iter().copied()));
@@ -264,15 +275,14 @@ fn read_store(file: &str, name: &str, table: toml::Table) -> Result<StoreSetting
         if !STORE_KEYS.contains(&key.as_str()) {
             return Err(unknown(file, &path, &key, STORE_KEYS));
         }
-        if let (Ok(Location::Hdfs { .. }), false) = (&location, key == "url") {
-            return Err(bad(file, &path, "means nothing to HDFS: its settings are options"));
-        }
-        if let (Ok(Location::Azure { .. }), false) = (&location, matches!(key.as_str(), "endpoint" | "url")) {
-            return Err(bad(
-                file,
-                &path,
-                "is for S3: a store on Azure has it in its options, as account_key or sas_token",
-            ));
+        let everywhere = match location {
+            Some(Location::Hdfs { .. }) => key == "url",
+            _ => matches!(key.as_str(), "endpoint" | "url"),
+        };
+        if let Some(login) = login
+            && !everywhere
+        {
+            return Err(bad(file, &path, login));
         }
         let toml::Value::String(text) = value else { return Err(bad(file, &path, "is no text")) };
         match key.as_str() {

@@ -23,6 +23,7 @@ pub use self::payload::Payload;
 
 pub mod azure;
 pub mod error;
+pub mod gcs;
 pub mod hdfs;
 pub mod local;
 pub mod memory;
@@ -31,6 +32,8 @@ pub mod pace;
 pub mod payload;
 pub mod retry;
 pub mod s3;
+#[cfg(test)]
+mod scripted;
 pub mod state;
 mod wire;
 mod xml;
@@ -41,7 +44,7 @@ pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 /// What a store can do; one table, also printed by the documentation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capabilities {
-    /// `local`, `memory`, `s3`, `azure`, `hdfs`.
+    /// `local`, `memory`, `s3`, `azure`, `gcs`, `hdfs`.
     pub name: &'static str,
     /// `list` yields keys in byte order (checked while listing all the same).
     pub ordered_list: bool,

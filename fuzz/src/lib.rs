@@ -10,7 +10,7 @@ use bytes::Bytes;
 use distcp::place::Place;
 use distcp::plan::file::Plan;
 use distcp::settings::Settings;
-use distcp::store::s3;
+use distcp::store::{azure, gcs, s3};
 use futures::executor::block_on;
 use manifest::ContentHash;
 use manifest::format::{PartDigest, decode_part};
@@ -118,9 +118,11 @@ pub fn plan(data: &[u8]) {
     }
 }
 
-/// A page of a listing of S3.
+/// A page of a listing of each cloud.
 pub fn listing(data: &[u8]) {
     let _ = s3::read_listing(data);
+    let _ = azure::read_listing(data);
+    let _ = gcs::read_listing(data);
 }
 
 /// A configuration.

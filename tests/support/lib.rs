@@ -5,6 +5,7 @@ pub mod cli;
 pub mod contract;
 pub mod crash;
 pub mod fault;
+pub mod gcs;
 pub mod jobs;
 pub mod odd;
 pub mod proxy;

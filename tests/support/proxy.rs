@@ -195,7 +195,7 @@ impl Shared {
 }
 
 /// Head and body of the request; `None` when the client closed without one.
-fn read_request(client: &mut TcpStream) -> io::Result<Option<(String, Vec<u8>)>> {
+pub(crate) fn read_request(client: &mut TcpStream) -> io::Result<Option<(String, Vec<u8>)>> {
     let mut read = Vec::new();
     let end = loop {
         let mut block = [0; 8192];

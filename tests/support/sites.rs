@@ -1,4 +1,5 @@
-//! The kinds of stores that tests can have for real, so that a case can be run on any pair of them.
+//! The kinds of stores that tests can have, so that a case can be run on any pair of them: all for real but Google Cloud
+//! Storage, which is a stand-in.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use distcp::store::azure::{AzureConfig, AzureStore};
+use distcp::store::gcs::{GcsConfig, GcsStore};
 use distcp::store::hdfs::{HdfsConfig, HdfsStore};
 use distcp::store::local::{LocalOptions, LocalStore};
 use distcp::store::s3::{S3Config, S3Store};
@@ -15,6 +17,7 @@ use manifest::{EntryKind, ObjectKey};
 use tempfile::TempDir;
 
 use crate::contract::{list_all, read};
+use crate::gcs::{BUCKET, Gcs, TOKEN};
 use crate::services::{self, Azure, S3};
 
 /// Objects that are written or read at once: a file of HDFS takes half a second to close.
@@ -27,6 +30,8 @@ pub enum Site {
     Local,
     /// A prefix on the S3 server.
     S3(S3),
+    /// A bucket of the stand-in for Google Cloud Storage.
+    Gcs,
     /// A container on the Azure server.
     Azure(Azure),
     /// A folder on the NameNode.
@@ -38,7 +43,7 @@ impl Site {
     pub fn all() -> Vec<Site> {
         let servers =
             [services::s3().map(Site::S3), services::azure().map(Site::Azure), services::hdfs().map(Site::Hdfs)];
-        std::iter::once(Site::Local).chain(servers.into_iter().flatten()).collect()
+        [Site::Local, Site::Gcs].into_iter().chain(servers.into_iter().flatten()).collect()
     }
 
     /// Its name in tables.
@@ -47,6 +52,7 @@ impl Site {
             Site::Local => "local",
             Site::S3(_) => "s3",
             Site::Azure(_) => "azure",
+            Site::Gcs => "gcs",
             Site::Hdfs(_) => "hdfs",
         }
     }
@@ -60,6 +66,7 @@ impl Site {
         let unique: u64 = rand::random();
         let name = format!("pairs-{unique:x}");
         let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut server = None;
         let store: Arc<dyn Store> = match self {
             Site::Local => {
                 let options =
@@ -90,6 +97,17 @@ impl Site {
                         .expect("a container that can be opened"),
                 )
             }
+            Site::Gcs => {
+                let started = server.insert(Gcs::start());
+                let options = BTreeMap::from([
+                    ("base_url".to_owned(), started.endpoint()),
+                    ("bearer_token".to_owned(), TOKEN.to_owned()),
+                ]);
+                Arc::new(
+                    GcsStore::open(GcsConfig { bucket: BUCKET.into(), options, ..GcsConfig::default() })
+                        .expect("a bucket that can be opened"),
+                )
+            }
             Site::Hdfs(server) => {
                 let open = |path: &str| {
                     let (authority, options) = (server.clone(), BTreeMap::new());
@@ -101,7 +119,7 @@ impl Site {
                 Arc::new(open(&name))
             }
         };
-        Tree { store, _folder: folder }
+        Tree { store, _folder: folder, _server: server }
     }
 }
 
@@ -110,6 +128,7 @@ pub struct Tree {
     /// The store.
     pub store: Arc<dyn Store>,
     _folder: TempDir,
+    _server: Option<Gcs>,
 }
 
 impl Tree {

@@ -12,10 +12,11 @@ use object_store::aws::AmazonS3ConfigKey;
 use manifest::ObjectKey;
 
 use super::aws::{self, Options};
-use super::azure;
 use super::{Environment, Secret, Settings, SettingsError, StoreSettings, read_small, resolve};
+use super::{azure, gcs};
 use crate::place::{Location, Place, nearest};
 use crate::store::azure::{AzureConfig, AzureStore};
+use crate::store::gcs::{GcsConfig, GcsStore};
 use crate::store::hdfs::{self, HdfsConfig, HdfsStore};
 use crate::store::local::{LocalOptions, LocalStore};
 use crate::store::retry::RetryPolicy;
@@ -115,7 +116,9 @@ pub enum OpenError {
         reason: String,
     },
     /// This version has no store for it (exit code 2).
-    #[error("{place} cannot be opened by this version: local paths, az://, abfss://, hdfs:// and s3:// places can")]
+    #[error(
+        "{place} cannot be opened by this version: local paths, az://, abfss://, gs://, hdfs:// and s3:// places can"
+    )]
     Unsupported {
         /// The place.
         place: String,
@@ -212,6 +215,9 @@ impl Opener {
                 *account = Some(resolved.account);
             }
         }
+        if let Location::Gcs { .. } = place.location {
+            place.service = self.resolve_gcs(&place, overrides)?.service;
+        }
         Ok(place)
     }
 
@@ -256,7 +262,19 @@ impl Opener {
                 .map_err(|error| unusable(place, error.0))?;
                 Ok(Opened { store: Arc::new(store.clone()), sweep: Some(Arc::new(store)), service: None })
             }
-            Location::Gcs { .. } => Err(OpenError::Unsupported { place: place.to_string() }),
+            Location::Gcs { bucket, prefix } => {
+                let resolved = self.resolve_gcs(place, &options.overrides)?;
+                let who = gcs::identity(&resolved);
+                let store = GcsStore::open(GcsConfig {
+                    bucket: bucket.clone(),
+                    prefix: prefix.clone(),
+                    options: resolved.options.iter().map(|(k, v)| (k.clone(), v.reveal().to_owned())).collect(),
+                    credentials_hint: resolved.looked_at,
+                })
+                .map_err(|error| unusable(place, error.0))?;
+                let service = ServiceIdentity { service: resolved.service, who };
+                Ok(Opened { store: Arc::new(store), sweep: None, service: Some(service) })
+            }
         }
     }
 

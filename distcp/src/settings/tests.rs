@@ -130,14 +130,6 @@ fn equal_buckets_of_two_services_are_two_places() {
     assert!(read("s3://b", None).overlaps(&read("s3://b/x", Some("https://s3.eu-west-1.amazonaws.com"))));
 }
 
-#[test]
-fn places_of_later_versions_say_which_work() {
-    let opener = Opener::default();
-    let error = open(&opener, "gs://b/x", &[]).unwrap_err();
-    assert!(error.to_string().contains("local paths, az://"), "{error}");
-    assert!(!error.is_permission());
-}
-
 fn files(credentials: &str, config: &str) -> (tempfile::TempDir, Environment) {
     let home = tempfile::tempdir().unwrap();
     std::fs::create_dir(home.path().join(".aws")).unwrap();

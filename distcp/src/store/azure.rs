@@ -23,6 +23,7 @@ use manifest::{Fingerprint, Listed, ObjectKey};
 use self::client::Client;
 pub use self::config::{AzureConfig, BadAzureConfig};
 pub(crate) use self::config::{is_option, service};
+pub use self::list::read_listing;
 use super::{
     Capabilities, GetOptions, GetResult, ListOptions, ObjectInfo, PartSpec, Payload, PutOptions, Result, Store,
     StoreError, StoreErrorKind, UploadId, UploadedPart, Written,

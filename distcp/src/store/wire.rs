@@ -179,6 +179,43 @@ pub(super) fn content_range(text: &str) -> Option<(Range<u64>, u64)> {
     (first <= last && last < total).then_some((first..last + 1, total))
 }
 
+/// How many bytes the answer to a GET brings, and how many the whole object has; or what is wrong with the answer.
+pub(super) fn announced(
+    range: Option<&Range<u64>>,
+    status: u16,
+    headers: &HeaderMap,
+) -> Result<(u64, u64), (StoreErrorKind, String)> {
+    let protocol = |detail: String| Err((StoreErrorKind::Protocol, detail));
+    let length: Option<u64> = text_of(headers, "content-length").and_then(|text| text.parse().ok());
+    let (expected, size_bytes) = match (range, status) {
+        (None, 200) => match length {
+            Some(length) => (length, length),
+            None => return protocol("the answer names no length".into()),
+        },
+        (Some(range), 206) => {
+            let text = text_of(headers, "content-range").unwrap_or_default();
+            let Some((got, total)) = content_range(text) else {
+                return protocol(format!("the answered range is {text:?}"));
+            };
+            if total < range.end {
+                return Err((StoreErrorKind::Precondition, past_end(range, total)));
+            }
+            if got != *range {
+                return protocol(format!("bytes {range:?} were asked for, {got:?} of {total} came"));
+            }
+            (got.end - got.start, total)
+        }
+        // A range that is everything may be answered with everything.
+        (Some(range), 200) if range.start == 0 && length == Some(range.end) => (range.end, range.end),
+        (Some(_), _) => return protocol("the server ignores ranges".into()),
+        (None, _) => return protocol("a part came although the whole was asked for".into()),
+    };
+    if length.is_some_and(|length| length != expected) {
+        return protocol(format!("{expected} bytes should come, the answer announces {length:?}"));
+    }
+    Ok((expected, size_bytes))
+}
+
 /// The body as a stream that ends without an error only after exactly `expected` bytes.
 pub(super) fn exact_body(
     place: Arc<str>,

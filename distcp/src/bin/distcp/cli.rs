@@ -14,7 +14,8 @@ pub const PROGRAM: &str = "distcp";
 /// Copy and mirror object trees between local folders and object stores
 #[derive(Debug, Parser)]
 #[command(name = PROGRAM, version, max_term_width = 110, after_help = "\
-Places: /path, ./path, file:///path, s3://bucket/prefix, az://container/prefix, hdfs://namenode:port/path,
+Places: /path, ./path, file:///path, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix,
+hdfs://namenode:port/path,
 abfss://container@account.dfs.core.windows.net/prefix, and name:path for a store of the configuration.
 Sizes take K M G T (powers of 1024), times s m h d. Data goes to stdout, everything else to stderr.
 See `distcp VERB --help` for an example and the exit codes of each verb, and `distcp demo` for a tour.")]

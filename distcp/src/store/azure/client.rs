@@ -25,7 +25,6 @@ const MAX_FAILURE_BYTES: usize = 64 << 10;
 const API_VERSION: &str = "2023-11-03";
 
 /// A container at a service, and what signs requests to it.
-#[derive(Debug)]
 pub(super) struct Client {
     pub http: HttpClient,
     /// `None`: requests are not signed (public containers).
@@ -37,6 +36,16 @@ pub(super) struct Client {
     pub credentials_hint: String,
     /// `abfss://container@account.../prefix` for messages.
     pub place: Arc<str>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The provider's own form shows a credential that was given.
+        f.debug_struct("Client")
+            .field("place", &self.place)
+            .field("container_url", &self.container_url)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A request in the making.

@@ -15,7 +15,7 @@ use percent_encoding::percent_decode_str;
 use super::attributes::marks_folder;
 use super::client::{Call, Client};
 use crate::store::wire::{PageSender, http_date_ns, pages_ahead, unquoted};
-use crate::store::xml::Element;
+use crate::store::xml::{self, Element};
 use crate::store::{ListOptions, Result, StoreErrorKind};
 
 /// Keys a page; with 8 KiB of metadata each it stays below the longest answer that is read.
@@ -93,6 +93,15 @@ async fn pages(client: &Client, prefix: &ObjectKey, options: &ListOptions, sende
             return Ok(());
         }
     }
+}
+
+/// The keys of a page of a listing (List Blobs) as it came over the network.
+///
+/// # Errors
+/// What is wrong with it, in words: a page is read whole or not at all.
+pub fn read_listing(page: &[u8]) -> Result<Vec<ObjectKey>, String> {
+    let page = read_page(&xml::parse(page)?)?;
+    Ok(page.listed.into_iter().map(|listed| listed.key).collect())
 }
 
 fn read_page(root: &Element) -> Result<Page, String> {

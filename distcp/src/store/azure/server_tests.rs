@@ -6,41 +6,15 @@ use std::sync::Mutex;
 
 use futures::TryStreamExt as _;
 use manifest::EntryKind;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
 
 use super::*;
+use crate::store::scripted::{answer, serve};
 use crate::store::{Precondition, Proof};
 
 /// A store on a server that gives `answers` in turn, one a connection; and the requests that it saw.
 async fn scripted(answers: Vec<String>, login: (&str, &str)) -> (AzureStore, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("http://{}/acc", listener.local_addr().unwrap());
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let requests = Arc::clone(&seen);
-    tokio::spawn(async move {
-        for answer in answers {
-            let (mut socket, _) = listener.accept().await.unwrap();
-            let mut request = Vec::new();
-            let mut buffer = [0; 4096];
-            loop {
-                if let Some(head) = request.windows(4).position(|window| window == b"\r\n\r\n") {
-                    let text = String::from_utf8_lossy(&request[..head]).to_lowercase();
-                    let length = text.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
-                    let length: usize = length.map_or(0, |length| length.parse().unwrap());
-                    if request.len() >= head + 4 + length {
-                        break;
-                    }
-                }
-                let read = socket.read(&mut buffer).await.unwrap();
-                assert!(read > 0, "a request ended early");
-                request.extend_from_slice(&buffer[..read]);
-            }
-            requests.lock().unwrap().push(String::from_utf8_lossy(&request).into_owned());
-            socket.write_all(answer.as_bytes()).await.unwrap();
-            socket.shutdown().await.ok();
-        }
-    });
+    let (endpoint, seen) = serve(answers).await;
+    let endpoint = format!("{endpoint}/acc");
     let options = BTreeMap::from([("endpoint".to_owned(), endpoint), (login.0.to_owned(), login.1.to_owned())]);
     let config = AzureConfig {
         account: Some("acc".into()),
@@ -53,10 +27,6 @@ async fn scripted(answers: Vec<String>, login: (&str, &str)) -> (AzureStore, Arc
 }
 
 const KEY: (&str, &str) = ("account_key", "aHVzaC1odXNo");
-
-fn answer(status: &str, headers: &str, body: &str) -> String {
-    format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n{body}", body.len())
-}
 
 /// The answer to a HEAD: a length without a body.
 fn head(size_bytes: u64, headers: &str) -> String {
@@ -148,7 +118,7 @@ async fn logins_are_used_and_never_shown() {
         let (store, seen) = scripted(vec![denied()], login).await;
         let error = store.check_container().await.unwrap_err();
         assert_eq!(error.kind, StoreErrorKind::Credentials);
-        assert!(!format!("{error} {error:?}").contains("hu"), "{error:?}");
+        assert!(!format!("{error} {error:?} {store:?}").contains("hu"), "{error:?} {store:?}");
         assert!(seen.lock().unwrap()[0].to_lowercase().contains(&sent.to_lowercase()), "{:?}", seen.lock().unwrap());
     }
 }

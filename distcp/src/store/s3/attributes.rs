@@ -1,4 +1,4 @@
-//! Attributes as S3 headers, there and back.
+//! Attributes as headers, there and back, for S3 and for those who speak it in a dialect of their own.
 //!
 //! User metadata that a header cannot carry as it is (not ASCII, blanks at an end or twice, or text that looks encoded)
 //! goes as an RFC 2047 encoded word, `=?UTF-8?B?...?=`, the form in which S3 itself returns such values. Values written
@@ -12,7 +12,7 @@ use manifest::{Attributes, EntryKind};
 use super::client::text_of;
 
 /// Headers that are attributes under their own names.
-const SYSTEM: [&str; 5] =
+pub(in crate::store) const SYSTEM: [&str; 5] =
     ["cache-control", "content-disposition", "content-encoding", "content-language", "content-type"];
 /// What S3 says of an object that was written without a content type: as good as none.
 const DEFAULT_TYPE: &str = "binary/octet-stream";
@@ -20,6 +20,20 @@ const DEFAULT_TYPE: &str = "binary/octet-stream";
 const LINK: &str = "meta:understudy-link";
 /// Headers of user metadata begin so.
 const META: &str = "x-amz-meta-";
+
+/// How a service names the headers of a write that are its own.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::store) struct Dialect {
+    /// The service, for messages.
+    pub service: &'static str,
+    /// Headers of user metadata begin so.
+    pub meta: &'static str,
+    /// The header of the storage class.
+    pub class: &'static str,
+}
+
+/// S3's own.
+const S3: Dialect = Dialect { service: "S3", meta: META, class: "x-amz-storage-class" };
 
 /// The attributes that an answer tells.
 pub(super) fn from_headers(headers: &HeaderMap) -> Attributes {
@@ -41,35 +55,43 @@ pub(super) fn from_headers(headers: &HeaderMap) -> Attributes {
 }
 
 /// What stands under the key, by its attributes.
-pub(super) fn kind_of(attributes: &Attributes) -> EntryKind {
+pub(in crate::store) fn kind_of(attributes: &Attributes) -> EntryKind {
     if attributes.get(LINK).is_some_and(|value| value == "true") { EntryKind::Symlink } else { EntryKind::Object }
 }
 
 /// Puts attributes (and the mark of a link) into the headers of a write; the error names what no header can carry.
 pub(super) fn to_headers(kind: EntryKind, attributes: &Attributes, headers: &mut HeaderMap) -> Result<(), String> {
-    for (name, value) in attributes {
-        let header = if let Some(meta) = name.strip_prefix("meta:") {
-            if name == LINK {
-                continue;
-            }
-            format!("{META}{}", meta.to_ascii_lowercase())
-        } else if SYSTEM.contains(&name.as_str()) {
-            name.clone()
-        } else if name == "storage-class" {
-            "x-amz-storage-class".to_owned()
-        } else {
-            return Err(format!("S3 has no place for the attribute {name:?}"));
-        };
-        let header = HeaderName::from_bytes(header.as_bytes())
-            .map_err(|_| format!("the attribute name {name:?} fits into no header"))?;
-        let value =
-            HeaderValue::from_str(&encode(value)).map_err(|_| format!("the value of {name:?} fits into no header"))?;
-        headers.insert(header, value);
+    S3.to_headers(kind, attributes, headers)
+}
+
+impl Dialect {
+    /// As [`to_headers`], with this service's names.
+    pub fn to_headers(self, kind: EntryKind, attributes: &Attributes, headers: &mut HeaderMap) -> Result<(), String> {
+        for (name, value) in attributes {
+            let header = if let Some(meta) = name.strip_prefix("meta:") {
+                if name == LINK {
+                    continue;
+                }
+                format!("{}{}", self.meta, meta.to_ascii_lowercase())
+            } else if SYSTEM.contains(&name.as_str()) {
+                name.clone()
+            } else if name == "storage-class" {
+                self.class.to_owned()
+            } else {
+                return Err(format!("{} has no place for the attribute {name:?}", self.service));
+            };
+            let header = HeaderName::from_bytes(header.as_bytes())
+                .map_err(|_| format!("the attribute name {name:?} fits into no header"))?;
+            let value = HeaderValue::from_str(&encode(value))
+                .map_err(|_| format!("the value of {name:?} fits into no header"))?;
+            headers.insert(header, value);
+        }
+        if kind == EntryKind::Symlink {
+            let header = HeaderName::from_bytes(format!("{}understudy-link", self.meta).as_bytes());
+            headers.insert(header.map_err(|error| error.to_string())?, HeaderValue::from_static("true"));
+        }
+        Ok(())
     }
-    if kind == EntryKind::Symlink {
-        headers.insert(HeaderName::from_static("x-amz-meta-understudy-link"), HeaderValue::from_static("true"));
-    }
-    Ok(())
 }
 
 pub(in crate::store) fn encode(value: &str) -> String {

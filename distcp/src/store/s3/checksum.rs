@@ -13,7 +13,7 @@ const BLOCKING_BYTES: usize = 1 << 20;
 
 /// Which checksum goes with every body. Both can be told of a whole object from those of its parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Algorithm {
+pub(in crate::store) enum Algorithm {
     Crc64Nvme,
     Crc32c,
 }

@@ -11,7 +11,7 @@ use manifest::{EntryKind, Fingerprint, ObjectKey};
 
 use super::client::{Call, set, text_of, unquoted};
 use super::{S3Store, attributes, errors};
-use crate::store::wire::{content_range, exact_body, http_date_ns, past_end};
+use crate::store::wire::{announced, exact_body, http_date_ns, past_end};
 use crate::store::{GetOptions, GetResult, ObjectInfo, Result, StoreError, StoreErrorKind};
 
 impl S3Store {
@@ -46,7 +46,6 @@ impl S3Store {
 
     pub(super) async fn get_object(&self, key: &ObjectKey, options: GetOptions) -> Result<GetResult> {
         let full = self.full_key("read", key)?;
-        let protocol = |detail: String| self.error("read", key, StoreErrorKind::Protocol, detail);
         if let Some(range) = &options.range
             && range.is_empty()
         {
@@ -71,32 +70,8 @@ impl S3Store {
         let status = response.status().as_u16();
         let (parts, body) = response.into_parts();
         let headers = parts.headers;
-        let length: Option<u64> = text_of(&headers, "content-length").and_then(|text| text.parse().ok());
-        let (expected, size_bytes) = match (&options.range, status) {
-            (None, 200) => {
-                let length = length.ok_or_else(|| protocol("the answer names no length".into()))?;
-                (length, length)
-            }
-            (Some(range), 206) => {
-                let text = text_of(&headers, "content-range").unwrap_or_default();
-                let (got, total) =
-                    content_range(text).ok_or_else(|| protocol(format!("the answered range is {text:?}")))?;
-                if total < range.end {
-                    return Err(self.error("read", key, StoreErrorKind::Precondition, past_end(range, total)));
-                }
-                if got != *range {
-                    return Err(protocol(format!("bytes {range:?} were asked for, {got:?} of {total} came")));
-                }
-                (got.end - got.start, total)
-            }
-            // A range that is everything may be answered with everything.
-            (Some(range), 200) if range.start == 0 && length == Some(range.end) => (range.end, range.end),
-            (Some(_), _) => return Err(protocol("the server ignores ranges".into())),
-            (None, _) => return Err(protocol("a part came although the whole was asked for".into())),
-        };
-        if length.is_some_and(|length| length != expected) {
-            return Err(protocol(format!("{expected} bytes should come, the answer announces {length:?}")));
-        }
+        let (expected, size_bytes) = announced(options.range.as_ref(), status, &headers)
+            .map_err(|(kind, detail)| self.error("read", key, kind, detail))?;
         let info = info(size_bytes, &headers);
         self.check(key, &options, &info)?;
         let body = exact_body(Arc::clone(&self.client.place), key.clone(), body, expected);

@@ -4,45 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use futures::TryStreamExt as _;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::store::meter::Meter;
 use crate::store::retry::{Retried, RetryPolicy};
+use crate::store::scripted::{answer, serve};
 use crate::store::{Precondition, Proof};
 
 /// A store on a server that gives `answers` in turn, one a connection; and the requests that it saw.
 async fn scripted(answers: Vec<String>) -> (S3Store, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let requests = Arc::clone(&seen);
-    tokio::spawn(async move {
-        for answer in answers {
-            let (mut socket, _) = listener.accept().await.unwrap();
-            let mut request = Vec::new();
-            let mut buffer = [0; 4096];
-            loop {
-                let head = request.windows(4).position(|window| window == b"\r\n\r\n");
-                if let Some(head) = head {
-                    let text = String::from_utf8_lossy(&request[..head]).to_lowercase();
-                    let length = text.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
-                    let length: usize = length.map_or(0, |length| length.parse().unwrap());
-                    if request.len() >= head + 4 + length {
-                        break;
-                    }
-                }
-                let read = socket.read(&mut buffer).await.unwrap();
-                assert!(read > 0, "a request ended early");
-                request.extend_from_slice(&buffer[..read]);
-            }
-            requests.lock().unwrap().push(String::from_utf8_lossy(&request).into_owned());
-            socket.write_all(answer.as_bytes()).await.unwrap();
-            socket.shutdown().await.ok();
-        }
-    });
+    let (endpoint, seen) = serve(answers).await;
     let options = BTreeMap::from([
         ("endpoint".to_owned(), endpoint),
         ("access_key_id".to_owned(), "AKIDEXAMPLE".to_owned()),
@@ -50,10 +22,6 @@ async fn scripted(answers: Vec<String>) -> (S3Store, Arc<Mutex<Vec<String>>>) {
     ]);
     let config = S3Config { bucket: "bucket".into(), prefix: "root".into(), options, ..S3Config::default() };
     (S3Store::open(config).unwrap(), seen)
-}
-
-fn answer(status: &str, headers: &str, body: &str) -> String {
-    format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n{body}", body.len())
 }
 
 fn page(keys: &[&str], token: Option<&str>) -> String {

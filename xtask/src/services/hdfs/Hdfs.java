@@ -41,6 +41,8 @@ public final class Hdfs {
         }
         configuration.set("dfs.datanode.hostname", LOOPBACK);
         configuration.set("dfs.replication", "1");
+        // A DataNode keeps a whole block free for every file that is being written.
+        configuration.set("dfs.blocksize", "8388608");
         configuration.set("dfs.namenode.datanode.registration.ip-hostname-check", "false");
         configuration.set("dfs.namenode.fs-limits.min-block-size", "4096");
         configuration.set("dfs.namenode.safemode.extension", "0");
