@@ -222,17 +222,6 @@ fn decorate(
     stop: &Stop,
 ) -> Tree {
     let meter = Arc::new(Meter::default());
-    let store = decorate_with(opener, store, pace, meter.clone(), stop);
-    Tree { store, place: place.identity(), without, meter, single: false }
-}
-
-fn decorate_with(
-    opener: &Opener,
-    store: Arc<dyn Store>,
-    pace: Arc<Pace>,
-    meter: Arc<Meter>,
-    stop: &Stop,
-) -> Arc<dyn Store> {
     let metered: Arc<dyn Store> = Arc::new(Metered::new(store, meter.clone()));
     let paced: Arc<dyn Store> = match pace.is_unlimited() {
         true => metered,
@@ -240,7 +229,8 @@ fn decorate_with(
     };
     let token = stop.token.clone();
     let seed = rand::random();
-    Arc::new(Retried::new(paced, opener.retry, seed, meter, token))
+    let store = Arc::new(Retried::new(paced, opener.retry, seed, meter.clone(), token));
+    Tree { store, place: place.identity(), without, meter, single: false }
 }
 
 fn state_place(spec: &JobSpec, opener: &Opener) -> Result<Place> {
@@ -335,16 +325,11 @@ fn open_trash(opener: &Opener, trash: &Place, spec: &JobSpec, target: &Place) ->
     if let Location::Local { path, .. } = &trash.location {
         let store = LocalStore::open(path, local)?;
         let tree = decorate(opener, Arc::new(store.clone()), trash, Vec::new(), pace, &spec.stop);
-        return Ok(Trash { tree, from_target: None, local: Some(store), retention });
+        return Ok(Trash { tree, local: Some(store), retention });
     }
     let opened = opener.open(trash, &OpenOptions { overrides: overrides.clone(), local })?;
-    let tree = decorate(opener, opened.store, trash, Vec::new(), pace.clone(), &spec.stop);
-    let between = opener.open_between((target, &spec.target_options), (trash, &overrides))?;
-    let from_target = between.map(|store| {
-        let meter = tree.meter.clone();
-        decorate_with(opener, store, pace, meter, &spec.stop)
-    });
-    Ok(Trash { tree, from_target, local: None, retention })
+    let tree = decorate(opener, opened.store, trash, Vec::new(), pace, &spec.stop);
+    Ok(Trash { tree, local: None, retention })
 }
 
 /// The one-run options of a place that is not the target: the target's where one bucket holds both, but for the storage

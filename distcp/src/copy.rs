@@ -18,17 +18,19 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use self::across::Across;
 use self::budget::Budget;
 use self::resume::Unfinisheds;
 use crate::error::{Failure, chain};
 use crate::event::{Event, Listener, Means, ObjectReport, Outcome, Phase, Progress, count};
 use crate::job::{Job, Stop};
-use crate::options::{MetadataMode, OnError};
+use crate::options::{Compare, MetadataMode, OnError};
 use crate::plan::file::Plan;
 use crate::plan::{Action, Reason, Step, settled};
 use crate::store::{Result, Store, StoreError, StoreErrorKind};
 use manifest::splice::Delta as Row;
 
+mod across;
 pub mod budget;
 mod delete;
 mod large;
@@ -49,7 +51,12 @@ enum Finished {
     /// Both sides hold the same; the row says so.
     Equal { entry: Entry },
     /// The target holds the source's version now.
-    Copied { entry: Entry, means: Means },
+    Copied {
+        entry: Entry,
+        means: Means,
+        /// In parts, whose bytes were counted one by one.
+        in_parts: bool,
+    },
 }
 
 /// Why nothing new is started any more.
@@ -130,6 +137,11 @@ struct Copier {
     memory_bytes: u64,
     chunk_size: ChunkSize,
     metadata: MetadataMode,
+    /// What the target's service can copy from the source by itself.
+    across: Across,
+    /// Everything that is copied is to be read (`--hash`).
+    proves: bool,
+    listener: Listener,
     journal: JournalHandle,
     guard: LeaseGuard,
     unfinished: Unfinisheds,
@@ -294,9 +306,7 @@ pub async fn copy(job: &Job, inputs: Inputs) -> Result<CopyReport, Failure> {
     limits.chunk_size = ChunkSize::new(inputs.plan.header.chunk_bytes).unwrap_or(limits.chunk_size);
     let (keeper, memory_bytes) = match &job.trash {
         Some(kept) => {
-            let target = job.target.place.clone();
-            let (keeper, left) =
-                trash::Keeper::new(kept.clone(), job.name.clone(), inputs.run.clone(), target, limits.memory_bytes);
+            let (keeper, left) = trash::Keeper::new(kept.clone(), job, inputs.run.clone());
             (Some(keeper), left)
         }
         None => (None, limits.memory_bytes),
@@ -310,6 +320,9 @@ pub async fn copy(job: &Job, inputs: Inputs) -> Result<CopyReport, Failure> {
         memory_bytes,
         chunk_size: limits.chunk_size,
         metadata: job.options.metadata,
+        across: Across::between(job.source.store.as_ref(), job.target.store.as_ref()),
+        proves: job.options.hash || job.options.compare == Compare::Hash,
+        listener: job.listener.clone(),
         journal: inputs.journal,
         guard: inputs.guard,
         unfinished: inputs.unfinished,
@@ -508,7 +521,7 @@ impl Run {
                 count(&self.copier.progress.done_bytes, entry.size_bytes());
                 self.finished(action, entry, Outcome::Equal, Means::None).await
             }
-            Finished::Copied { entry, means } => {
+            Finished::Copied { entry, means, in_parts } => {
                 let size = entry.size_bytes();
                 self.ends.copied += 1;
                 if means == Means::ServerSide {
@@ -517,8 +530,7 @@ impl Run {
                 } else {
                     self.copier.written_bytes.fetch_add(size, Ordering::Relaxed);
                 }
-                // Parts of large objects were counted as they were sent.
-                if size <= self.copier.chunk_size.part_bytes(size) || means == Means::ServerSide {
+                if !in_parts {
                     count(&self.copier.progress.done_bytes, size);
                 }
                 self.finished(action, entry, Outcome::Copied, means).await

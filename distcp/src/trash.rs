@@ -8,7 +8,6 @@
 //! trash that still stands on the target, too; a folder without its marker is never made, a marker without its folder does
 //! no harm and goes in its time.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,7 +20,7 @@ use serde::Serialize;
 
 use crate::job::{Job, Tree};
 use crate::store::local::LocalStore;
-use crate::store::{ListOptions, Payload, PutOptions, Result, Store, StoreError, StoreErrorKind};
+use crate::store::{ListOptions, Payload, PutOptions, Result, StoreError, StoreErrorKind};
 
 /// The folder of markers, below the trash.
 const MARKERS: &str = ".understudy";
@@ -37,8 +36,6 @@ pub const LEFTOVER_AGE: Duration = Duration::from_secs(24 * 3600);
 pub struct Trash {
     /// The trash, decorated.
     pub tree: Tree,
-    /// Copies from keys of the target to keys of the trash without bytes through us, where one service holds both.
-    pub from_target: Option<Arc<dyn Store>>,
     /// The trash when it is a folder of this machine.
     pub local: Option<LocalStore>,
     /// Runs that are older are removed; without it none is.

@@ -12,7 +12,7 @@ use distcp::store::pace::{Pace, Paced, Timetable};
 use distcp::store::retry::{Retried, RetryPolicy};
 use distcp::store::state::ObjectState;
 use distcp::store::{
-    GetOptions, ListOptions, PartSpec, Precondition, Proof, PutOptions, Store, StoreErrorKind, UploadId,
+    CopySource, GetOptions, ListOptions, PartSpec, Precondition, Proof, PutOptions, Store, StoreErrorKind, UploadId,
 };
 use futures::TryStreamExt as _;
 use manifest::{Attributes, EntryKind, ObjectKey};
@@ -145,10 +145,11 @@ async fn conditions_hold() {
     assert_eq!(old.kind, StoreErrorKind::Precondition);
     assert_eq!(body(&store, &key, wanted(second.fingerprint.clone())).await, "two");
     let to = ObjectKey::from("copy");
-    let old = store.copy(&key, &first.fingerprint, &to, &PutOptions::default()).await.unwrap_err();
+    let old = store.copy(&CopySource::here(&key, &first.fingerprint), &to, &PutOptions::default()).await.unwrap_err();
     assert_eq!(old.kind, StoreErrorKind::Precondition);
-    store.copy(&key, &second.fingerprint, &to, &when(Precondition::Absent)).await.unwrap();
-    let there = store.copy(&key, &second.fingerprint, &to, &when(Precondition::Absent)).await.unwrap_err();
+    store.copy(&CopySource::here(&key, &second.fingerprint), &to, &when(Precondition::Absent)).await.unwrap();
+    let there =
+        store.copy(&CopySource::here(&key, &second.fingerprint), &to, &when(Precondition::Absent)).await.unwrap_err();
     assert_eq!(there.kind, StoreErrorKind::Precondition);
 }
 
@@ -179,12 +180,14 @@ async fn attributes_and_ranges_survive() {
     assert_eq!(body(&store, &key, get(0..100_000)).await, data);
     assert_eq!(body(&store, &key, get(5..5)).await, "");
     let kept = ObjectKey::from("kept");
-    store.copy(&key, &written.fingerprint, &kept, &PutOptions::default()).await.unwrap();
+    let itself = CopySource::here(&key, &written.fingerprint);
+    let keeping = CopySource { keep_attributes: true, ..itself };
+    store.copy(&keeping, &kept, &PutOptions::default()).await.unwrap();
     assert_eq!(store.head(&kept).await.unwrap().attributes, attributes);
     for other in [("meta:only", "this"), ("content-language", "fr")] {
         let other = Attributes::from([(other.0.to_owned(), other.1.to_owned())]);
         let options = PutOptions { attributes: other.clone(), ..PutOptions::default() };
-        let copied = store.copy(&key, &written.fingerprint, &"other".into(), &options).await.unwrap();
+        let copied = store.copy(&itself, &"other".into(), &options).await.unwrap();
         let found = store.head(&"other".into()).await.unwrap();
         assert_eq!(found.attributes, other, "they replace the source's, headers and metadata");
         assert!(copied.fingerprint.looks_like(&found.fingerprint));

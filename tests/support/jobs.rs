@@ -103,7 +103,6 @@ impl Pair {
             target: tree(&self.target, "memory://target"),
             trash: self.trash.as_ref().map(|store| Trash {
                 tree: tree(store, "memory://trash"),
-                from_target: None,
                 local: None,
                 retention: self.options.trash_retention,
             }),

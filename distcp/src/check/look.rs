@@ -19,7 +19,9 @@ use crate::error::Failure;
 use crate::job::{Job, Tree};
 use crate::scan;
 use crate::session;
-use crate::store::{ListOptions, ObjectInfo, Payload, Precondition, PutOptions, Result, StoreError, StoreErrorKind};
+use crate::store::{
+    CopySource, ListOptions, ObjectInfo, Payload, Precondition, PutOptions, Result, StoreError, StoreErrorKind,
+};
 
 /// How the names of throwaway objects begin.
 pub const PROBE_PREFIX: &str = ".understudy-probe-";
@@ -267,7 +269,7 @@ async fn server_copy(
     if !tree.store.capabilities().server_copy {
         return;
     }
-    let copy = tree.store.copy(key, now, copied, &PutOptions::default()).await;
+    let copy = tree.store.copy(&CopySource::here(key, now), copied, &PutOptions::default()).await;
     tell(match copy {
         Ok(_) => {
             Finding::ok(Subject::Target, "copy", "renamed objects are copied inside the store, without being sent")

@@ -8,14 +8,15 @@ use std::collections::BTreeMap;
 use object_store::azure::AzureConfigKey;
 
 use super::aws::Options;
-use super::open::{OpenError, Opener, credentials, is_true, normal_service, unusable};
+use super::open::{OpenError, Opener, credentials, is_true, unusable};
 use super::{Environment, Secret, StoreSettings, resolve};
 use crate::place::{Location, Place, nearest};
 use crate::store::azure::{is_option, service};
+use crate::store::normal_service;
 
 /// The options that an Azure store takes, by their short names, for hints. `azure_` may stand before each, and
 /// `azure_storage_` before most.
-pub(super) const OPTIONS: [&str; 36] = [
+pub(super) const OPTIONS: [&str; 37] = [
     "access_key",
     "account_key",
     "account_name",
@@ -34,6 +35,7 @@ pub(super) const OPTIONS: [&str; 36] = [
     "http1_only",
     "http2_only",
     "identity_endpoint",
+    "max_copy_bytes",
     "msi_endpoint",
     "msi_resource_id",
     "object_id",
@@ -87,12 +89,6 @@ fn canonical(name: &str) -> String {
     let long: &str = key.as_ref();
     let short = long.strip_prefix("azure_storage_").or(long.strip_prefix("azure_")).unwrap_or(long);
     if short.parse::<AzureConfigKey>().is_ok_and(|same| same == key) { short.to_owned() } else { long.to_owned() }
-}
-
-/// Who requests are made as: two places of one account under one login can copy between them.
-pub(super) fn identity(resolved: &Resolved) -> Secret {
-    let login = LOGIN.iter().filter_map(|name| resolved.options.get(*name)).map(Secret::reveal);
-    Secret::new([resolved.account.as_str()].into_iter().chain(login).collect::<Vec<_>>().join("\n"))
 }
 
 /// Options from the variables: those that object_store reads, and the names of the Azure CLI.

@@ -16,8 +16,10 @@ use object_store::client::{ClientConfigKey, HttpConnector as _, ReqwestConnector
 use object_store::{BackoffConfig, ClientOptions, RetryConfig};
 
 use super::client::Client;
+use super::sas::AccessKey;
 use super::{AzureStore, DELETE_BATCH, MAX_COPY_BYTES, MAX_PUT_BYTES};
 use crate::store::Capabilities;
+use crate::store::s3::copy_limit;
 use crate::store::s3::keys::has_dot_segment;
 use crate::store::wire::{cut, header_value};
 
@@ -40,7 +42,7 @@ pub struct AzureConfig {
     /// Full key below which the store's keys lie, without slashes at its ends being added or taken; empty for all.
     pub prefix: ObjectKey,
     /// Options by object_store's names (with or without `azure_`), among them the credentials. Also `storage_class`, the
-    /// access tier of what is written.
+    /// access tier of what is written, and `max_copy_bytes` for servers that take less than Azure does in one copy.
     pub options: BTreeMap<String, String>,
     /// What an error says when no credentials could be had: where they were looked for.
     pub credentials_hint: String,
@@ -88,7 +90,7 @@ impl Options {
 /// Whether a name is an option of Azure stores: object_store's, but for those that have no meaning or no proof here.
 pub(crate) fn is_option(name: &str) -> bool {
     use AzureConfigKey as Key;
-    name == "storage_class"
+    matches!(name, "storage_class" | "max_copy_bytes")
         || name.parse::<Key>().is_ok_and(|key| {
             !matches!(
                 key,
@@ -138,6 +140,14 @@ pub(crate) fn service(
     }
 }
 
+/// The service behind an account's endpoint: its host without the account's own name, and its port.
+fn host_of_service(endpoint: &str, account: &str) -> String {
+    let uri: Option<http::Uri> = endpoint.parse().ok();
+    let authority = uri.as_ref().and_then(|uri| uri.authority()).map_or("", |authority| authority.as_str());
+    let authority = authority.to_ascii_lowercase();
+    authority.strip_prefix(&format!("{account}.")).unwrap_or(&authority).to_owned()
+}
+
 impl AzureStore {
     /// Opens a container below a prefix. Sends nothing.
     pub fn open(config: AzureConfig) -> Result<Self, BadAzureConfig> {
@@ -147,6 +157,7 @@ impl AzureStore {
             return bad("the prefix has a . or .. segment, which would name another place");
         }
         let mut write_headers = HeaderMap::new();
+        let mut max_copy_bytes = MAX_COPY_BYTES;
         let mut known = BTreeMap::new();
         let mut builder = MicrosoftAzureBuilder::new().with_container_name(&container).with_retry(metadata_retries());
         let mut client_options = ClientOptions::new().with_timeout_disabled().with_connect_timeout(CONNECT_TIMEOUT);
@@ -158,6 +169,10 @@ impl AzureStore {
                 let tier = header_value(&value)
                     .ok_or_else(|| BadAzureConfig("the value of storage_class fits into no header".into()))?;
                 write_headers.insert("x-ms-access-tier", tier);
+                continue;
+            }
+            if name == "max_copy_bytes" {
+                max_copy_bytes = copy_limit(&value).map_err(BadAzureConfig)?.min(MAX_COPY_BYTES);
                 continue;
             }
             let key: AzureConfigKey =
@@ -192,14 +207,15 @@ impl AzureStore {
             return bad("account_key is not base64");
         }
         let other_login = [AzureConfigKey::SasKey, AzureConfigKey::Token, AzureConfigKey::ClientId];
-        if emulator && key.is_none() && other_login.into_iter().all(|key| options.text(key).is_none()) {
+        let no_login = other_login.into_iter().all(|key| options.text(key).is_none());
+        if emulator && key.is_none() && no_login {
             builder = builder.with_access_key(EMULATOR_KEY);
         }
         let credentials = match options.flag(AzureConfigKey::SkipSignature)? {
             true => None,
             false => {
                 // Account and URL are ours; the builder is asked for its credential provider only.
-                let builder = builder.with_account(&account).with_endpoint(endpoint);
+                let builder = builder.with_account(&account).with_endpoint(endpoint.clone());
                 let built = builder.build().map_err(|error| unfit(&options, &error))?;
                 Some(built.credentials().clone())
             }
@@ -210,19 +226,27 @@ impl AzureStore {
             (false, true) => format!("abfss://{container}@{account}.dfs.core.windows.net").into(),
             (false, false) => format!("abfss://{container}@{account}.dfs.core.windows.net/{}", prefix.escaped()).into(),
         };
+        let access_key = match (key, emulator && no_login) {
+            (Some(key), _) => AccessKey::new(key),
+            (None, true) => AccessKey::new(EMULATOR_KEY),
+            (None, false) => None,
+        };
         let http_client =
             ReqwestConnector::default().connect(&client_options).map_err(|error| unfit(&options, &error))?;
         Ok(AzureStore {
             client: Arc::new(Client {
                 http: http_client,
                 credentials,
+                service: host_of_service(&endpoint, &account),
                 account,
+                access_key,
+                container,
                 container_url,
                 credentials_hint,
                 place,
             }),
             prefix,
-            capabilities: capabilities(),
+            capabilities: capabilities(max_copy_bytes),
             write_headers,
             probes: Default::default(),
             given_up: Default::default(),
@@ -246,7 +270,7 @@ fn unfit(options: &Options, error: &object_store::Error) -> BadAzureConfig {
     }
 }
 
-fn capabilities() -> Capabilities {
+fn capabilities(max_copy_bytes: u64) -> Capabilities {
     Capabilities {
         name: "azure",
         ordered_list: false,
@@ -256,7 +280,7 @@ fn capabilities() -> Capabilities {
         conditional_replace: true,
         conditional_read: true,
         server_copy: true,
-        max_copy_bytes: MAX_COPY_BYTES,
+        max_copy_bytes,
         lists_parts: true,
         etags: true,
         attributes: true,

@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::store::{Precondition, Proof};
+use manifest::Fingerprint;
 
 /// A store on a server that gives `answers` in turn, one a connection; and the requests that it saw.
 async fn scripted(answers: Vec<String>, login: (&str, &str)) -> (AzureStore, Arc<Mutex<Vec<String>>>) {
@@ -207,7 +208,13 @@ async fn a_copy_is_waited_for_checked_and_not_left_behind() {
     let (expect, from, to) = (fingerprint("0x1"), ObjectKey::from("a b"), ObjectKey::from("to"));
     let copy = async |answers, login| {
         let (store, seen) = scripted(answers, login).await;
-        let written = store.copy(&from, &expect, &to, &PutOptions::default()).await;
+        let written = store
+            .copy(
+                &CopySource { keep_attributes: true, ..CopySource::here(&from, &expect) },
+                &to,
+                &PutOptions::default(),
+            )
+            .await;
         let seen = seen.lock().unwrap().clone();
         (written, seen)
     };

@@ -11,7 +11,9 @@ use manifest::ObjectKey;
 
 use super::client::{Call, set, text_of, unquoted};
 use super::{S3Store, checksum, errors, written_fingerprint, xml};
-use crate::store::{PartSpec, Payload, Proof, PutOptions, Result, StoreErrorKind, UploadId, UploadedPart, Written};
+use crate::store::{
+    CopySource, PartSpec, Payload, Proof, PutOptions, Result, StoreErrorKind, UploadId, UploadedPart, Written,
+};
 
 /// Parts of one upload, at most: S3's limit.
 const MAX_PARTS: usize = 10_000;
@@ -68,6 +70,37 @@ impl S3Store {
             etag.len() == 32 && echoed.is_none() && etag.eq_ignore_ascii_case(&checksum::md5_hex(&call.body).await);
         let proof = if echoed.is_some() || md5 { Proof::Checksum } else { Proof::None };
         Ok(UploadedPart { part, etag, checksum: echoed.map(|(_, value)| value).unwrap_or_default(), proof })
+    }
+
+    pub(super) async fn upload_part_copy(
+        &self,
+        source: &CopySource<'_>,
+        key: &ObjectKey,
+        upload: &UploadId,
+        part: PartSpec,
+    ) -> Result<UploadedPart> {
+        let operation = "copy a part of";
+        let full = self.full_key(operation, key)?;
+        let Some(last) = (part.offset + part.size_bytes).checked_sub(1).filter(|_| part.size_bytes > 0) else {
+            return Err(self.error(operation, key, StoreErrorKind::Other, "a copied part cannot be empty"));
+        };
+        let mut call = Call::object(operation, Method::PUT, key, &full)
+            .query("partNumber", part.number.to_string())
+            .query("uploadId", upload.0.clone());
+        call.copied_bytes = part.size_bytes;
+        self.copy_headers(operation, source, &mut call.headers)?;
+        set(&mut call.headers, "x-amz-copy-source-range", &format!("bytes={}-{last}", part.offset));
+        call.headers.extend(self.customer_key.clone());
+        let response = self.client.expect(&call, &[200]).await?;
+        // A 200 may come before the copy is done, and an error in its body.
+        let (_, root) = self.client.xml(&call, response, "CopyPartResult").await?;
+        let etag = unquoted(root.text_of("ETag").unwrap_or_default()).to_owned();
+        if etag.is_empty() {
+            return Err(self.error(operation, key, StoreErrorKind::Protocol, "the answer names no ETag"));
+        }
+        let sum = self.checksum.and_then(|algorithm| root.text_of(algorithm.element()));
+        // The store's word alone: nothing here has seen the bytes.
+        Ok(UploadedPart { part, etag, checksum: sum.unwrap_or_default().to_owned(), proof: Proof::None })
     }
 
     /// The parts that the store holds. Their offsets suppose that all parts but the last are as long as the longest. They

@@ -4,6 +4,7 @@
 //! servers ignore If-Match. Reads only; a crash leaves nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures::StreamExt as _;
 use http::{HeaderMap, Method};
@@ -12,15 +13,27 @@ use manifest::{EntryKind, Fingerprint, ObjectKey};
 use super::client::{Call, set, text_of, unquoted};
 use super::{S3Store, attributes, errors};
 use crate::store::wire::{content_range, exact_body, http_date_ns, past_end};
-use crate::store::{GetOptions, GetResult, ObjectInfo, Result, StoreError, StoreErrorKind};
+use crate::store::{Checksum, GetOptions, GetResult, ObjectInfo, Result, StoreError, StoreErrorKind};
 
 impl S3Store {
     pub(super) async fn head_object(&self, key: &ObjectKey) -> Result<ObjectInfo> {
         let full = self.full_key("look at", key)?;
         let mut call = Call::object("look at", Method::HEAD, key, &full);
         call.headers.extend(self.customer_key.clone());
-        let response = self.client.send(&call).await?;
-        let status = response.status().as_u16();
+        let plain = call.headers.clone();
+        let asks = !self.untold_checksums.load(Ordering::Relaxed);
+        if asks {
+            set(&mut call.headers, "x-amz-checksum-mode", "ENABLED");
+        }
+        let mut response = self.client.send(&call).await?;
+        let mut status = response.status().as_u16();
+        if asks && matches!(status, 400 | 403 | 501) {
+            // Checksums of what is encrypted are told only to those who may use the key: fewer may than may look.
+            call.headers = plain;
+            response = self.client.send(&call).await?;
+            status = response.status().as_u16();
+            self.untold_checksums.fetch_or(status == 200, Ordering::Relaxed);
+        }
         if status != 200 {
             let failed = self.client.failure(&call, response).await;
             return Err(if matches!(status, 301 | 400 | 403) { self.reason(&call, failed).await } else { failed });
@@ -122,6 +135,25 @@ impl S3Store {
     }
 }
 
+/// The checksum of the whole object: one of its parts' checksums says nothing of the content.
+fn checksum_of(headers: &HeaderMap) -> Option<Checksum> {
+    const ALGORITHMS: [(&str, &str); 5] = [
+        ("x-amz-checksum-crc64nvme", "CRC64NVME"),
+        ("x-amz-checksum-crc32c", "CRC32C"),
+        ("x-amz-checksum-crc32", "CRC32"),
+        ("x-amz-checksum-sha256", "SHA256"),
+        ("x-amz-checksum-sha1", "SHA1"),
+    ];
+    if text_of(headers, "x-amz-checksum-type").is_some_and(|kind| kind != "FULL_OBJECT") {
+        return None;
+    }
+    ALGORITHMS.into_iter().find_map(|(header, algorithm)| {
+        // `...-5` is that of five parts' checksums.
+        let value = text_of(headers, header).filter(|value| !value.is_empty() && !value.contains('-'))?;
+        Some(Checksum { algorithm, value: value.to_owned() })
+    })
+}
+
 /// What the headers of HEAD or GET say.
 fn info(size_bytes: u64, headers: &HeaderMap) -> ObjectInfo {
     let attributes = attributes::from_headers(headers);
@@ -133,5 +165,5 @@ fn info(size_bytes: u64, headers: &HeaderMap) -> ObjectInfo {
         version: text_of(headers, "x-amz-version-id").filter(|id| *id != "null").map(str::to_owned),
         ..Fingerprint::default()
     };
-    ObjectInfo { kind, fingerprint, attributes }
+    ObjectInfo { kind, fingerprint, attributes, checksum: checksum_of(headers) }
 }
