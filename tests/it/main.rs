@@ -1,5 +1,6 @@
 //! All integration tests, as one binary.
 
+mod across;
 mod azure;
 mod bad_input_endpoints;
 mod bad_input_places;

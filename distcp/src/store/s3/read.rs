@@ -15,28 +15,35 @@ use super::{S3Store, attributes, errors};
 use crate::store::wire::{content_range, exact_body, http_date_ns, past_end};
 use crate::store::{Checksum, GetOptions, GetResult, ObjectInfo, Result, StoreError, StoreErrorKind};
 
+/// Asks for the object's checksum beside the rest.
+const CHECKSUM_MODE: &str = "x-amz-checksum-mode";
+
 impl S3Store {
     pub(super) async fn head_object(&self, key: &ObjectKey) -> Result<ObjectInfo> {
         let full = self.full_key("look at", key)?;
         let mut call = Call::object("look at", Method::HEAD, key, &full);
         call.headers.extend(self.customer_key.clone());
-        let plain = call.headers.clone();
         let asks = !self.untold_checksums.load(Ordering::Relaxed);
         if asks {
-            set(&mut call.headers, "x-amz-checksum-mode", "ENABLED");
+            set(&mut call.headers, CHECKSUM_MODE, "ENABLED");
         }
         let mut response = self.client.send(&call).await?;
-        let mut status = response.status().as_u16();
-        if asks && matches!(status, 400 | 403 | 501) {
-            // Checksums of what is encrypted are told only to those who may use the key: fewer may than may look.
-            call.headers = plain;
-            response = self.client.send(&call).await?;
-            status = response.status().as_u16();
-            self.untold_checksums.fetch_or(status == 200, Ordering::Relaxed);
-        }
+        let status = response.status().as_u16();
         if status != 200 {
             let failed = self.client.failure(&call, response).await;
-            return Err(if matches!(status, 301 | 400 | 403) { self.reason(&call, failed).await } else { failed });
+            if !matches!(status, 301 | 400 | 403 | 501) {
+                return Err(failed);
+            }
+            call.headers.remove(CHECKSUM_MODE);
+            if let Some(reason) = self.reason(&call).await {
+                return Err(reason);
+            }
+            if !asks {
+                return Err(failed);
+            }
+            // It can be read: only its checksum is not told, to those who may not use the key it is encrypted by.
+            response = self.client.expect(&call, &[200]).await?;
+            self.untold_checksums.store(true, Ordering::Relaxed);
         }
         let headers = response.headers();
         let size = text_of(headers, "content-length").and_then(|text| text.parse().ok());
@@ -45,15 +52,14 @@ impl S3Store {
         Ok(info(size_bytes, headers))
     }
 
-    /// Why a HEAD failed: its answer has no body that could say so, that of a GET has.
-    async fn reason(&self, head: &Call<'_>, failed: StoreError) -> StoreError {
-        let (Some(key), Some(full)) = (head.key, head.full_key) else { return failed };
-        let mut call = Call::object("look at", Method::GET, key, full);
+    /// Why a HEAD failed: its answer has no body that could say so, that of a GET has. `None` when the GET works.
+    async fn reason(&self, head: &Call<'_>) -> Option<StoreError> {
+        let mut call = Call::object("look at", Method::GET, head.key?, head.full_key?);
         call.headers = head.headers.clone();
         set(&mut call.headers, "range", "bytes=0-0");
         match self.client.send(&call).await {
-            Ok(response) if !response.status().is_success() => self.client.failure(&call, response).await,
-            _ => failed,
+            Ok(response) if !response.status().is_success() => Some(self.client.failure(&call, response).await),
+            _ => None,
         }
     }
 
