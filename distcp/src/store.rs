@@ -141,11 +141,19 @@ pub struct PutOptions {
     pub precondition: Precondition,
     /// Headers and user metadata to keep with the object.
     pub attributes: Attributes,
+    /// Of an upload: its parts will be copied by the store, none is sent.
+    #[serde(default)]
+    pub copied_parts: bool,
 }
 
 impl Default for PutOptions {
     fn default() -> Self {
-        Self { kind: EntryKind::Object, precondition: Precondition::Any, attributes: Attributes::new() }
+        Self {
+            kind: EntryKind::Object,
+            precondition: Precondition::Any,
+            attributes: Attributes::new(),
+            copied_parts: false,
+        }
     }
 }
 

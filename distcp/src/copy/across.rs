@@ -171,7 +171,7 @@ fn evidence(source: &ObjectInfo, copy: &ObjectInfo) -> std::result::Result<Evide
     }
     match (&source.checksum, &copy.checksum) {
         (Some(a), Some(b)) if a.algorithm == b.algorithm && a.value != b.value => {
-            Err("the server-side copy has another checksum")
+            Err("the server-side copy has another checksum; with --hash it is read and sent instead")
         }
         (Some(a), Some(b)) if a.algorithm == b.algorithm => Ok(Evidence::StoreChecksum),
         _ if same_content(&source.fingerprint, &copy.fingerprint) => Ok(Evidence::Etag),

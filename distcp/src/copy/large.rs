@@ -101,6 +101,7 @@ pub(super) async fn copy_inside(
         return Err(copier.refuse(action, "it is too large for the service to copy"));
     };
     let cut = Cut { version: from.expect, part_bytes, parts: Parts::Copied(from) };
+    let options = &PutOptions { copied_parts: true, ..options.clone() };
     let (upload, done) = upload(copier, action, cut, options).await?;
     let written = match done {
         Ok(done) => {

@@ -256,7 +256,7 @@ impl Copier {
         if info.kind == EntryKind::Symlink {
             attributes.insert("meta:understudy-link".into(), "true".into());
         }
-        PutOptions { kind: info.kind, precondition, attributes }
+        PutOptions { kind: info.kind, precondition, attributes, copied_parts: false }
     }
 
     /// The manifest's row for what now stands on the target.

@@ -328,5 +328,5 @@ fn options_of(info: &ObjectInfo, trash: &dyn Store) -> PutOptions {
     if info.kind == EntryKind::Symlink {
         attributes.insert("meta:understudy-link".into(), "true".into());
     }
-    PutOptions { kind: info.kind, precondition: Precondition::Absent, attributes }
+    PutOptions { kind: info.kind, precondition: Precondition::Absent, attributes, copied_parts: false }
 }
