@@ -97,6 +97,8 @@ pub fn job(mut spec: JobSpec, opener: &Opener) -> Result<Job> {
     let source = opener.place(&spec.source, &spec.cwd, &spec.source_options)?;
     let target = opener.place(&spec.target, &spec.cwd, &spec.target_options)?;
     let state = state_place(&spec, opener)?;
+    read_only(&target, "target")?;
+    read_only(&state, "state")?;
     let (mut source_without, mut target_without) = disjoint(&source, &target, &spec.options)?;
     state_fits(&spec, &source, &target, &state)?;
     let trash = trash_place(&spec, opener, &source, &target, &state)?;
@@ -263,6 +265,17 @@ fn overlap(inner: &str, place: &Place, outer: &str, around: &Place, key: &Object
         .hint(format!("name disjoint places, or leave it out with --exclude '{}/**'", key.escaped()))
 }
 
+/// The second location of an Azure account can only be a source.
+fn read_only(place: &Place, role: &str) -> Result<()> {
+    match place.is_secondary() {
+        true => {
+            Err(Failure::usage(format!("the {role} {place} is an account's second location, which can only be read"))
+                .hint("name the account without -secondary"))
+        }
+        false => Ok(()),
+    }
+}
+
 /// Rules 1 and 2: the state is no tree's root and holds none, and it is not on the source's side.
 fn state_fits(spec: &JobSpec, source: &Place, target: &Place, state: &Place) -> Result<()> {
     for (side, place) in [("source", source), ("target", target)] {
@@ -295,6 +308,7 @@ fn trash_place(
         // Options of the target are for its store; a local trash takes none.
         opener.place(text, &spec.cwd, &Overrides::new()).map_err(|_| error)
     })?;
+    read_only(&trash, "trash")?;
     for (side, place) in [("source", source), ("target", target)] {
         if trash.contains(place) {
             return Err(Failure::usage(format!("the {side} {place} lies inside the trash {trash}"))

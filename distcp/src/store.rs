@@ -13,6 +13,7 @@ use std::ops::Range;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+pub use jiff::Timestamp;
 use manifest::{Attributes, EntryKind, Fingerprint, Listed, ObjectKey};
 use serde::{Deserialize, Serialize};
 
@@ -308,6 +309,12 @@ pub trait Store: Debug + Send + Sync {
         upload: &UploadId,
         part: PartSpec,
     ) -> Result<UploadedPart>;
+
+    /// The moment up to which this place surely has what was written at the first location of its service, where it is
+    /// only a copy that the service keeps itself; `None` where it is the first location.
+    async fn synced(&self) -> Result<Option<Timestamp>> {
+        Ok(None)
+    }
 
     /// Removes objects, at most `delete_batch`; the result has one answer a key, in their order. A missing object is no
     /// error. Folders that became empty below the root are removed with their last object.

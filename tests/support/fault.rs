@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use distcp::store::{
     Capabilities, CopySource, GetOptions, GetResult, ListOptions, ObjectInfo, Origin, PartSpec, Payload, PutOptions,
-    Result, Store, StoreError, StoreErrorKind, UploadId, UploadedPart, Written,
+    Result, Store, StoreError, StoreErrorKind, Timestamp, UploadId, UploadedPart, Written,
 };
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
@@ -542,6 +542,10 @@ impl Store for FaultStore {
         let fault = self.enter(Method::CopyPart, &[to]).await?;
         let answer = self.inner.copy_part(source, to, upload, part).await;
         self.answer(Method::CopyPart, to, fault, answer)
+    }
+
+    async fn synced(&self) -> Result<Option<Timestamp>> {
+        self.inner.synced().await
     }
 
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>> {

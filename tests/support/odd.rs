@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use distcp::store::{
     Capabilities, CopySource, GetOptions, GetResult, ListOptions, ObjectInfo, Origin, PartSpec, Payload, PutOptions,
-    Result, Store, UploadId, UploadedPart, Written,
+    Result, Store, Timestamp, UploadId, UploadedPart, Written,
 };
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -148,6 +148,10 @@ impl Store for OddStore {
         part: PartSpec,
     ) -> Result<UploadedPart> {
         self.inner.copy_part(source, to, upload, part).await
+    }
+
+    async fn synced(&self) -> Result<Option<Timestamp>> {
+        self.inner.synced().await
     }
 
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>> {

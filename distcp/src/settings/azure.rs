@@ -11,7 +11,7 @@ use super::aws::Options;
 use super::open::{OpenError, Opener, credentials, is_true, unusable};
 use super::{Environment, Secret, StoreSettings, resolve};
 use crate::place::{Location, Place, nearest};
-use crate::store::azure::{is_option, service};
+use crate::store::azure::{SECONDARY, is_option, service};
 use crate::store::normal_service;
 
 /// The options that an Azure store takes, by their short names, for hints. `azure_` may stand before each, and
@@ -127,7 +127,7 @@ impl Opener {
         let of_store = store.and_then(|(_, store)| account_of(&store.url));
         let named = explicit.get("account_name").map(|name| name.reveal().to_owned());
         if let (Some(url), Some(named)) = (in_url.as_ref().or(of_store.as_ref()), &named)
-            && url != named
+            && first_location(url) != first_location(named)
         {
             return Err(unusable(place, format!("its URL names the account {url}, its options name {named}")));
         }
@@ -135,7 +135,7 @@ impl Opener {
         let ambient = options.remove("account_name").map(|name| name.reveal().to_owned());
         let mut apart = String::new();
         if let (Some(known), Some(ambient)) = (&known, &ambient)
-            && known != ambient
+            && first_location(known) != first_location(ambient)
             && OF_ACCOUNT.iter().any(|name| options.contains_key(*name))
         {
             options.retain(|name, _| !OF_ACCOUNT.contains(&name.as_str()));
@@ -153,8 +153,9 @@ impl Opener {
                           or set AZURE_STORAGE_ACCOUNT_NAME, or account_name in the options of a store";
             return Err(unusable(place, reason.to_owned()));
         }
-        let (account, endpoint) =
+        let found =
             service(known.as_deref(), endpoint.as_deref(), emulator).map_err(|error| unusable(place, error.0))?;
+        let (account, endpoint) = (found.name(), found.endpoint);
         let uri: Option<http::Uri> = endpoint.parse().ok();
         let public = uri.as_ref().and_then(|uri| uri.host()).is_some_and(|host| host.ends_with(".core.windows.net"));
         let service = if public { None } else { uri.as_ref().and_then(normal_service) };
@@ -213,6 +214,11 @@ impl Opener {
         }
         Ok(options)
     }
+}
+
+/// The account's own name: keys are those of both its locations.
+fn first_location(account: &str) -> &str {
+    account.strip_suffix(SECONDARY).unwrap_or(account)
 }
 
 /// The account that a store's URL names.

@@ -22,7 +22,7 @@ use manifest::{Listed, ObjectKey};
 
 use self::client::Client;
 pub use self::config::{AzureConfig, BadAzureConfig};
-pub(crate) use self::config::{is_option, service};
+pub(crate) use self::config::{SECONDARY, is_option, service};
 use super::{
     Capabilities, CopySource, GetOptions, GetResult, ListOptions, ObjectInfo, Origin, PartSpec, Payload, PutOptions,
     Result, Store, StoreError, StoreErrorKind, UploadId, UploadedPart, Written,
@@ -84,6 +84,23 @@ impl AzureStore {
             error
         })?;
         self.client.xml(&call, response, "EnumerationResults").await.map(drop)
+    }
+
+    /// Up to when everything that was written at the first location is at the second one (Get Blob Service Stats).
+    async fn last_sync(&self) -> Result<jiff::Timestamp> {
+        let call = client::Call::account("ask the replication of", Method::GET).query("comp", "stats");
+        let response = self.client.expect(&call, &[200]).await?;
+        let (_, root) = self.client.xml(&call, response, "StorageServiceStats").await?;
+        let replication = root.child("GeoReplication");
+        let of = |name: &str| replication.and_then(|element| element.text_of(name)).unwrap_or_default().trim();
+        let (status, time) = (of("Status"), of("LastSyncTime"));
+        match crate::store::wire::http_date_ns(time).and_then(|ns| jiff::Timestamp::from_nanosecond(ns.into()).ok()) {
+            Some(time) if status == "live" => Ok(time),
+            _ => {
+                let detail = format!("replication is {status:?}, its last time {time:?}");
+                Err(self.client.error(call.operation, None, StoreErrorKind::Unsupported, detail))
+            }
+        }
     }
 
     /// The full key below the opened prefix, or the refusal.
@@ -190,6 +207,13 @@ impl Store for AzureStore {
         part: PartSpec,
     ) -> Result<UploadedPart> {
         self.put_block_from_url(source, to, upload, part).await
+    }
+
+    async fn synced(&self) -> Result<Option<jiff::Timestamp>> {
+        match &self.client.secondary {
+            Some(_) => self.last_sync().await.map(Some),
+            None => Ok(None),
+        }
     }
 
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>> {

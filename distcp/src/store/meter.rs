@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Capabilities, CopySource, GetOptions, GetResult, ListOptions, ObjectInfo, Origin, PartSpec, Payload, PutOptions,
-    Result, Store, UploadId, UploadedPart, Written,
+    Result, Store, Timestamp, UploadId, UploadedPart, Written,
 };
 
 /// Requests by kind, as the summary prints them. An upload's own requests count as `put`.
@@ -281,6 +281,10 @@ impl Store for Metered {
         let copied = self.inner.copy_part(source, to, upload, part).await?;
         add(&self.meter.server_side, part.size_bytes);
         Ok(copied)
+    }
+
+    async fn synced(&self) -> Result<Option<Timestamp>> {
+        self.inner.synced().await
     }
 
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>> {

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Capabilities, CopySource, GetOptions, GetResult, ListOptions, ObjectInfo, Origin, PartSpec, Payload, PutOptions,
-    Result, Store, StoreError, StoreErrorKind, UploadId, UploadedPart, Written,
+    Result, Store, StoreError, StoreErrorKind, Timestamp, UploadId, UploadedPart, Written,
 };
 
 /// Seconds of budget that may be saved up.
@@ -350,6 +350,10 @@ impl Store for Paced {
     ) -> Result<UploadedPart> {
         self.turn("copy a part of", to, 0).await?;
         self.inner.copy_part(source, to, upload, part).await
+    }
+
+    async fn synced(&self) -> Result<Option<Timestamp>> {
+        self.inner.synced().await
     }
 
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>> {

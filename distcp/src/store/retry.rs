@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::meter::Meter;
 use super::{
     Capabilities, CopySource, GetOptions, GetResult, ListOptions, ObjectInfo, Origin, PartSpec, Payload, PutOptions,
-    Result, Store, StoreError, StoreErrorKind, UploadId, UploadedPart, Written,
+    Result, Store, StoreError, StoreErrorKind, Timestamp, UploadId, UploadedPart, Written,
 };
 
 mod lost;
@@ -386,6 +386,10 @@ impl Store for Retried {
         part: PartSpec,
     ) -> Result<UploadedPart> {
         self.again("copy a part of", |_| self.inner.copy_part(source, to, upload, part)).await
+    }
+
+    async fn synced(&self) -> Result<Option<Timestamp>> {
+        self.again("ask the state of", |_| self.inner.synced()).await
     }
 
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>> {

@@ -37,8 +37,10 @@ pub(super) struct Client {
     pub container: String,
     /// The service that copies between its accounts: the host and port without the account.
     pub service: String,
-    /// `https://account.blob.core.windows.net/container`, without a trailing slash.
-    pub container_url: String,
+    /// `https://account.blob.core.windows.net`, without a trailing slash: requests are signed by it.
+    pub endpoint: String,
+    /// Where they go instead, when the account's second location is meant.
+    pub secondary: Option<String>,
     /// What an error says when no credentials could be had: where they were looked for.
     pub credentials_hint: String,
     /// `abfss://container@account.../prefix` for messages.
@@ -63,6 +65,8 @@ pub(super) struct Call<'a> {
     pub copied_bytes: u64,
     /// The request carries If-Match: an answer that there is no object means that the precondition failed.
     pub conditional: bool,
+    /// It is about the account, not about the container.
+    pub of_account: bool,
 }
 
 impl<'a> Call<'a> {
@@ -78,8 +82,14 @@ impl<'a> Call<'a> {
             body: Bytes::new(),
             copied_bytes: 0,
             conditional: false,
+            of_account: false,
         }
         .query("restype", "container")
+    }
+
+    /// A request on the account.
+    pub fn account(operation: &'static str, method: Method) -> Self {
+        Self { of_account: true, query: Vec::new(), ..Self::container(operation, method) }.query("restype", "service")
     }
 
     /// A request on an object.
@@ -112,13 +122,18 @@ impl Client {
 
     /// The URL of an object, encoded byte by byte (`url::Url` leaves such a URL as it is).
     pub fn object_url(&self, full_key: &str) -> String {
-        format!("{}/{}", self.container_url, encode_path(full_key))
+        let endpoint = self.secondary.as_ref().unwrap_or(&self.endpoint);
+        format!("{endpoint}/{}/{}", self.container, encode_path(full_key))
     }
 
+    /// The URL by which a call is signed: that of the account's first location, whose name stands in what is signed.
+    /// <https://learn.microsoft.com/en-us/rest/api/storageservices/authorize-with-shared-key#constructing-the-canonicalized-resource-string>
     fn url(&self, call: &Call<'_>) -> String {
+        let (endpoint, container) = (&self.endpoint, &self.container);
         let mut url = match call.full_key {
-            Some(key) => self.object_url(key),
-            None => self.container_url.clone(),
+            _ if call.of_account => format!("{endpoint}/"),
+            Some(key) => format!("{endpoint}/{container}/{}", encode_path(key)),
+            None => format!("{endpoint}/{container}"),
         };
         for (i, (name, value)) in call.query.iter().enumerate() {
             url.push(if i == 0 { '?' } else { '&' });
@@ -150,7 +165,7 @@ impl Client {
 
     /// Whether both are one account, so that whoever may write here may be known there.
     pub fn is_account_of(&self, other: &Client) -> bool {
-        self.service == other.service && self.account == other.account
+        self.service == other.service && self.account == other.account && self.secondary == other.secondary
     }
 
     /// Names an object of `from`, which may be another account's container, as what the service is to read. What lets it
@@ -209,6 +224,14 @@ impl Client {
             AzureAuthorizer::new(&credential, &self.account)
                 .try_authorize(&mut request)
                 .map_err(|error| fail(StoreErrorKind::Credentials, cut(&error.to_string())))?;
+        }
+        if let Some(secondary) = &self.secondary {
+            let text = request.uri().to_string();
+            let there = text.strip_prefix(&self.endpoint).map(|rest| format!("{secondary}{rest}").parse());
+            match there {
+                Some(Ok(uri)) => *request.uri_mut() = uri,
+                _ => return Err(fail(StoreErrorKind::Other, "no URL names it at the second location".to_owned())),
+            }
         }
         let limit = answer_limit(call.body.len(), call.copied_bytes);
         match tokio::time::timeout(limit, self.http.execute(request)).await {

@@ -106,12 +106,63 @@ pub(crate) fn is_option(name: &str) -> bool {
         })
 }
 
+/// What the name of an account's second location ends with (RA-GRS), in places and in hosts.
+pub(crate) const SECONDARY: &str = "-secondary";
+
+/// An account and where its requests go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Service {
+    /// Its name, without [`SECONDARY`].
+    pub account: String,
+    /// The endpoint of its first location, by which requests are signed.
+    pub endpoint: String,
+    /// The endpoint of its second one, when that is meant: it can only be read.
+    pub secondary: Option<String>,
+}
+
+impl Service {
+    /// The account as places name it.
+    pub fn name(&self) -> String {
+        match self.secondary {
+            Some(_) => format!("{}{SECONDARY}", self.account),
+            None => self.account.clone(),
+        }
+    }
+}
+
 /// Where the requests to an account go, and which account it is: what the options say, else the emulator's, else Azure's.
+/// `account-secondary`, or its host, is the account's second location.
 pub(crate) fn service(
     account: Option<&str>,
     endpoint: Option<&str>,
     emulator: bool,
-) -> Result<(String, String), BadAzureConfig> {
+) -> Result<Service, BadAzureConfig> {
+    let (name, endpoint) =
+        address(account.map(|name| name.strip_suffix(SECONDARY).unwrap_or(name)), endpoint, emulator)?;
+    let (first, second) = (format!("//{name}."), format!("//{name}{SECONDARY}."));
+    let (last, other_last) = (format!("/{name}"), format!("/{name}{SECONDARY}"));
+    let is_named = account.is_some_and(|name| name.ends_with(SECONDARY));
+    let (primary, secondary) = if endpoint.contains(&second) {
+        (endpoint.replacen(&second, &first, 1), Some(endpoint))
+    } else if let Some(start) = endpoint.strip_suffix(&other_last) {
+        (format!("{start}{last}"), Some(endpoint))
+    } else if !is_named {
+        (endpoint, None)
+    } else if endpoint.contains(&first) {
+        let secondary = endpoint.replacen(&first, &second, 1);
+        (endpoint, Some(secondary))
+    } else if let Some(start) = endpoint.strip_suffix(&last) {
+        let secondary = format!("{start}{other_last}");
+        (endpoint, Some(secondary))
+    } else {
+        return bad(format!(
+            "the endpoint {endpoint:?} does not name the account, so its second location is not known"
+        ));
+    };
+    Ok(Service { account: name, endpoint: primary, secondary })
+}
+
+fn address(account: Option<&str>, endpoint: Option<&str>, emulator: bool) -> Result<(String, String), BadAzureConfig> {
     let account = match (account, emulator) {
         (Some(account), _) => account,
         (None, true) => EMULATOR_ACCOUNT,
@@ -191,9 +242,10 @@ impl AzureStore {
         let options = Options(known);
         let emulator = options.flag(AzureConfigKey::UseEmulator)?;
         let named = account.as_deref().or(options.text(AzureConfigKey::AccountName));
-        let (account, endpoint) = service(named, options.text(AzureConfigKey::Endpoint), emulator)?;
-        let container_url = format!("{endpoint}/{container}");
-        let http = container_url.starts_with("http://");
+        let found = service(named, options.text(AzureConfigKey::Endpoint), emulator)?;
+        let place_account = found.name();
+        let Service { account, endpoint, secondary } = found;
+        let http = endpoint.starts_with("http://");
         let allowed = options.text(AzureConfigKey::Client(ClientConfigKey::AllowHttp)).is_some();
         if http && allowed && !options.flag(AzureConfigKey::Client(ClientConfigKey::AllowHttp))? {
             return bad("the endpoint is http://, which allow_http = false forbids");
@@ -223,8 +275,10 @@ impl AzureStore {
         let place: Arc<str> = match (http || named.is_none(), prefix.is_empty()) {
             (true, true) => format!("az://{container}").into(),
             (true, false) => format!("az://{container}/{}", prefix.escaped()).into(),
-            (false, true) => format!("abfss://{container}@{account}.dfs.core.windows.net").into(),
-            (false, false) => format!("abfss://{container}@{account}.dfs.core.windows.net/{}", prefix.escaped()).into(),
+            (false, true) => format!("abfss://{container}@{place_account}.dfs.core.windows.net").into(),
+            (false, false) => {
+                format!("abfss://{container}@{place_account}.dfs.core.windows.net/{}", prefix.escaped()).into()
+            }
         };
         let access_key = match (key, emulator && no_login) {
             (Some(key), _) => AccessKey::new(key),
@@ -241,7 +295,8 @@ impl AzureStore {
                 account,
                 access_key,
                 container,
-                container_url,
+                endpoint,
+                secondary,
                 credentials_hint,
                 place,
             }),
@@ -333,11 +388,33 @@ mod tests {
         ];
         for (account, endpoint, emulator, expected) in table {
             match (service(account, endpoint, emulator), expected) {
-                (Ok((a, b)), Ok(expected)) => assert_eq!((a.as_str(), b.as_str()), expected),
+                (Ok(found), Ok(expected)) => {
+                    assert_eq!((found.account.as_str(), found.endpoint.as_str()), expected);
+                    assert_eq!((found.secondary.as_deref(), found.name().as_str()), (None, expected.0));
+                }
                 (Err(error), Err(word)) => assert!(error.0.contains(word), "{error}"),
                 (found, expected) => panic!("{found:?}, not {expected:?}"),
             }
         }
+    }
+
+    #[test]
+    fn an_accounts_second_location_is_known_by_its_name_or_its_host() {
+        let (public, second) = ("https://acc.blob.core.windows.net", "https://acc-secondary.blob.core.windows.net");
+        let (path, other) = ("http://127.0.0.1:1/acc", "http://127.0.0.1:1/acc-secondary");
+        for (account, endpoint, primary, secondary) in [
+            ("acc-secondary", None, public, second),
+            ("acc-secondary", Some(public), public, second),
+            ("acc-secondary", Some(second), public, second),
+            ("acc", Some(second), public, second),
+            ("acc-secondary", Some(path), path, other),
+            ("acc", Some(other), path, other),
+        ] {
+            let found = service(Some(account), endpoint, false).unwrap();
+            assert_eq!((found.name().as_str(), found.account.as_str()), ("acc-secondary", "acc"));
+            assert_eq!((found.endpoint.as_str(), found.secondary.as_deref()), (primary, Some(secondary)));
+        }
+        assert!(service(Some("acc-secondary"), Some("https://cdn.example"), false).is_err());
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl AzureStore {
             }
             Some(_) => return Err(refuse(StoreErrorKind::Unsupported, "it is at another service")),
         };
-        let full = keys::full_key(prefix, source.key).map_err(|why| refuse(StoreErrorKind::InvalidKey, &why))?;
+        let full = keys::full_key(prefix, source.key).map_err(|why| refuse(StoreErrorKind::InvalidKey, why))?;
         let detail = "the source is known by no ETag, so the copy cannot be made conditional";
         let etag = source.expect.etag.as_deref().ok_or_else(|| refuse(StoreErrorKind::Unsupported, detail))?;
         Ok((client, full, etag))

@@ -101,8 +101,7 @@ impl S3Store {
             Some(Origin::S3(origin)) if origin.service == self.origin.service => origin,
             Some(_) => return Err(refuse(StoreErrorKind::Unsupported, "it is at another service")),
         };
-        let full =
-            keys::full_key(&origin.prefix, source.key).map_err(|why| refuse(StoreErrorKind::InvalidKey, &why))?;
+        let full = keys::full_key(&origin.prefix, source.key).map_err(|why| refuse(StoreErrorKind::InvalidKey, why))?;
         let Some(expected) = &source.expect.etag else {
             let detail = "the source is known by no ETag, so the copy cannot be made conditional";
             return Err(refuse(StoreErrorKind::Unsupported, detail));
