@@ -34,6 +34,9 @@ mod wire;
 pub(crate) use self::wire::normal_service;
 mod xml;
 
+/// Unfinished uploads that are listed: more are as bad.
+pub const MAX_LISTED_UPLOADS: usize = 10_000;
+
 /// A result of a store.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
@@ -309,6 +312,12 @@ pub trait Store: Debug + Send + Sync {
         upload: &UploadId,
         part: PartSpec,
     ) -> Result<UploadedPart>;
+
+    /// Uploads below the root that are neither completed nor aborted, whoever began them, at most
+    /// [`MAX_LISTED_UPLOADS`]; `None` where the store cannot tell or removes them by itself.
+    async fn list_uploads(&self) -> Result<Option<Vec<UploadId>>> {
+        Ok(None)
+    }
 
     /// The moment up to which this place surely has what was written at the first location of its service, where it is
     /// only a copy that the service keeps itself; `None` where it is the first location.

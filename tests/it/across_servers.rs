@@ -239,3 +239,29 @@ fn write(path: &Path, size: u64) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(path, pattern(size)).unwrap();
 }
+
+/// Uploads that others left are counted, never touched; those that our own journals name are ours to go on with.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_18_unfinished_uploads_of_others_are_told_of_and_left_alone() {
+    let Some(server) = services::s3() else { return };
+    let (source, target) = (Arc::new(s3(&server, "left-from")), Arc::new(s3(&server, "left-to")));
+    put(source.as_ref(), "large", pattern(20 * MIB)).await;
+    let mut foreign = Vec::new();
+    for key in ["a", "b/c"] {
+        foreign.push(target.create_upload(&key.into(), 6 * MIB, &PutOptions::default()).await.unwrap());
+    }
+    let mut pair = Pair::new(source, target.clone());
+    let rules = vec![Rule::every(Method::CopyPart, Fault::Fail(StoreErrorKind::Server)).from_call(2)];
+    pair.target = Arc::new(FaultStore::new(target.clone(), FaultPlan { rules, ..FaultPlan::default() }));
+    pair.ends_with(3).await;
+    pair.target = target.clone();
+    let open: BTreeSet<_> = target.list_uploads().await.unwrap().unwrap().into_iter().map(|id| id.0).collect();
+    assert_eq!(open.len(), 3, "two of others and ours");
+    let mut told = Vec::new();
+    let stop = Default::default();
+    distcp::check::look(&pair.job(), &stop, |finding| told.push(finding.text.clone())).await;
+    assert!(told.iter().any(|text| text.starts_with("2 unfinished uploads")), "{told:#?}");
+    pair.copied().await;
+    let left: BTreeSet<_> = target.list_uploads().await.unwrap().unwrap().into_iter().map(|id| id.0).collect();
+    assert_eq!(left, foreign.into_iter().map(|id| id.0).collect());
+}

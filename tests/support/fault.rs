@@ -544,6 +544,10 @@ impl Store for FaultStore {
         self.answer(Method::CopyPart, to, fault, answer)
     }
 
+    async fn list_uploads(&self) -> Result<Option<Vec<UploadId>>> {
+        self.inner.list_uploads().await
+    }
+
     async fn synced(&self) -> Result<Option<Timestamp>> {
         self.inner.synced().await
     }

@@ -150,6 +150,10 @@ impl Store for OddStore {
         self.inner.copy_part(source, to, upload, part).await
     }
 
+    async fn list_uploads(&self) -> Result<Option<Vec<UploadId>>> {
+        self.inner.list_uploads().await
+    }
+
     async fn synced(&self) -> Result<Option<Timestamp>> {
         self.inner.synced().await
     }

@@ -20,7 +20,8 @@ use crate::job::{Job, Tree};
 use crate::scan;
 use crate::session;
 use crate::store::{
-    CopySource, ListOptions, ObjectInfo, Payload, Precondition, PutOptions, Result, StoreError, StoreErrorKind,
+    CopySource, ListOptions, MAX_LISTED_UPLOADS, ObjectInfo, Payload, Precondition, PutOptions, Result, StoreError,
+    StoreErrorKind,
 };
 
 /// How the names of throwaway objects begin.
@@ -45,6 +46,7 @@ pub async fn look(job: &Job, stop: &CancellationToken, mut tell: impl FnMut(Find
     if stop.is_cancelled() {
         return;
     }
+    abandoned_uploads(job, &mut tell).await;
     state(job, &mut tell).await;
     let (source, target) = (job.source.store.capabilities(), job.target.store.capabilities());
     differences(source, target).into_iter().for_each(tell);
@@ -219,6 +221,22 @@ async fn throwaway(
         Err(error) => Finding::failed(Subject::Target, "upload", &error),
     });
     true
+}
+
+/// Uploads that nobody finished and that no journal of the job names: they are paid for, and never removed by us (rule 18).
+async fn abandoned_uploads(job: &Job, tell: &mut impl FnMut(Finding)) {
+    // Not every store tells, nor may everybody ask: neither hinders a run.
+    let Ok(Some(open)) = job.target.store.list_uploads().await else { return };
+    let Ok(ours) = session::journalled_uploads(job).await else { return };
+    let others = open.iter().filter(|upload| !ours.contains(upload)).count();
+    if others > 0 {
+        let count = if open.len() == MAX_LISTED_UPLOADS { format!("at least {others}") } else { others.to_string() };
+        let text = format!(
+            "{count} unfinished uploads below {} are not this job's: a lifecycle rule of the bucket can remove such",
+            job.target.place
+        );
+        tell(Finding::note(Subject::Target, "uploads", text));
+    }
 }
 
 async fn read_back(tree: &Tree, key: &ObjectKey, wanted: &[u8]) -> Result<ObjectInfo> {

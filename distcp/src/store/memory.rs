@@ -419,6 +419,10 @@ impl Store for MemoryStore {
         Ok(copied)
     }
 
+    async fn list_uploads(&self) -> Result<Option<Vec<UploadId>>> {
+        Ok(Some(self.uploads()))
+    }
+
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>> {
         let mut content = self.lock();
         keys.iter()

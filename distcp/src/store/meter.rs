@@ -283,6 +283,11 @@ impl Store for Metered {
         Ok(copied)
     }
 
+    async fn list_uploads(&self) -> Result<Option<Vec<UploadId>>> {
+        add(&self.meter.list, 1);
+        self.inner.list_uploads().await
+    }
+
     async fn synced(&self) -> Result<Option<Timestamp>> {
         self.inner.synced().await
     }

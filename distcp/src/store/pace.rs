@@ -352,6 +352,11 @@ impl Store for Paced {
         self.inner.copy_part(source, to, upload, part).await
     }
 
+    async fn list_uploads(&self) -> Result<Option<Vec<UploadId>>> {
+        self.turn("list the uploads of", &ObjectKey::default(), 0).await?;
+        self.inner.list_uploads().await
+    }
+
     async fn synced(&self) -> Result<Option<Timestamp>> {
         self.inner.synced().await
     }

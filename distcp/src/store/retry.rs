@@ -388,6 +388,10 @@ impl Store for Retried {
         self.again("copy a part of", |_| self.inner.copy_part(source, to, upload, part)).await
     }
 
+    async fn list_uploads(&self) -> Result<Option<Vec<UploadId>>> {
+        self.again("list the uploads of", |_| self.inner.list_uploads()).await
+    }
+
     async fn synced(&self) -> Result<Option<Timestamp>> {
         self.again("ask the state of", |_| self.inner.synced()).await
     }

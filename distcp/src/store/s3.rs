@@ -210,6 +210,10 @@ impl Store for S3Store {
         self.upload_part_copy(source, to, upload, part).await
     }
 
+    async fn list_uploads(&self) -> Result<Option<Vec<UploadId>>> {
+        self.list_multiparts().await.map(Some)
+    }
+
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>> {
         self.delete_objects(keys).await
     }

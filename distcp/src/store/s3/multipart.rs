@@ -12,7 +12,8 @@ use manifest::ObjectKey;
 use super::client::{Call, set, text_of, unquoted};
 use super::{S3Store, checksum, errors, written_fingerprint, xml};
 use crate::store::{
-    CopySource, PartSpec, Payload, Proof, PutOptions, Result, StoreErrorKind, UploadId, UploadedPart, Written,
+    CopySource, MAX_LISTED_UPLOADS, PartSpec, Payload, Proof, PutOptions, Result, StoreErrorKind, UploadId,
+    UploadedPart, Written,
 };
 
 /// Parts of one upload, at most: S3's limit.
@@ -218,6 +219,42 @@ impl S3Store {
             return Err(self.error(operation, key, StoreErrorKind::Precondition, detail));
         }
         Ok(Written { fingerprint, proof: Proof::None })
+    }
+
+    /// The ids of all unfinished uploads below the prefix, as many as are listed at most.
+    pub(super) async fn list_multiparts(&self) -> Result<Vec<UploadId>> {
+        let operation = "list the uploads of";
+        let protocol = |detail: &str| self.client.error(operation, None, StoreErrorKind::Protocol, detail);
+        let prefix = match self.prefix.as_str() {
+            Some(prefix) if !prefix.is_empty() => format!("{prefix}/"),
+            _ => String::new(),
+        };
+        let mut found = Vec::new();
+        let mut markers = (String::new(), String::new());
+        loop {
+            let mut call = Call::bucket(operation, Method::GET).query("max-uploads", "1000").query("prefix", &*prefix);
+            if !markers.0.is_empty() {
+                call = call.query("key-marker", &*markers.0).query("upload-id-marker", &*markers.1);
+            }
+            call = call.query("uploads", "");
+            let response = self.client.expect(&call, &[200]).await?;
+            let (_, root) = self.client.xml(&call, response, "ListMultipartUploadsResult").await?;
+            for upload in root.all("Upload") {
+                let id = upload.text_of("UploadId").ok_or_else(|| protocol("an upload has no id"))?;
+                found.push(UploadId(id.to_owned()));
+            }
+            let more = root.text_of("IsTruncated").map(str::trim) == Some("true");
+            if !more || found.len() >= MAX_LISTED_UPLOADS {
+                found.truncate(MAX_LISTED_UPLOADS);
+                return Ok(found);
+            }
+            let of = |name: &str| root.text_of(name).unwrap_or_default().to_owned();
+            let next = (of("NextKeyMarker"), of("NextUploadIdMarker"));
+            if next.0.is_empty() || next == markers {
+                return Err(protocol("more uploads follow, but not where"));
+            }
+            markers = next;
+        }
     }
 
     pub(super) async fn abort_multipart(&self, key: &ObjectKey, upload: &UploadId) -> Result<()> {
