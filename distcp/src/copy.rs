@@ -98,7 +98,7 @@ pub struct Ends {
     pub skipped: u64,
     /// Failed.
     pub failed: u64,
-    /// Bytes that the target's store copied by itself.
+    /// Bytes that the target's service copied by itself.
     pub server_side_bytes: u64,
 }
 
