@@ -231,6 +231,10 @@ fn the_command_copies_between_buckets_and_says_what_is_unproven() {
     shell.run(&["verify", "--level", "content", &from, &to]).expect(0);
     shell.run(&["copy", "--hash", &from, &to]).expect(0);
     shell.run(&["verify", &from, &to]).expect(0);
+    // A single object, too.
+    let (one, other) = (format!("{from}/a"), format!("{to}-one/b"));
+    let ran = shell.run(&["copy", "--json", &one, &other]).expect(0);
+    assert_eq!((ran.number("bytes/read"), ran.number("bytes/server_side")), (0, 5000), "{}", ran.stdout);
     let wrong = shell.run(&["copy", &from, &to, "--target-option", "max_copy_bytes=1"]).expect(2);
     assert!(wrong.stderr.contains("max_copy_bytes"), "{}", wrong.stderr);
 }

@@ -70,8 +70,7 @@ impl Copier {
             Ok(copied) => copied,
             Err(error) if !is_refusal(&error) => return Err(error),
             Err(error) => {
-                // What is not there is no refusal: reading it finds out what became of it.
-                if error.kind != StoreErrorKind::NotFound && self.across.was_refused() {
+                if is_of_service(&error) && self.across.was_refused() {
                     let why = crate::error::chain(&error);
                     (self.listener)(Event::Note(format!(
                         "what the service does not copy by itself is read and sent instead, the first because: {why}"
@@ -185,6 +184,12 @@ pub(super) fn is_refusal(error: &StoreError) -> bool {
     error.class() == Class::Permanent && error.kind != StoreErrorKind::NoSpace
 }
 
+/// Whether a refusal is likely to be that of every object, rather than of one that is gone, archived or oddly named.
+pub(super) fn is_of_service(error: &StoreError) -> bool {
+    use StoreErrorKind as Kind;
+    is_refusal(error) && !matches!(error.kind, Kind::NotFound | Kind::Archived | Kind::InvalidKey | Kind::KindConflict)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,6 +229,25 @@ mod tests {
                 (Err(found), Err(word)) => assert!(found.contains(word), "{found}"),
                 (found, expected) => panic!("{found:?}, not {expected:?}: {source:?} {copy:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_one_object_is_no_refusal_of_the_service() {
+        use StoreErrorKind as Kind;
+        for (kind, refusal, of_service) in [
+            (Kind::Permission, true, true),
+            (Kind::NoBucket, true, true),
+            (Kind::Unsupported, true, true),
+            (Kind::Archived, true, false),
+            (Kind::NotFound, true, false),
+            (Kind::NoSpace, false, false),
+            (Kind::Precondition, false, false),
+            (Kind::Timeout, false, false),
+            (Kind::Cancelled, false, false),
+        ] {
+            let error = StoreError::new("copy", "m", kind, "");
+            assert_eq!((is_refusal(&error), is_of_service(&error)), (refusal, of_service), "{kind:?}");
         }
     }
 

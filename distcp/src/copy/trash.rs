@@ -132,7 +132,7 @@ impl Copier {
             Err(error) if error.class() == manifest::Class::Retryable => Err(error),
             Err(error) if error.kind == StoreErrorKind::Cancelled => Err(error),
             Err(error) => {
-                if across::is_refusal(&error) && error.kind != StoreErrorKind::NotFound {
+                if across::is_of_service(&error) {
                     keeper.across.was_refused();
                 }
                 Ok(false)

@@ -238,6 +238,12 @@ async fn a_copy_is_waited_for_checked_and_not_left_behind() {
     {
         assert_eq!(copy(vec![started(), look(status, size, id)], KEY).await.0.unwrap_err().kind, kind);
     }
+    // Not block blobs: removed again, so that they can be sent as such.
+    let appended =
+        || head(4, "x-ms-copy-status: success\r\nx-ms-copy-id: c1\r\nx-ms-blob-type: AppendBlob\r\netag: \"0x3\"\r\n");
+    let (written, seen) = copy(vec![started(), appended(), answer("202 Accepted", "", "")], KEY).await;
+    assert_eq!(written.unwrap_err().kind, StoreErrorKind::Unsupported);
+    assert!(seen[2].starts_with("DELETE /acc/box/root/to") && seen[2].contains("if-match: \"0x3\""), "{seen:?}");
     let failed = vec![
         started(),
         look("failed", 0, "c1"),

@@ -121,6 +121,14 @@ impl AzureStore {
             }
             let length = text_of(&headers, "content-length").and_then(|text| text.parse::<u64>().ok());
             match text_of(&headers, "x-ms-copy-status") {
+                // An append or page blob is copied as what it is, and nothing could ever be written over it.
+                Some("success") | None
+                    if text_of(&headers, "x-ms-blob-type").is_some_and(|kind| kind != "BlockBlob") =>
+                {
+                    self.remove_copy(to, full, &headers).await;
+                    let detail = "an append or page blob is not copied by the service";
+                    return Err(self.error(operation, to, StoreErrorKind::Unsupported, detail));
+                }
                 // An answer without a status is that of a server which copies at once.
                 Some("success") | None if length == Some(size_bytes) => {
                     return self.written(operation, to, size_bytes, &headers);
@@ -155,8 +163,13 @@ impl AzureStore {
         if text_of(&headers, "x-ms-copy-id") != Some(copy) || text_of(&headers, "x-ms-copy-status") == Some("success") {
             return;
         }
+        self.remove_copy(to, full, &headers).await;
+    }
+
+    /// Removes what a copy made, as `headers` tell it. Best effort, like the rest.
+    async fn remove_copy(&self, to: &ObjectKey, full: &str, headers: &HeaderMap) {
         let mut delete = Call::object("give up the copy to", Method::DELETE, to, full);
-        set(&mut delete.headers, "if-match", text_of(&headers, "etag").unwrap_or("*"));
+        set(&mut delete.headers, "if-match", text_of(headers, "etag").unwrap_or("*"));
         if let Ok(response) = self.client.send(&delete).await {
             drop(self.client.drain(&delete, response).await);
         }
