@@ -16,6 +16,7 @@ use tests::cli::Shell;
 use tests::contract::{pattern, put};
 use tests::fault::{Fault, FaultPlan, FaultStore, Method, Rule};
 use tests::jobs::Pair;
+use tests::proxy::{Answer, Proxy};
 use tests::services::{self, Azure, S3};
 
 const MIB: u64 = 1 << 20;
@@ -268,4 +269,37 @@ async fn rule_18_unfinished_uploads_of_others_are_told_of_and_left_alone() {
     pair.copied().await;
     let left: BTreeSet<_> = target.list_uploads().await.unwrap().unwrap().into_iter().map(|id| id.0).collect();
     assert_eq!(left, foreign.into_iter().map(|id| id.0).collect());
+}
+
+/// A server that lets everybody read and write, but not copy from there: whole objects at once, large ones in their middle.
+#[test]
+fn what_a_server_refuses_to_copy_is_sent_and_said_once() {
+    let Some(server) = services::s3() else { return };
+    let home = tempfile::tempdir().unwrap();
+    let [from, to] =
+        ["refused-from", "refused-to"].map(|purpose| format!("s3://{}/lake", server.fresh_bucket(purpose)));
+    for i in 0..12 {
+        write(&home.path().join(format!("source/{i}")), 1000 + i);
+    }
+    write(&home.path().join("source/large"), 40 * MIB);
+    Shell::new(home.path()).with_s3(&server).run(&["copy", "source", &from]).expect(0);
+    let refused = "<Error><Code>AccessDenied</Code><Message>Access Denied.</Message></Error>";
+    let proxy = Proxy::before(&server.endpoint, move |request| {
+        let copies = request.header("x-amz-copy-source").is_some();
+        // The first part of the large one is copied.
+        match copies && !request.target.contains("partNumber=1&") {
+            true => Answer::error("403 Forbidden", refused),
+            false => Answer::Pass,
+        }
+    });
+    let mut behind = server.clone();
+    behind.endpoint = proxy.endpoint();
+    let shell = Shell::new(home.path()).with_s3(&behind);
+    let small = ["--target-option", "max_copy_bytes=8388608"];
+    let ran = shell.run(&[&["copy", "--json", &from, &to][..], &small].concat()).expect(0);
+    let sum = (0..12).map(|i| 1000 + i).sum::<u64>() + 40 * MIB;
+    assert_eq!((ran.number("counts/copied"), ran.number("bytes/read")), (13, sum), "{}", ran.stdout);
+    assert_eq!(ran.stderr.matches("read and sent instead").count(), 1, "{}", ran.stderr);
+    shell.run(&["verify", &from, &to]).expect(0);
+    shell.run(&["verify", "--level", "content", &from, &to]).expect(0);
 }
