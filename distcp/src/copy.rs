@@ -13,13 +13,13 @@ use manifest::sort::Sorter;
 use manifest::state::journal::{JournalHandle, Record};
 use manifest::state::layout::RunId;
 use manifest::state::lease::LeaseGuard;
-use manifest::{ChunkSize, Class, Entry, EntryKind};
-use tokio::sync::mpsc;
+use manifest::{ChunkSize, Class, Entry};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::across::Across;
 use self::budget::Budget;
+use self::passes::{Pass, stream};
 use self::resume::Unfinisheds;
 use crate::error::{Failure, chain};
 use crate::event::{Event, Listener, Means, ObjectReport, Outcome, Phase, Progress, count};
@@ -34,12 +34,11 @@ mod across;
 pub mod budget;
 mod delete;
 mod large;
+mod passes;
 pub mod resume;
 mod transfer;
 mod trash;
 
-/// Actions read ahead of the tasks.
-const ACTIONS_AHEAD: usize = 1024;
 /// Memory of the sort of finished rows before it spills.
 const ROWS_MEMORY_BYTES: usize = 16 << 20;
 /// How long objects in work may take to finish after a signal.
@@ -365,30 +364,6 @@ struct Run {
     vanished: u64,
 }
 
-/// The passes over a plan, in their order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pass {
-    /// Copies from donors, before any key is overwritten; everything that needs no work.
-    Donors,
-    /// All other copies and comparisons.
-    Copies,
-    /// Deletes, of objects and of folders, last.
-    Deletes,
-}
-
-impl Pass {
-    fn takes(self, action: &Action) -> bool {
-        match (action.step, self) {
-            (Step::Copy | Step::Compare, Pass::Donors) => action.donor.is_some(),
-            (Step::Copy | Step::Compare, Pass::Copies) => action.donor.is_none() && action.kind != EntryKind::Folder,
-            // Folders are made after the deletes, which remove those that became empty.
-            (Step::Copy | Step::Compare, Pass::Deletes) => action.donor.is_none() && action.kind == EntryKind::Folder,
-            (Step::Delete, pass) => pass == Pass::Deletes,
-            (_, pass) => pass == Pass::Donors,
-        }
-    }
-}
-
 impl Run {
     async fn pass(&mut self, plan: &Arc<Plan>, concurrency: usize, spool: &Path) -> Result<(), Failure> {
         self.copier.progress.enter(Phase::Copying);
@@ -601,25 +576,4 @@ impl Run {
             error,
         }));
     }
-}
-
-/// The actions of one pass, read on a blocking thread, over a bounded channel.
-fn stream(plan: Arc<Plan>, pass: Pass) -> mpsc::Receiver<manifest::Result<Action>> {
-    let (sender, receiver) = mpsc::channel(ACTIONS_AHEAD);
-    tokio::task::spawn_blocking(move || {
-        let actions = match plan.actions() {
-            Ok(actions) => actions,
-            Err(error) => {
-                let _ = sender.blocking_send(Err(error));
-                return;
-            }
-        };
-        for action in actions {
-            let wanted = action.as_ref().map_or(true, |action| pass.takes(action));
-            if wanted && sender.blocking_send(action).is_err() {
-                return;
-            }
-        }
-    });
-    receiver
 }
