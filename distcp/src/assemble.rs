@@ -97,6 +97,8 @@ pub fn job(mut spec: JobSpec, opener: &Opener) -> Result<Job> {
     let source = opener.place(&spec.source, &spec.cwd, &spec.source_options)?;
     let target = opener.place(&spec.target, &spec.cwd, &spec.target_options)?;
     let state = state_place(&spec, opener)?;
+    read_only(&target, "target")?;
+    read_only(&state, "state")?;
     let (mut source_without, mut target_without) = disjoint(&source, &target, &spec.options)?;
     state_fits(&spec, &source, &target, &state)?;
     let trash = trash_place(&spec, opener, &source, &target, &state)?;
@@ -218,22 +220,12 @@ fn decorate(
     stop: &Stop,
 ) -> Tree {
     let meter = Arc::new(Meter::default());
-    let store = decorate_with(opener, store, pace, meter.clone(), stop);
-    Tree { store, place: place.identity(), without, meter, single: false }
-}
-
-fn decorate_with(
-    opener: &Opener,
-    store: Arc<dyn Store>,
-    pace: Arc<Pace>,
-    meter: Arc<Meter>,
-    stop: &Stop,
-) -> Arc<dyn Store> {
     let metered: Arc<dyn Store> = Arc::new(Metered::new(store, meter.clone()));
     let paced: Arc<dyn Store> = Arc::new(Paced::new(metered, pace));
     let token = stop.token.clone();
     let seed = rand::random();
-    Arc::new(Retried::new(paced, opener.retry, seed, meter, token))
+    let store = Arc::new(Retried::new(paced, opener.retry, seed, meter.clone(), token));
+    Tree { store, place: place.identity(), without, meter, single: false }
 }
 
 fn state_place(spec: &JobSpec, opener: &Opener) -> Result<Place> {
@@ -264,6 +256,17 @@ fn disjoint(source: &Place, target: &Place, options: &CopyOptions) -> Result<(Ve
 fn overlap(inner: &str, place: &Place, outer: &str, around: &Place, key: &ObjectKey) -> Failure {
     Failure::usage(format!("the {inner} {place} lies inside the {outer} {around}"))
         .hint(format!("name disjoint places, or leave it out with --exclude '{}/**'", key.escaped()))
+}
+
+/// The second location of an Azure account can only be a source.
+fn read_only(place: &Place, role: &str) -> Result<()> {
+    match place.is_secondary() {
+        true => {
+            Err(Failure::usage(format!("the {role} {place} is an account's second location, which can only be read"))
+                .hint("name the account without -secondary"))
+        }
+        false => Ok(()),
+    }
 }
 
 /// Rules 1 and 2: the state is no tree's root and holds none, and it is not on the source's side.
@@ -298,6 +301,7 @@ fn trash_place(
         // Options of the target are for its store; a local trash takes none.
         opener.place(text, &spec.cwd, &Overrides::new()).map_err(|_| error)
     })?;
+    read_only(&trash, "trash")?;
     for (side, place) in [("source", source), ("target", target)] {
         if trash.contains(place) {
             return Err(Failure::usage(format!("the {side} {place} lies inside the trash {trash}"))
@@ -326,13 +330,8 @@ fn open_trash(opener: &Opener, trash: &Place, spec: &JobSpec, target: &Place) ->
     let local = LocalOptions { links: LinkMode::Preserve, create_root: true, ..LocalOptions::default() };
     let retention = spec.options.trash_retention;
     let opened = opener.open(trash, &OpenOptions { overrides: overrides.clone(), local })?;
-    let tree = decorate(opener, opened.store, trash, Vec::new(), pace.clone(), &spec.stop);
-    let between = opener.open_between((target, &spec.target_options), (trash, &overrides))?;
-    let from_target = between.map(|store| {
-        let meter = tree.meter.clone();
-        decorate_with(opener, store, pace, meter, &spec.stop)
-    });
-    Ok(Trash { tree, from_target, swept: opened.sweep, retention })
+    let tree = decorate(opener, opened.store, trash, Vec::new(), pace, &spec.stop);
+    Ok(Trash { tree, swept: opened.sweep, retention })
 }
 
 /// The one-run options of a place that is not the target: the target's where one bucket holds both, but for the storage

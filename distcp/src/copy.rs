@@ -13,31 +13,32 @@ use manifest::sort::Sorter;
 use manifest::state::journal::{JournalHandle, Record};
 use manifest::state::layout::RunId;
 use manifest::state::lease::LeaseGuard;
-use manifest::{ChunkSize, Class, Entry, EntryKind};
-use tokio::sync::mpsc;
+use manifest::{ChunkSize, Class, Entry};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use self::across::Across;
 use self::budget::Budget;
+use self::passes::{Pass, stream};
 use self::resume::Unfinisheds;
 use crate::error::{Failure, chain};
 use crate::event::{Event, Listener, Means, ObjectReport, Outcome, Phase, Progress, count};
 use crate::job::{Job, Stop};
-use crate::options::{MetadataMode, OnError};
+use crate::options::{Compare, MetadataMode, OnError};
 use crate::plan::file::Plan;
 use crate::plan::{Action, Reason, Step, settled};
 use crate::store::{Result, Store, StoreError, StoreErrorKind};
 use manifest::splice::Delta as Row;
 
+mod across;
 pub mod budget;
 mod delete;
 mod large;
+mod passes;
 pub mod resume;
 mod transfer;
 mod trash;
 
-/// Actions read ahead of the tasks.
-const ACTIONS_AHEAD: usize = 1024;
 /// Memory of the sort of finished rows before it spills.
 const ROWS_MEMORY_BYTES: usize = 16 << 20;
 /// How long objects in work may take to finish after a signal.
@@ -49,7 +50,12 @@ enum Finished {
     /// Both sides hold the same; the row says so.
     Equal { entry: Entry },
     /// The target holds the source's version now.
-    Copied { entry: Entry, means: Means },
+    Copied {
+        entry: Entry,
+        means: Means,
+        /// In parts, whose bytes were counted one by one.
+        in_parts: bool,
+    },
 }
 
 /// Why nothing new is started any more.
@@ -91,7 +97,7 @@ pub struct Ends {
     pub skipped: u64,
     /// Failed.
     pub failed: u64,
-    /// Bytes that the target's store copied by itself.
+    /// Bytes that the target's service copied by itself.
     pub server_side_bytes: u64,
 }
 
@@ -130,6 +136,11 @@ struct Copier {
     memory_bytes: u64,
     chunk_size: ChunkSize,
     metadata: MetadataMode,
+    /// What the target's service can copy from the source by itself.
+    across: Across,
+    /// Everything that is copied is to be read (`--hash`).
+    proves: bool,
+    listener: Listener,
     journal: JournalHandle,
     guard: LeaseGuard,
     unfinished: Unfinisheds,
@@ -294,9 +305,7 @@ pub async fn copy(job: &Job, inputs: Inputs) -> Result<CopyReport, Failure> {
     limits.chunk_size = ChunkSize::new(inputs.plan.header.chunk_bytes).unwrap_or(limits.chunk_size);
     let (keeper, memory_bytes) = match &job.trash {
         Some(kept) => {
-            let target = job.target.place.clone();
-            let (keeper, left) =
-                trash::Keeper::new(kept.clone(), job.name.clone(), inputs.run.clone(), target, limits.memory_bytes);
+            let (keeper, left) = trash::Keeper::new(kept.clone(), job, inputs.run.clone());
             (Some(keeper), left)
         }
         None => (None, limits.memory_bytes),
@@ -310,6 +319,9 @@ pub async fn copy(job: &Job, inputs: Inputs) -> Result<CopyReport, Failure> {
         memory_bytes,
         chunk_size: limits.chunk_size,
         metadata: job.options.metadata,
+        across: Across::between(job.source.store.as_ref(), job.target.store.as_ref()),
+        proves: job.options.hash || job.options.compare == Compare::Hash,
+        listener: job.listener.clone(),
         journal: inputs.journal,
         guard: inputs.guard,
         unfinished: inputs.unfinished,
@@ -350,30 +362,6 @@ struct Run {
     rows: Sorter<Row>,
     errors: Vec<String>,
     vanished: u64,
-}
-
-/// The passes over a plan, in their order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pass {
-    /// Copies from donors, before any key is overwritten; everything that needs no work.
-    Donors,
-    /// All other copies and comparisons.
-    Copies,
-    /// Deletes, of objects and of folders, last.
-    Deletes,
-}
-
-impl Pass {
-    fn takes(self, action: &Action) -> bool {
-        match (action.step, self) {
-            (Step::Copy | Step::Compare, Pass::Donors) => action.donor.is_some(),
-            (Step::Copy | Step::Compare, Pass::Copies) => action.donor.is_none() && action.kind != EntryKind::Folder,
-            // Folders are made after the deletes, which remove those that became empty.
-            (Step::Copy | Step::Compare, Pass::Deletes) => action.donor.is_none() && action.kind == EntryKind::Folder,
-            (Step::Delete, pass) => pass == Pass::Deletes,
-            (_, pass) => pass == Pass::Donors,
-        }
-    }
 }
 
 impl Run {
@@ -508,7 +496,7 @@ impl Run {
                 count(&self.copier.progress.done_bytes, entry.size_bytes());
                 self.finished(action, entry, Outcome::Equal, Means::None).await
             }
-            Finished::Copied { entry, means } => {
+            Finished::Copied { entry, means, in_parts } => {
                 let size = entry.size_bytes();
                 self.ends.copied += 1;
                 if means == Means::ServerSide {
@@ -517,8 +505,7 @@ impl Run {
                 } else {
                     self.copier.written_bytes.fetch_add(size, Ordering::Relaxed);
                 }
-                // Parts of large objects were counted as they were sent.
-                if size <= self.copier.chunk_size.part_bytes(size) || means == Means::ServerSide {
+                if !in_parts {
                     count(&self.copier.progress.done_bytes, size);
                 }
                 self.finished(action, entry, Outcome::Copied, means).await
@@ -589,25 +576,4 @@ impl Run {
             error,
         }));
     }
-}
-
-/// The actions of one pass, read on a blocking thread, over a bounded channel.
-fn stream(plan: Arc<Plan>, pass: Pass) -> mpsc::Receiver<manifest::Result<Action>> {
-    let (sender, receiver) = mpsc::channel(ACTIONS_AHEAD);
-    tokio::task::spawn_blocking(move || {
-        let actions = match plan.actions() {
-            Ok(actions) => actions,
-            Err(error) => {
-                let _ = sender.blocking_send(Err(error));
-                return;
-            }
-        };
-        for action in actions {
-            let wanted = action.as_ref().map_or(true, |action| pass.takes(action));
-            if wanted && sender.blocking_send(action).is_err() {
-                return;
-            }
-        }
-    });
-    receiver
 }

@@ -28,7 +28,7 @@ pub enum Outcome {
 pub enum Means {
     /// Through us.
     Streamed,
-    /// Copied inside the target's store from an object it already held.
+    /// Copied by the target's service, from an object that it already held or from the source.
     ServerSide,
     /// Nothing was moved.
     None,

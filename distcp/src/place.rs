@@ -13,6 +13,8 @@ use std::path::{Component, Path, PathBuf};
 
 use manifest::ObjectKey;
 
+use crate::store::azure::SECONDARY;
+
 #[cfg(test)]
 mod tests;
 
@@ -269,9 +271,16 @@ impl Place {
             (
                 Location::Azure { account: x, container: a, prefix: outer },
                 Location::Azure { account: y, container: b, prefix: inner },
-            ) if a == b && (x == y || x.is_none() || y.is_none()) => below(outer, inner),
+            ) if a == b && (first_location(x) == first_location(y) || x.is_none() || y.is_none()) => {
+                below(outer, inner)
+            }
             _ => None,
         }
+    }
+
+    /// Whether it can only be read, because it is the second location of an Azure account (RA-GRS).
+    pub fn is_secondary(&self) -> bool {
+        matches!(&self.location, Location::Azure { account: Some(account), .. } if account.ends_with(SECONDARY))
     }
 
     /// Whether it is on this machine.
@@ -336,6 +345,11 @@ fn scheme_or_store(bytes: &[u8]) -> Option<(&str, &[u8])> {
     let fits = head.first().is_some_and(u8::is_ascii_alphanumeric)
         && head.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'+'));
     if fits { Some((std::str::from_utf8(head).ok()?, rest)) } else { None }
+}
+
+/// An account of Azure without what names its second location: both hold the same objects.
+fn first_location(account: &Option<String>) -> Option<&str> {
+    account.as_deref().map(|name| name.strip_suffix(SECONDARY).unwrap_or(name))
 }
 
 /// A prefix without slashes at its end: a trailing slash changes nothing.

@@ -172,19 +172,33 @@ async fn leased(
 
 /// Plans; a store that was caught listing out of order is listed once more and sorted.
 async fn with_order(job: &Job, run_id: &RunId, base: session::Base) -> Result<Plan> {
-    match build(job, run_id, base, false).await {
+    let as_of = as_of(job).await?;
+    match build(job, run_id, as_of, base, false).await {
         Err(manifest::Error::OutOfOrder { what, .. }) if what != "the base" => {
             job.note(format!("{what} is not listed in key order: listing once more, sorting on disk"));
             job.progress.listed_source.store(0, Ordering::Relaxed);
             job.progress.listed_target.store(0, Ordering::Relaxed);
             let base = session::before(job).await?.split().0;
-            Ok(build(job, run_id, base, true).await?)
+            Ok(build(job, run_id, as_of, base, true).await?)
         }
         other => Ok(other?),
     }
 }
 
-async fn build(job: &Job, run_id: &RunId, base: session::Base, sort: bool) -> manifest::Result<Plan> {
+/// The moment that the source stands for when it is listed from now on: an earlier one where it is a copy that its service
+/// keeps (rules 26, 34). Unknown is refused: a time that is too new would be believed.
+async fn as_of(job: &Job) -> Result<Timestamp> {
+    let now = Timestamp::now();
+    let synced = job.source.store.synced().await.map_err(|error| {
+        Failure::from(error).hint("without it nobody can say how old the copy is: name the account without -secondary")
+    })?;
+    if let Some(synced) = synced {
+        job.note(format!("the source is a second location, which has everything that was written until {synced}"));
+    }
+    Ok(synced.map_or(now, |synced| synced.min(now)))
+}
+
+async fn build(job: &Job, run_id: &RunId, as_of: Timestamp, base: session::Base, sort: bool) -> manifest::Result<Plan> {
     let header = PlanHeader {
         job: job.name.to_string(),
         source: job.source.place.clone(),
@@ -192,7 +206,7 @@ async fn build(job: &Job, run_id: &RunId, base: session::Base, sort: bool) -> ma
         state: job.state.place(),
         id: run_id.to_string(),
         base: base.manifest.as_ref().map(|manifest| manifest.index().id.to_string()),
-        as_of: Timestamp::now().to_string(),
+        as_of: as_of.to_string(),
         options: job.options.clone(),
         chunk_bytes: job.limits.chunk_size.bytes(),
         totals: PlanTotals::default(),

@@ -220,6 +220,23 @@ pub async fn before(job: &Job) -> Result<Before> {
     Ok(Before { checkpoint, manifest, journalled, journals: Journals { runs, uploads, died } })
 }
 
+/// The ids of the uploads that our journals name as unfinished. Changes nothing and needs no lease.
+pub async fn journalled_uploads(job: &Job) -> Result<Vec<UploadId>> {
+    let store = job.state.as_ref();
+    let checkpoint = checkpoint::load::<RunState>(store, &job.name).await?;
+    let after = checkpoint.as_ref().map(|loaded| loaded.checkpoint.run_id.clone());
+    let open = checkpoint.map(|loaded| loaded.checkpoint.state.open_uploads).unwrap_or_default();
+    let mut uploads = OpenUploads::default();
+    for run in open.into_iter().chain(journal::unfinished_runs(store, &job.name, after.as_ref()).await?) {
+        read_journal(job, &run, |record| {
+            uploads.add(record);
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(uploads.finish().ids())
+}
+
 /// Whether a run since the last committed one ended without a receipt: it may have left temporary files.
 async fn died_since(job: &Job, after: Option<&RunId>) -> Result<bool> {
     let mut runs: BTreeMap<RunId, bool> = BTreeMap::new();

@@ -14,6 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+pub use jiff::Timestamp;
 use manifest::{Attributes, EntryKind, Fingerprint, Listed, ObjectKey};
 use serde::{Deserialize, Serialize};
 
@@ -36,7 +37,11 @@ pub mod s3;
 mod scripted;
 pub mod state;
 mod wire;
+pub(crate) use self::wire::normal_service;
 mod xml;
+
+/// Unfinished uploads that are listed: more are as bad.
+pub const MAX_LISTED_UPLOADS: usize = 10_000;
 
 /// A result of a store.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
@@ -60,7 +65,8 @@ pub struct Capabilities {
     pub conditional_read: bool,
     /// `copy` exists.
     pub server_copy: bool,
-    /// The largest object that `copy` takes, in bytes.
+    /// The largest object that `copy` takes inside this store, in bytes; above it an upload of copied parts is used. From
+    /// other stores it is [`Store::copies_from`] that says.
     pub max_copy_bytes: u64,
     /// `list_parts` exists; else resumed parts are read back.
     pub lists_parts: bool,
@@ -117,6 +123,17 @@ pub struct ObjectInfo {
     pub fingerprint: Fingerprint,
     /// Headers and user metadata.
     pub attributes: Attributes,
+    /// The store's own checksum of the whole content, where it tells one.
+    pub checksum: Option<Checksum>,
+}
+
+/// A checksum that a store keeps of a whole object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checksum {
+    /// `CRC64NVME`, `CRC32C`, ...
+    pub algorithm: &'static str,
+    /// The value as the store writes it.
+    pub value: String,
 }
 
 /// An object that is being read.
@@ -136,11 +153,19 @@ pub struct PutOptions {
     pub precondition: Precondition,
     /// Headers and user metadata to keep with the object.
     pub attributes: Attributes,
+    /// Of an upload: its parts will be copied by the store, none is sent.
+    #[serde(default)]
+    pub copied_parts: bool,
 }
 
 impl Default for PutOptions {
     fn default() -> Self {
-        Self { kind: EntryKind::Object, precondition: Precondition::Any, attributes: Attributes::new() }
+        Self {
+            kind: EntryKind::Object,
+            precondition: Precondition::Any,
+            attributes: Attributes::new(),
+            copied_parts: false,
+        }
     }
 }
 
@@ -195,6 +220,39 @@ pub struct UploadedPart {
     pub proof: Proof,
 }
 
+/// Where the objects of a store are, in terms that other stores of the same service understand.
+#[derive(Debug, Clone)]
+pub enum Origin {
+    /// A store in memory.
+    Memory(memory::MemoryStore),
+    /// A bucket of S3, or of a server that speaks its protocol.
+    S3(s3::S3Origin),
+    /// A container of Azure.
+    Azure(azure::AzureOrigin),
+    /// A bucket of Google Cloud Storage.
+    Gcs(gcs::GcsOrigin),
+}
+
+/// What a store is to copy without bytes through us.
+#[derive(Debug, Clone, Copy)]
+pub struct CopySource<'a> {
+    /// Where it is, in another store of the service; `None`: in the store that copies.
+    pub origin: Option<&'a Origin>,
+    /// Its key there.
+    pub key: &'a ObjectKey,
+    /// The version that is wanted: another one is [`StoreErrorKind::Precondition`].
+    pub expect: &'a Fingerprint,
+    /// A whole copy keeps the source's attributes, whatever the options name; else it gets those of the options.
+    pub keep_attributes: bool,
+}
+
+impl<'a> CopySource<'a> {
+    /// An object of the store that copies; the copy gets the attributes of the options.
+    pub fn here(key: &'a ObjectKey, expect: &'a Fingerprint) -> Self {
+        Self { origin: None, key, expect, keep_attributes: false }
+    }
+}
+
 /// An object tree at a place.
 #[async_trait]
 pub trait Store: Debug + Send + Sync {
@@ -245,14 +303,37 @@ pub trait Store: Debug + Send + Sync {
     /// Forgets an upload of ours and its parts; an unknown upload is no error.
     async fn abort_upload(&self, key: &ObjectKey, upload: &UploadId) -> Result<()>;
 
-    /// Copies `from` (which must look like `expect`) to `to` inside this store, without bytes through us.
-    async fn copy(
+    /// Where this store's objects are, for others that may be able to copy from it.
+    fn origin(&self) -> Option<Origin>;
+
+    /// The largest object that one `copy` takes from that store, in bytes; `None` when it cannot copy from there at all.
+    /// Whether the service lets it read there shows only with the first copy.
+    fn copies_from(&self, origin: &Origin) -> Option<u64>;
+
+    /// Copies an object, at most as large as the service takes in one step, without bytes through us.
+    async fn copy(&self, source: &CopySource<'_>, to: &ObjectKey, options: &PutOptions) -> Result<Written>;
+
+    /// Makes a part of an upload from the same bytes of an object, without bytes through us. Parts of one upload are either
+    /// sent or copied.
+    async fn copy_part(
         &self,
-        from: &ObjectKey,
-        expect: &Fingerprint,
+        source: &CopySource<'_>,
         to: &ObjectKey,
-        options: &PutOptions,
-    ) -> Result<Written>;
+        upload: &UploadId,
+        part: PartSpec,
+    ) -> Result<UploadedPart>;
+
+    /// Uploads below the root that are neither completed nor aborted, whoever began them, at most
+    /// [`MAX_LISTED_UPLOADS`]; `None` where the store cannot tell or removes them by itself.
+    async fn list_uploads(&self) -> Result<Option<Vec<UploadId>>> {
+        Ok(None)
+    }
+
+    /// The moment up to which this place surely has what was written at the first location of its service, where it is
+    /// only a copy that the service keeps itself; `None` where it is the first location.
+    async fn synced(&self) -> Result<Option<Timestamp>> {
+        Ok(None)
+    }
 
     /// Removes objects, at most `delete_batch`; the result has one answer a key, in their order. A missing object is no
     /// error. Folders that became empty below the root are removed with their last object.

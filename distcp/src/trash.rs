@@ -20,7 +20,7 @@ use manifest::state::lease::LeaseGuard;
 use serde::Serialize;
 
 use crate::job::{Job, Tree};
-use crate::store::{ListOptions, Payload, PutOptions, Result, Store, StoreError, StoreErrorKind, Sweep};
+use crate::store::{ListOptions, Payload, PutOptions, Result, StoreError, StoreErrorKind, Sweep};
 
 /// The folder of markers, below the trash.
 const MARKERS: &str = ".understudy";
@@ -36,8 +36,6 @@ pub const LEFTOVER_AGE: Duration = Duration::from_secs(24 * 3600);
 pub struct Trash {
     /// The trash, decorated.
     pub tree: Tree,
-    /// Copies from keys of the target to keys of the trash without bytes through us, where one service holds both.
-    pub from_target: Option<Arc<dyn Store>>,
     /// The trash when it is a file system: leftovers of writers that died are removed from it.
     pub swept: Option<Arc<dyn Sweep>>,
     /// Runs that are older are removed; without it none is.

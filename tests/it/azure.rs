@@ -12,7 +12,8 @@ use distcp::store::pace::{Pace, Paced, Timetable};
 use distcp::store::retry::{Retried, RetryPolicy};
 use distcp::store::state::ObjectState;
 use distcp::store::{
-    GetOptions, ListOptions, PartSpec, Precondition, Proof, PutOptions, Store, StoreErrorKind, UploadId,
+    CopySource, GetOptions, ListOptions, PartSpec, Precondition, Proof, PutOptions, Store, StoreErrorKind, Timestamp,
+    UploadId,
 };
 use futures::TryStreamExt as _;
 use manifest::{Attributes, EntryKind, ObjectKey};
@@ -145,10 +146,11 @@ async fn conditions_hold() {
     assert_eq!(old.kind, StoreErrorKind::Precondition);
     assert_eq!(body(&store, &key, wanted(second.fingerprint.clone())).await, "two");
     let to = ObjectKey::from("copy");
-    let old = store.copy(&key, &first.fingerprint, &to, &PutOptions::default()).await.unwrap_err();
+    let old = store.copy(&CopySource::here(&key, &first.fingerprint), &to, &PutOptions::default()).await.unwrap_err();
     assert_eq!(old.kind, StoreErrorKind::Precondition);
-    store.copy(&key, &second.fingerprint, &to, &when(Precondition::Absent)).await.unwrap();
-    let there = store.copy(&key, &second.fingerprint, &to, &when(Precondition::Absent)).await.unwrap_err();
+    store.copy(&CopySource::here(&key, &second.fingerprint), &to, &when(Precondition::Absent)).await.unwrap();
+    let there =
+        store.copy(&CopySource::here(&key, &second.fingerprint), &to, &when(Precondition::Absent)).await.unwrap_err();
     assert_eq!(there.kind, StoreErrorKind::Precondition);
 }
 
@@ -179,12 +181,14 @@ async fn attributes_and_ranges_survive() {
     assert_eq!(body(&store, &key, get(0..100_000)).await, data);
     assert_eq!(body(&store, &key, get(5..5)).await, "");
     let kept = ObjectKey::from("kept");
-    store.copy(&key, &written.fingerprint, &kept, &PutOptions::default()).await.unwrap();
+    let itself = CopySource::here(&key, &written.fingerprint);
+    let keeping = CopySource { keep_attributes: true, ..itself };
+    store.copy(&keeping, &kept, &PutOptions::default()).await.unwrap();
     assert_eq!(store.head(&kept).await.unwrap().attributes, attributes);
     for other in [("meta:only", "this"), ("content-language", "fr")] {
         let other = Attributes::from([(other.0.to_owned(), other.1.to_owned())]);
         let options = PutOptions { attributes: other.clone(), ..PutOptions::default() };
-        let copied = store.copy(&key, &written.fingerprint, &"other".into(), &options).await.unwrap();
+        let copied = store.copy(&itself, &"other".into(), &options).await.unwrap();
         let found = store.head(&"other".into()).await.unwrap();
         assert_eq!(found.attributes, other, "they replace the source's, headers and metadata");
         assert!(copied.fingerprint.looks_like(&found.fingerprint));
@@ -365,4 +369,43 @@ fn case_22_a_place_that_cannot_be_used_says_why() {
     let container = format!("az://{}/x", server.fresh_container("denied"));
     let wrong = shell.with("AZURE_STORAGE_ACCOUNT_KEY", "d3Jvbmcta2V5").run(&["copy", "source", &container]).expect(12);
     assert!(!wrong.stderr.contains("d3Jvbmcta2V5"), "{}", wrong.stderr);
+}
+
+/// What the second location says of itself is what the copy stands for; it can be read and nothing else.
+#[test]
+fn rule_26_a_second_location_is_read_as_of_its_last_synchronisation() {
+    let Some(server) = services::azure() else { return };
+    let home = tempfile::tempdir().unwrap();
+    let ours = Shell::new(home.path()).with_azure(&server);
+    tree(&home.path().join("source"));
+    let place = format!("az://{}/tree", server.fresh_container("second"));
+    ours.run(&["copy", "source", &place]).expect(0);
+    // By the account's name, and by the host alone.
+    let second = format!("{}-secondary", server.account);
+    for (variable, value, back) in [
+        ("AZURE_STORAGE_ACCOUNT_NAME", second.clone(), "by-name"),
+        ("AZURE_STORAGE_ENDPOINT", format!("{}-secondary", server.endpoint), "by-host"),
+    ] {
+        let there = Shell::new(home.path()).with_azure(&server).with(variable, &value);
+        let before = Timestamp::now();
+        let ran = there.run(&["copy", "--json", &place, back]).expect(0);
+        assert_eq!(files(&home.path().join(back)), files(&home.path().join("source")));
+        assert!(ran.stderr.contains("a second location"), "{}", ran.stderr);
+        // This server says "now", in whole seconds.
+        let as_of: Timestamp = ran.summary()["as_of"].as_str().unwrap().parse().unwrap();
+        assert!(as_of.as_second() >= before.as_second() && as_of.subsec_nanosecond() == 0, "{as_of}");
+        let refused = there.run(&["copy", "source", &place]).expect(2);
+        assert!(refused.stderr.contains("can only be read"), "{}", refused.stderr);
+        let state = there.run(&["copy", "source", "elsewhere", "--state", &place]).expect(2);
+        assert!(state.stderr.contains("can only be read"), "{}", state.stderr);
+    }
+    // The key of an account is that of both its locations; both are one place.
+    let both = format!("abfss://box@{second}.dfs.core.windows.net/x");
+    let first = format!("abfss://box@{}.dfs.core.windows.net/x/y", server.account);
+    let same = Shell::new(home.path())
+        .with("AZURE_STORAGE_ACCOUNT_NAME", &server.account)
+        .with("AZURE_STORAGE_ACCOUNT_KEY", &server.key)
+        .run(&["copy", &both, &first])
+        .expect(2);
+    assert!(same.stderr.contains("lies inside"), "{}", same.stderr);
 }

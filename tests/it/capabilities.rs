@@ -58,7 +58,7 @@ fn bytes(value: u64) -> String {
     match value {
         u64::MAX => "any".to_owned(),
         0 => "-".to_owned(),
-        _ if value % unit == 0 => format!("{} {name}", value / unit),
+        _ if value.is_multiple_of(unit) => format!("{} {name}", value / unit),
         _ => format!("{:.1} {name}", value as f64 / unit as f64),
     }
 }

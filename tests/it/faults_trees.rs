@@ -20,9 +20,14 @@ pub type Contents = BTreeMap<ObjectKey, Vec<u8>>;
 pub enum Kind {
     /// A bucket in memory.
     Memory,
+    /// A bucket in memory, of a service that copies between its buckets, at most [`MOST_COPIED`] in one step.
+    Service,
     /// A folder.
     Local,
 }
+
+/// What the service copies in one step.
+const MOST_COPIED: u64 = 1 << 20;
 
 /// The time of the next change: files that the test writes have times of their own, long ago.
 #[derive(Debug, Default)]
@@ -55,8 +60,13 @@ impl Side {
     /// An empty side.
     pub fn new(kind: Kind) -> Self {
         match kind {
-            Kind::Memory => {
-                let memory = MemoryStore::new();
+            Kind::Memory | Kind::Service => {
+                let memory = match kind {
+                    Kind::Service => {
+                        MemoryStore::with_capabilities(|can| can.max_copy_bytes = MOST_COPIED).of_service("m")
+                    }
+                    _ => MemoryStore::new(),
+                };
                 Self { store: Arc::new(memory.clone()), local: None, memory: Some(memory), folder: None }
             }
             Kind::Local => {

@@ -12,7 +12,8 @@ use distcp::store::pace::{Pace, Paced, Timetable};
 use distcp::store::retry::{Retried, RetryPolicy};
 use distcp::store::state::ObjectState;
 use distcp::store::{
-    GetOptions, ListOptions, PartSpec, Precondition, Proof, PutOptions, Store, StoreErrorKind, UploadId, UploadedPart,
+    CopySource, GetOptions, ListOptions, PartSpec, Precondition, Proof, PutOptions, Store, StoreErrorKind, UploadId,
+    UploadedPart,
 };
 use futures::TryStreamExt as _;
 use manifest::{Attributes, EntryKind, Fingerprint, ObjectKey};
@@ -132,7 +133,9 @@ async fn case_37_odd_keys_go_and_come_as_they_are() {
     for bad in ["..", ".", "line\nend", "carriage\rreturn", ".well-known/acme-challenge/x", &"x".repeat(1025)] {
         let error = store.put(&bad.into(), Bytes::new().into(), &PutOptions::default()).await.unwrap_err();
         assert_eq!(error.kind, StoreErrorKind::InvalidKey, "{bad}");
-        let copied = store.copy(&"a//b".into(), &Fingerprint::default(), &bad.into(), &PutOptions::default()).await;
+        let copied = store
+            .copy(&CopySource::here(&"a//b".into(), &Fingerprint::default()), &bad.into(), &PutOptions::default())
+            .await;
         assert_eq!(copied.unwrap_err().kind, StoreErrorKind::InvalidKey, "{bad}");
     }
     assert!(server.seen().is_empty(), "refused before a request");
@@ -251,7 +254,8 @@ async fn copies_go_in_steps_and_keep_what_is_not_replaced() {
     let written = store.put(&from, body.clone().into(), &options).await.unwrap().fingerprint;
     server.bucket().step_bytes = 400;
     server.seen();
-    let copied = store.copy(&from, &written, &"to".into(), &when(Precondition::Absent)).await.unwrap();
+    let copied =
+        store.copy(&CopySource::here(&from, &written), &"to".into(), &when(Precondition::Absent)).await.unwrap();
     let generation = written.version.clone().unwrap();
     let path = "POST /storage/v1/b/lake/o/x%2F..%2Ffrom/rewriteTo/b/lake/o/to";
     let step = format!("{path}?ifSourceGenerationMatch={generation}&ifGenerationMatch=0");
@@ -260,18 +264,19 @@ async fn copies_go_in_steps_and_keep_what_is_not_replaced() {
     assert_eq!(copied.fingerprint.etag, written.etag);
     assert_eq!(read(&store, &"to".into(), GetOptions::default()).await.unwrap(), body);
     assert_eq!(store.head(&"to".into()).await.unwrap().attributes, attributes);
-    let there = store.copy(&from, &written, &"to".into(), &when(Precondition::Absent)).await.unwrap_err();
+    let there =
+        store.copy(&CopySource::here(&from, &written), &"to".into(), &when(Precondition::Absent)).await.unwrap_err();
     assert_eq!(there.kind, StoreErrorKind::Precondition);
     // A class of its own does not cost the copy its metadata; other attributes replace all.
     let more = [("storage_class", "COLDLINE"), ("kms_key_name", "key")];
     let cold = at(&server.endpoint(), "", &more);
-    cold.copy(&from, &written, &"cold".into(), &PutOptions::default()).await.unwrap();
+    cold.copy(&CopySource::here(&from, &written), &"cold".into(), &PutOptions::default()).await.unwrap();
     let object = server.bucket().objects["cold"].clone();
     assert_eq!((object.described["storageClass"].as_str(), object.kms_key.as_deref()), (Some("COLDLINE"), Some("key")));
     assert_eq!(store.head(&"cold".into()).await.unwrap().attributes, attributes);
     let other = Attributes::from([("meta:only".to_owned(), "this".to_owned())]);
     let link = PutOptions { kind: EntryKind::Symlink, attributes: other, ..PutOptions::default() };
-    cold.copy(&from, &written, &"link".into(), &link).await.unwrap();
+    cold.copy(&CopySource::here(&from, &written), &"link".into(), &link).await.unwrap();
     let found = store.head(&"link".into()).await.unwrap();
     assert_eq!((found.kind, found.attributes.len()), (EntryKind::Symlink, 2), "{found:?}");
 }

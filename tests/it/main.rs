@@ -1,5 +1,7 @@
 //! All integration tests, as one binary.
 
+mod across;
+mod across_servers;
 mod azure;
 mod bad_input_endpoints;
 mod bad_input_places;

@@ -11,7 +11,7 @@ use distcp::store::retry::{Retried, RetryPolicy};
 use distcp::store::s3::{S3Config, S3Store};
 use distcp::store::state::ObjectState;
 use distcp::store::{
-    GetOptions, ListOptions, PartSpec, Precondition, Proof, PutOptions, Store, StoreErrorKind, UploadId,
+    CopySource, GetOptions, ListOptions, PartSpec, Precondition, Proof, PutOptions, Store, StoreErrorKind, UploadId,
 };
 use futures::TryStreamExt as _;
 use manifest::{Attributes, EntryKind, ObjectKey};
@@ -143,11 +143,13 @@ async fn conditions_hold() {
     let gone = store.put(&"other".into(), Bytes::new().into(), &matches).await.unwrap_err();
     assert_eq!(gone.kind, StoreErrorKind::Precondition);
     let to = ObjectKey::from("copy");
-    let old = store.copy(&key, &first.fingerprint, &to, &PutOptions::default()).await.unwrap_err();
+    let old = store.copy(&CopySource::here(&key, &first.fingerprint), &to, &PutOptions::default()).await.unwrap_err();
     assert_eq!(old.kind, StoreErrorKind::Precondition);
-    let copied = store.copy(&key, &second.fingerprint, &to, &when(Precondition::Absent)).await.unwrap();
+    let copied =
+        store.copy(&CopySource::here(&key, &second.fingerprint), &to, &when(Precondition::Absent)).await.unwrap();
     assert_eq!(copied.fingerprint.etag, second.fingerprint.etag);
-    let there = store.copy(&key, &second.fingerprint, &to, &when(Precondition::Absent)).await.unwrap_err();
+    let there =
+        store.copy(&CopySource::here(&key, &second.fingerprint), &to, &when(Precondition::Absent)).await.unwrap_err();
     assert_eq!(there.kind, StoreErrorKind::Precondition);
     assert_eq!(store.head(&"nothing".into()).await.unwrap_err().kind, StoreErrorKind::NotFound);
 }
@@ -179,13 +181,14 @@ async fn attributes_and_ranges_survive() {
     assert_eq!(body(&store, &key, get(99_999..100_000)).await, data[99_999..]);
     assert_eq!(body(&store, &key, get(5..5)).await, "");
     let kept = ObjectKey::from("kept");
-    store.copy(&key, &written.fingerprint, &kept, &PutOptions::default()).await.unwrap();
+    let keeping = CopySource { keep_attributes: true, ..CopySource::here(&key, &written.fingerprint) };
+    store.copy(&keeping, &kept, &PutOptions::default()).await.unwrap();
     assert_eq!(store.head(&kept).await.unwrap().attributes, attributes);
     let mut other = Attributes::new();
     other.insert("meta:only".into(), "this".into());
     let replaced = ObjectKey::from("replaced");
     let options = PutOptions { attributes: other.clone(), ..PutOptions::default() };
-    store.copy(&key, &written.fingerprint, &replaced, &options).await.unwrap();
+    store.copy(&CopySource::here(&key, &written.fingerprint), &replaced, &options).await.unwrap();
     assert_eq!(store.head(&replaced).await.unwrap().attributes.get("meta:only").map(String::as_str), Some("this"));
     let link = PutOptions { kind: EntryKind::Symlink, ..PutOptions::default() };
     store.put(&"link".into(), Bytes::from_static(b"k").into(), &link).await.unwrap();

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use distcp::store::local::{LocalOptions, LocalStore};
 use distcp::store::memory::MemoryStore;
 use distcp::store::{
-    GetOptions, ListOptions, PartSpec, Precondition, PutOptions, Result, Store, StoreErrorKind, Written,
+    CopySource, GetOptions, ListOptions, PartSpec, Precondition, PutOptions, Result, Store, StoreErrorKind, Written,
 };
 use manifest::{Fingerprint, ObjectKey};
 use rand::rngs::StdRng;
@@ -69,7 +69,8 @@ impl Side {
             Call::Copy(from, to, choice) => {
                 let unknown = Fingerprint { mtime_ns: Some(0), ..Fingerprint::default() };
                 let expect = self.known.get(from).cloned().unwrap_or(unknown);
-                let answer = store.copy(from, &expect, to, &options(self.precondition(*choice, to))).await;
+                let answer =
+                    store.copy(&CopySource::here(from, &expect), to, &options(self.precondition(*choice, to))).await;
                 format!("{:?}", self.note(to, answer))
             }
             Call::Delete(keys) => {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use distcp::store::{
-    GetOptions, ListOptions, PartSpec, Precondition, PutOptions, Store, StoreError, StoreErrorKind, Written,
+    CopySource, GetOptions, ListOptions, PartSpec, Precondition, PutOptions, Store, StoreError, StoreErrorKind, Written,
 };
 use futures::TryStreamExt as _;
 use manifest::{Attributes, EntryKind, Fingerprint, Listed, ObjectKey};
@@ -340,7 +340,7 @@ async fn attributes_are_kept(store: &dyn Store) {
     let written = store.put(&put_key, "content".into(), &options).await.unwrap();
     let mut made = vec![put_key.clone()];
     if store.capabilities().server_copy {
-        store.copy(&put_key, &written.fingerprint, &copied, &options).await.unwrap();
+        store.copy(&CopySource::here(&put_key, &written.fingerprint), &copied, &options).await.unwrap();
         made.push(copied);
     }
     let upload = store.create_upload(&uploaded, 7, &options).await.unwrap();
@@ -457,13 +457,13 @@ async fn copies_are_conditional(store: &dyn Store) {
     }
     let (from, to, options) = (ObjectKey::from("copies/from"), ObjectKey::from("other/to"), PutOptions::default());
     let missing = Fingerprint { size_bytes: 3, mtime_ns: Some(1), etag: Some("0".repeat(32)), ..Default::default() };
-    refused(store.copy(&from, &missing, &to, &options).await, StoreErrorKind::NotFound);
+    refused(store.copy(&CopySource::here(&from, &missing), &to, &options).await, StoreErrorKind::NotFound);
     let body = pattern((1 << 20) + 17);
     let stale = put(store, "copies/from", "stale").await.fingerprint;
     let fresh = put(store, "copies/from", body.clone()).await.fingerprint;
-    refused(store.copy(&from, &stale, &to, &options).await, StoreErrorKind::Precondition);
+    refused(store.copy(&CopySource::here(&from, &stale), &to, &options).await, StoreErrorKind::Precondition);
     refused(store.head(&to).await, StoreErrorKind::NotFound);
-    let written = store.copy(&from, &fresh, &to, &options).await.unwrap();
+    let written = store.copy(&CopySource::here(&from, &fresh), &to, &options).await.unwrap();
     assert_eq!(written.fingerprint.size_bytes, body.len() as u64);
     assert!(written.fingerprint.looks_like(&store.head(&to).await.unwrap().fingerprint));
     for key in [&from, &to] {
@@ -471,7 +471,7 @@ async fn copies_are_conditional(store: &dyn Store) {
     }
     put(store, "copies/from", "").await;
     let empty = store.head(&from).await.unwrap().fingerprint;
-    store.copy(&from, &empty, &to, &options).await.unwrap();
+    store.copy(&CopySource::here(&from, &empty), &to, &options).await.unwrap();
     assert_eq!(read(store, &to, GetOptions::default()).await.unwrap(), "");
     assert_eq!(keys(store, ListOptions::default()).await, set(["copies/from", "other/to"]));
 }

@@ -13,12 +13,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use distcp::store::{
-    Capabilities, GetOptions, GetResult, ListOptions, ObjectInfo, PartSpec, Payload, PutOptions, Result, Store,
-    StoreError, StoreErrorKind, UploadId, UploadedPart, Written,
+    Capabilities, CopySource, GetOptions, GetResult, ListOptions, ObjectInfo, Origin, PartSpec, Payload, PutOptions,
+    Result, Store, StoreError, StoreErrorKind, Timestamp, UploadId, UploadedPart, Written,
 };
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
-use manifest::{Fingerprint, Listed, ObjectKey};
+use manifest::{Listed, ObjectKey};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::time::Instant;
@@ -50,6 +50,8 @@ pub enum Method {
     AbortUpload,
     /// `copy`
     Copy,
+    /// `copy_part`
+    CopyPart,
     /// `delete`, a batch
     Delete,
 }
@@ -269,7 +271,7 @@ impl FaultStore {
             Method::Head => "look up",
             Method::Get | Method::ReadPart => "read",
             Method::Delete => "delete",
-            Method::Copy => "copy",
+            Method::Copy | Method::CopyPart => "copy",
             _ => "write",
         };
         let error = StoreError::new(operation, self.inner.place(), kind, "a fault of the test");
@@ -529,16 +531,38 @@ impl Store for FaultStore {
         self.answer(Method::AbortUpload, key, fault, answer)
     }
 
-    async fn copy(
-        &self,
-        from: &ObjectKey,
-        expect: &Fingerprint,
-        to: &ObjectKey,
-        options: &PutOptions,
-    ) -> Result<Written> {
+    fn origin(&self) -> Option<Origin> {
+        self.inner.origin()
+    }
+
+    fn copies_from(&self, origin: &Origin) -> Option<u64> {
+        self.inner.copies_from(origin)
+    }
+
+    async fn copy(&self, source: &CopySource<'_>, to: &ObjectKey, options: &PutOptions) -> Result<Written> {
         let fault = self.enter(Method::Copy, &[to]).await?;
-        let answer = self.inner.copy(from, expect, to, options).await;
+        let answer = self.inner.copy(source, to, options).await;
         self.answer(Method::Copy, to, fault, answer)
+    }
+
+    async fn copy_part(
+        &self,
+        source: &CopySource<'_>,
+        to: &ObjectKey,
+        upload: &UploadId,
+        part: PartSpec,
+    ) -> Result<UploadedPart> {
+        let fault = self.enter(Method::CopyPart, &[to]).await?;
+        let answer = self.inner.copy_part(source, to, upload, part).await;
+        self.answer(Method::CopyPart, to, fault, answer)
+    }
+
+    async fn list_uploads(&self) -> Result<Option<Vec<UploadId>>> {
+        self.inner.list_uploads().await
+    }
+
+    async fn synced(&self) -> Result<Option<Timestamp>> {
+        self.inner.synced().await
     }
 
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>> {

@@ -108,7 +108,6 @@ impl Pair {
             target: tree(&self.target, "memory://target"),
             trash: self.trash.as_ref().map(|store| Trash {
                 tree: tree(store, "memory://trash"),
-                from_target: None,
                 swept: None,
                 retention: self.options.trash_retention,
             }),

@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use distcp::store::{
-    Capabilities, GetOptions, GetResult, ListOptions, ObjectInfo, PartSpec, Payload, PutOptions, Result, Store,
-    UploadId, UploadedPart, Written,
+    Capabilities, CopySource, GetOptions, GetResult, ListOptions, ObjectInfo, Origin, PartSpec, Payload, PutOptions,
+    Result, Store, Timestamp, UploadId, UploadedPart, Written,
 };
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use manifest::{Fingerprint, Listed, ObjectKey};
+use manifest::{Listed, ObjectKey};
 
 type Meddle = (ObjectKey, BoxFuture<'static, ()>);
 
@@ -128,8 +128,34 @@ impl Store for OddStore {
         self.inner.abort_upload(key, upload).await
     }
 
-    async fn copy(&self, from: &ObjectKey, is: &Fingerprint, to: &ObjectKey, how: &PutOptions) -> Result<Written> {
-        self.inner.copy(from, is, to, how).await
+    fn origin(&self) -> Option<Origin> {
+        self.inner.origin()
+    }
+
+    fn copies_from(&self, origin: &Origin) -> Option<u64> {
+        self.inner.copies_from(origin)
+    }
+
+    async fn copy(&self, source: &CopySource<'_>, to: &ObjectKey, options: &PutOptions) -> Result<Written> {
+        self.inner.copy(source, to, options).await
+    }
+
+    async fn copy_part(
+        &self,
+        source: &CopySource<'_>,
+        to: &ObjectKey,
+        upload: &UploadId,
+        part: PartSpec,
+    ) -> Result<UploadedPart> {
+        self.inner.copy_part(source, to, upload, part).await
+    }
+
+    async fn list_uploads(&self) -> Result<Option<Vec<UploadId>>> {
+        self.inner.list_uploads().await
+    }
+
+    async fn synced(&self) -> Result<Option<Timestamp>> {
+        self.inner.synced().await
     }
 
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>> {

@@ -170,6 +170,21 @@ pub fn azure() -> Option<Azure> {
     })
 }
 
+/// Another account of the same server.
+///
+/// # Panics
+/// As [`s3`].
+pub fn azure_other() -> Option<Azure> {
+    if skipped("azurite") {
+        return None;
+    }
+    Some(Azure {
+        endpoint: variable("azurite", "UNDERSTUDY_TEST_AZURE_OTHER_ENDPOINT"),
+        account: variable("azurite", "UNDERSTUDY_TEST_AZURE_OTHER_ACCOUNT"),
+        key: variable("azurite", "UNDERSTUDY_TEST_AZURE_OTHER_KEY"),
+    })
+}
+
 /// A tool's program; `None` as for [`s3`].
 ///
 /// # Panics

@@ -19,7 +19,10 @@ use crate::error::Failure;
 use crate::job::{Job, Tree};
 use crate::scan;
 use crate::session;
-use crate::store::{ListOptions, ObjectInfo, Payload, Precondition, PutOptions, Result, StoreError, StoreErrorKind};
+use crate::store::{
+    CopySource, ListOptions, MAX_LISTED_UPLOADS, ObjectInfo, Payload, Precondition, PutOptions, Result, StoreError,
+    StoreErrorKind,
+};
 
 /// How the names of throwaway objects begin.
 pub const PROBE_PREFIX: &str = ".understudy-probe-";
@@ -43,6 +46,7 @@ pub async fn look(job: &Job, stop: &CancellationToken, mut tell: impl FnMut(Find
     if stop.is_cancelled() {
         return;
     }
+    abandoned_uploads(job, &mut tell).await;
     state(job, &mut tell).await;
     let (source, target) = (job.source.store.capabilities(), job.target.store.capabilities());
     differences(source, target).into_iter().for_each(tell);
@@ -218,6 +222,22 @@ async fn throwaway(
     true
 }
 
+/// Uploads that nobody finished and that no journal of the job names: they are paid for, and never removed by us (rule 18).
+async fn abandoned_uploads(job: &Job, tell: &mut impl FnMut(Finding)) {
+    // Not every store tells, nor may everybody ask: neither hinders a run.
+    let Ok(Some(open)) = job.target.store.list_uploads().await else { return };
+    let Ok(ours) = session::journalled_uploads(job).await else { return };
+    let others = open.iter().filter(|upload| !ours.contains(upload)).count();
+    if others > 0 {
+        let count = if open.len() == MAX_LISTED_UPLOADS { format!("at least {others}") } else { others.to_string() };
+        let text = format!(
+            "{count} unfinished uploads below {} are not this job's: a lifecycle rule of the bucket can remove such",
+            job.target.place
+        );
+        tell(Finding::note(Subject::Target, "uploads", text));
+    }
+}
+
 async fn read_back(tree: &Tree, key: &ObjectKey, wanted: &[u8]) -> Result<ObjectInfo> {
     let info = tree.store.head(key).await?;
     let (_, bytes) = scan::read_whole(tree.store.as_ref(), key, &info.fingerprint).await?;
@@ -266,7 +286,7 @@ async fn server_copy(
     if !tree.store.capabilities().server_copy {
         return;
     }
-    let copy = tree.store.copy(key, now, copied, &PutOptions::default()).await;
+    let copy = tree.store.copy(&CopySource::here(key, now), copied, &PutOptions::default()).await;
     tell(match copy {
         Ok(_) => {
             Finding::ok(Subject::Target, "copy", "renamed objects are copied inside the store, without being sent")

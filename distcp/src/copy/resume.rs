@@ -19,8 +19,8 @@ pub struct Unfinished {
     pub source: Fingerprint,
     /// Length of each part but the last.
     pub part_bytes: u64,
-    /// Length of the chunks in its parts.
-    pub chunk_size: ChunkSize,
+    /// Length of the chunks in its parts; `None`: the store copies the parts by itself.
+    pub chunk_size: Option<ChunkSize>,
     /// Finished parts by number, with the chaining values of their chunks.
     pub parts: HashMap<u32, (UploadedPart, Vec<ChunkHash>)>,
 }
@@ -97,7 +97,7 @@ impl Unfinisheds {
         key: &ObjectKey,
         source: &Fingerprint,
         part_bytes: u64,
-        chunk_size: ChunkSize,
+        chunk_size: Option<ChunkSize>,
     ) -> Option<Unfinished> {
         let mut by_key = self.by_key.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let uploads = by_key.get_mut(key)?;
@@ -137,7 +137,7 @@ mod tests {
             source: fingerprint(etag),
             size_bytes: 100,
             part_bytes: 10,
-            chunk: ChunkSize::MIN,
+            chunk: Some(ChunkSize::MIN),
             options: serde_json::Value::Null,
         }
     }
@@ -162,10 +162,12 @@ mod tests {
     fn rule_18_an_upload_goes_on_only_when_all_matches() {
         let records = || [begun("u1", "v1"), part("u1", 1), part("u1", 3), part("other", 2)];
         let table = [
-            ("v1", 10, ChunkSize::MIN, true),
-            ("v2", 10, ChunkSize::MIN, false),
-            ("v1", 20, ChunkSize::MIN, false),
-            ("v1", 10, ChunkSize::DEFAULT, false),
+            ("v1", 10, Some(ChunkSize::MIN), true),
+            ("v2", 10, Some(ChunkSize::MIN), false),
+            ("v1", 20, Some(ChunkSize::MIN), false),
+            ("v1", 10, Some(ChunkSize::DEFAULT), false),
+            // Parts that were hashed and parts that the store copies are not mixed.
+            ("v1", 10, None, false),
         ];
         for (etag, part_bytes, chunk, found) in table {
             let uploads = open(records());

@@ -11,7 +11,9 @@ use crate::event::Means;
 use crate::options::MetadataMode;
 use crate::plan::{Action, Donor, Step, settled};
 use crate::scan::{self, Scanned};
-use crate::store::{ObjectInfo, Payload, Precondition, Proof, PutOptions, Result, StoreError, StoreErrorKind, Written};
+use crate::store::{
+    CopySource, ObjectInfo, Payload, Precondition, Proof, PutOptions, Result, StoreError, StoreErrorKind, Written,
+};
 
 /// How often content that arrives damaged is read again before the object fails.
 const DAMAGE_ATTEMPTS: u32 = 3;
@@ -33,6 +35,9 @@ impl Copier {
         if action.step == Step::Compare
             && let Some(finished) = self.compare_unread(action, source).await?
         {
+            return Ok(finished);
+        }
+        if let Some(finished) = self.copy_across(action, source).await? {
             return Ok(finished);
         }
         let part_bytes = self.chunk_size.part_bytes(source.size_bytes);
@@ -64,7 +69,7 @@ impl Copier {
             let written = self.target.put(&action.key, payload.clone(), &options).await?;
             if written.fingerprint.size_bytes == source.size_bytes && self.holds(action, &written, &scanned).await? {
                 let entry = self.entry(action, source, &scanned, options.attributes.clone(), &written);
-                return Ok(Finished::Copied { entry, means: Means::Streamed });
+                return Ok(Finished::Copied { entry, means: Means::Streamed, in_parts: false });
             }
             if attempt == DAMAGE_ATTEMPTS {
                 break;
@@ -165,16 +170,16 @@ impl Copier {
         if target_hash != scanned.hash {
             return Ok(None);
         }
-        let info =
-            ObjectInfo { kind: scanned.kind, fingerprint: source.clone(), attributes: scanned.attributes.clone() };
+        let (kind, attributes_now) = (scanned.kind, scanned.attributes.clone());
+        let info = ObjectInfo { kind, fingerprint: source.clone(), attributes: attributes_now, checksum: None };
         let options = self.put_options(action, source, &info);
         let mut written = Written { fingerprint: target.clone(), proof: Proof::ReadBack };
         let is_current = options.attributes.iter().all(|(name, value)| attributes.get(name) == Some(value));
         if !is_current && scanned.kind == EntryKind::Object && self.target.capabilities().server_copy {
             // Copying an object onto itself with other attributes changes nothing else.
-            self.guard.check().map_err(|e| self.lost_lease(action, &e))?;
             let any = PutOptions { precondition: Precondition::Any, ..options.clone() };
-            written = self.target.copy(&action.key, target, &action.key, &any).await?;
+            let (itself, most) = (CopySource::here(&action.key, target), self.target.capabilities().max_copy_bytes);
+            written = self.copied(action, &itself, most, &any).await?.written;
         }
         let entry = self.entry(action, source, scanned, options.attributes, &written);
         Ok(Some(Finished::Equal { entry }))
@@ -183,7 +188,7 @@ impl Copier {
     /// Copies inside the target's store. `None`: the donor is not what the manifest says any more; stream instead.
     async fn copy_from_donor(&self, action: &Action, source: &Fingerprint, donor: &Donor) -> Result<Option<Finished>> {
         let capabilities = self.target.capabilities();
-        if !capabilities.server_copy || source.size_bytes > capabilities.max_copy_bytes {
+        if !capabilities.server_copy {
             return Ok(None);
         }
         let info = self.source.head(&action.key).await?;
@@ -192,22 +197,25 @@ impl Copier {
         }
         let options = self.put_options(action, source, &info);
         self.keep_overwritten(action).await?;
-        self.guard.check().map_err(|e| self.lost_lease(action, &e))?;
-        let written = match self.target.copy(&donor.entry.key, &donor.entry.fingerprint, &action.key, &options).await {
-            Ok(written) => written,
+        let from = CopySource::here(&donor.entry.key, &donor.entry.fingerprint);
+        let copied = match self.copied(action, &from, capabilities.max_copy_bytes, &options).await {
+            Ok(copied) => copied,
             Err(error) if donor_is_gone(&error) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let Some(hash) = donor.entry.hash.filter(|_| written.fingerprint.size_bytes == source.size_bytes) else {
-            return Err(self.damaged(action, "the server-side copy has another size"));
+        let held = ObjectInfo { fingerprint: donor.entry.fingerprint.clone(), ..info };
+        let (fingerprint, _) = self.looked_at(action, &held, &copied.written).await?;
+        let entry = Entry {
+            key: action.key.clone(),
+            kind: held.kind,
+            hash: donor.entry.hash,
+            evidence: Evidence::Inherited,
+            chunks: donor.entry.chunks.clone(),
+            fingerprint: settled(&fingerprint),
+            source: Some(source.clone()),
+            attributes: options.attributes,
         };
-        let chunks = donor.entry.chunks.as_ref().map(|chunks| chunks.hashes.clone()).unwrap_or_default();
-        let size_bytes = source.size_bytes;
-        let scanned = Scanned { hash, chunks, kind: info.kind, attributes: info.attributes, size_bytes };
-        let mut entry = self.entry(action, source, &scanned, options.attributes, &written);
-        entry.evidence = Evidence::Inherited;
-        entry.chunks = donor.entry.chunks.clone();
-        Ok(Some(Finished::Copied { entry, means: Means::ServerSide }))
+        Ok(Some(Finished::Copied { entry, means: Means::ServerSide, in_parts: copied.in_parts }))
     }
 
     async fn folder(&self, action: &Action) -> Result<Finished> {
@@ -226,7 +234,7 @@ impl Copier {
             source: Some(source),
             attributes: Attributes::new(),
         };
-        Ok(Finished::Copied { entry, means: Means::None })
+        Ok(Finished::Copied { entry, means: Means::None, in_parts: false })
     }
 
     /// How the object is to be written: under what condition, with which attributes.
@@ -248,7 +256,7 @@ impl Copier {
         if info.kind == EntryKind::Symlink {
             attributes.insert("meta:understudy-link".into(), "true".into());
         }
-        PutOptions { kind: info.kind, precondition, attributes }
+        PutOptions { kind: info.kind, precondition, attributes, copied_parts: false }
     }
 
     /// The manifest's row for what now stands on the target.

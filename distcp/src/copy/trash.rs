@@ -11,13 +11,15 @@ use manifest::state::layout::{JobName, RunId};
 use manifest::{ChunkHash, ContentHash, EntryKind, Fingerprint, ObjectKey};
 use tokio::sync::OnceCell;
 
+use super::across::{self, Across};
 use super::budget::Budget;
 use super::{Copier, transfer};
+use crate::job::Job;
 use crate::plan::Action;
 use crate::scan;
 use crate::store::{
-    ObjectInfo, PartSpec, Payload, Precondition, Proof, PutOptions, Result, Store, StoreError, StoreErrorKind,
-    UploadId, UploadedPart,
+    CopySource, ObjectInfo, PartSpec, Payload, Precondition, Proof, PutOptions, Result, Store, StoreError,
+    StoreErrorKind, UploadId, UploadedPart,
 };
 use crate::trash::Trash;
 
@@ -29,6 +31,8 @@ const MEMORY_SHARE: u64 = 4;
 /// What a run needs to keep things.
 pub(super) struct Keeper {
     trash: Trash,
+    /// What the trash's service can copy from the target by itself.
+    across: Across,
     job: JobName,
     run: RunId,
     target: String,
@@ -41,10 +45,13 @@ pub(super) struct Keeper {
 
 impl Keeper {
     /// A keeper for one run, and the memory that is left for the run itself.
-    pub(super) fn new(trash: Trash, job: JobName, run: RunId, target: String, memory_bytes: u64) -> (Self, u64) {
+    pub(super) fn new(trash: Trash, job: &Job, run: RunId) -> (Self, u64) {
+        let memory_bytes = job.limits.memory_bytes;
+        let across = Across::between(job.target.store.as_ref(), trash.tree.store.as_ref());
+        let (job, target) = (job.name.clone(), job.target.place.clone());
         let share = memory_bytes / MEMORY_SHARE;
         let budget = Budget::new(share);
-        let keeper = Self { trash, job, run, target, marked: OnceCell::new(), budget, kept: AtomicU64::new(0) };
+        let keeper = Self { trash, across, job, run, target, marked: OnceCell::new(), budget, kept: AtomicU64::new(0) };
         (keeper, memory_bytes - share)
     }
 
@@ -109,20 +116,27 @@ impl Copier {
         expect: &Fingerprint,
         to: &ObjectKey,
     ) -> Result<bool> {
-        let Some(store) = &keeper.trash.from_target else { return Ok(false) };
-        let can = store.capabilities();
-        if !can.server_copy || expect.size_bytes > can.max_copy_bytes || expect.etag.is_none() {
+        let Some((origin, most)) = keeper.across.open() else { return Ok(false) };
+        if expect.size_bytes > most || expect.etag.is_none() {
             return Ok(false);
         }
-        // No attributes: the store copies its own.
         let options = PutOptions { precondition: Precondition::Absent, ..PutOptions::default() };
-        match store.copy(key, expect, to, &options).await {
-            Ok(written) if written.fingerprint.size_bytes == expect.size_bytes => Ok(true),
+        let source = CopySource { origin: Some(origin), key, expect, keep_attributes: true };
+        match keeper.store().copy(&source, to, &options).await {
+            Ok(written) if written.fingerprint.size_bytes == expect.size_bytes => {
+                keeper.across.worked();
+                Ok(true)
+            }
             Ok(_) => Err(keeper.error(key, StoreErrorKind::Corrupt, "the copy has another size")),
             // Gone, another version, kept already, or not possible at all: streaming finds out which.
             Err(error) if error.class() == manifest::Class::Retryable => Err(error),
             Err(error) if error.kind == StoreErrorKind::Cancelled => Err(error),
-            Err(_) => Ok(false),
+            Err(error) => {
+                if across::is_of_service(&error) {
+                    keeper.across.was_refused();
+                }
+                Ok(false)
+            }
         }
     }
 
@@ -314,5 +328,5 @@ fn options_of(info: &ObjectInfo, trash: &dyn Store) -> PutOptions {
     if info.kind == EntryKind::Symlink {
         attributes.insert("meta:understudy-link".into(), "true".into());
     }
-    PutOptions { kind: info.kind, precondition: Precondition::Absent, attributes }
+    PutOptions { kind: info.kind, precondition: Precondition::Absent, attributes, copied_parts: false }
 }

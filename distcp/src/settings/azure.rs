@@ -8,14 +8,15 @@ use std::collections::BTreeMap;
 use object_store::azure::AzureConfigKey;
 
 use super::aws::Options;
-use super::open::{OpenError, Opener, credentials, is_true, normal_service, unusable};
+use super::open::{OpenError, Opener, credentials, is_true, unusable};
 use super::{Environment, Secret, StoreSettings, resolve};
 use crate::place::{Location, Place, nearest};
-use crate::store::azure::{is_option, service};
+use crate::store::azure::{SECONDARY, is_option, service};
+use crate::store::normal_service;
 
 /// The options that an Azure store takes, by their short names, for hints. `azure_` may stand before each, and
 /// `azure_storage_` before most.
-pub(super) const OPTIONS: [&str; 36] = [
+pub(super) const OPTIONS: [&str; 37] = [
     "access_key",
     "account_key",
     "account_name",
@@ -34,6 +35,7 @@ pub(super) const OPTIONS: [&str; 36] = [
     "http1_only",
     "http2_only",
     "identity_endpoint",
+    "max_copy_bytes",
     "msi_endpoint",
     "msi_resource_id",
     "object_id",
@@ -89,12 +91,6 @@ fn canonical(name: &str) -> String {
     if short.parse::<AzureConfigKey>().is_ok_and(|same| same == key) { short.to_owned() } else { long.to_owned() }
 }
 
-/// Who requests are made as: two places of one account under one login can copy between them.
-pub(super) fn identity(resolved: &Resolved) -> Secret {
-    let login = LOGIN.iter().filter_map(|name| resolved.options.get(*name)).map(Secret::reveal);
-    Secret::new([resolved.account.as_str()].into_iter().chain(login).collect::<Vec<_>>().join("\n"))
-}
-
 /// Options from the variables: those that object_store reads, and the names of the Azure CLI.
 fn variables(environment: &Environment) -> Options {
     let mut options = Options::new();
@@ -131,7 +127,7 @@ impl Opener {
         let of_store = store.and_then(|(_, store)| account_of(&store.url));
         let named = explicit.get("account_name").map(|name| name.reveal().to_owned());
         if let (Some(url), Some(named)) = (in_url.as_ref().or(of_store.as_ref()), &named)
-            && url != named
+            && first_location(url) != first_location(named)
         {
             return Err(unusable(place, format!("its URL names the account {url}, its options name {named}")));
         }
@@ -139,7 +135,7 @@ impl Opener {
         let ambient = options.remove("account_name").map(|name| name.reveal().to_owned());
         let mut apart = String::new();
         if let (Some(known), Some(ambient)) = (&known, &ambient)
-            && known != ambient
+            && first_location(known) != first_location(ambient)
             && OF_ACCOUNT.iter().any(|name| options.contains_key(*name))
         {
             options.retain(|name, _| !OF_ACCOUNT.contains(&name.as_str()));
@@ -157,8 +153,9 @@ impl Opener {
                           or set AZURE_STORAGE_ACCOUNT_NAME, or account_name in the options of a store";
             return Err(unusable(place, reason.to_owned()));
         }
-        let (account, endpoint) =
+        let found =
             service(known.as_deref(), endpoint.as_deref(), emulator).map_err(|error| unusable(place, error.0))?;
+        let (account, endpoint) = (found.name(), found.endpoint);
         let uri: Option<http::Uri> = endpoint.parse().ok();
         let public = uri.as_ref().and_then(|uri| uri.host()).is_some_and(|host| host.ends_with(".core.windows.net"));
         let service = if public { None } else { uri.as_ref().and_then(normal_service) };
@@ -217,6 +214,11 @@ impl Opener {
         }
         Ok(options)
     }
+}
+
+/// The account's own name: keys are those of both its locations.
+fn first_location(account: &str) -> &str {
+    account.strip_suffix(SECONDARY).unwrap_or(account)
 }
 
 /// The account that a store's URL names.

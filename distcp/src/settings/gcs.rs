@@ -10,10 +10,11 @@ use object_store::gcp::GoogleConfigKey;
 use serde::Deserialize;
 
 use super::aws::Options;
-use super::open::{OpenError, Opener, credentials, is_true, normal_service, unusable};
+use super::open::{OpenError, Opener, credentials, is_true, unusable};
 use super::{Environment, Secret, StoreSettings, read_small, resolve};
 use crate::place::{Place, nearest};
 use crate::store::gcs::{base_url, is_option};
+use crate::store::normal_service;
 
 /// The options that such a store takes, by their short names, for hints. `google_` may stand before most.
 pub(super) const OPTIONS: [&str; 23] = [
@@ -70,12 +71,6 @@ fn canonical(name: &str) -> String {
     let Ok(key) = name.parse::<GoogleConfigKey>() else { return name.to_owned() };
     let long: &str = key.as_ref();
     long.strip_prefix("google_").unwrap_or(long).to_owned()
-}
-
-/// Who requests are made as: two places of one login can copy between them.
-pub(super) fn identity(resolved: &Resolved) -> Secret {
-    let login = LOGIN.iter().filter_map(|name| resolved.options.get(*name)).map(Secret::reveal);
-    Secret::new(login.collect::<Vec<_>>().join("\n"))
 }
 
 /// Options from the variables: those that object_store reads.

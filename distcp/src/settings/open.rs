@@ -9,11 +9,8 @@ use std::sync::Arc;
 
 use object_store::aws::AmazonS3ConfigKey;
 
-use manifest::ObjectKey;
-
 use super::aws::{self, Options};
 use super::{Environment, Secret, Settings, SettingsError, StoreSettings, read_small, resolve};
-use super::{azure, gcs};
 use crate::place::{Location, Place, nearest};
 use crate::store::azure::{AzureConfig, AzureStore};
 use crate::store::gcs::{GcsConfig, GcsStore};
@@ -24,7 +21,7 @@ use crate::store::s3::{S3Config, S3Store};
 use crate::store::{Store, StoreError, Sweep};
 
 /// The options that an S3 store takes, by their short names, for hints. `aws_` may stand before each.
-pub(super) const S3_OPTIONS: [&str; 43] = [
+pub(super) const S3_OPTIONS: [&str; 44] = [
     "access_key_id",
     "allow_http",
     "allow_invalid_certificates",
@@ -44,6 +41,7 @@ pub(super) const S3_OPTIONS: [&str; 43] = [
     "http1_only",
     "http2_only",
     "imdsv1_fallback",
+    "max_copy_bytes",
     "metadata_endpoint",
     "pool_idle_timeout",
     "pool_max_idle_per_host",
@@ -74,7 +72,8 @@ const KEYS: [&str; 3] = ["access_key_id", "secret_access_key", "session_token"];
 
 /// Whether a name is an option of S3 stores.
 pub(super) fn is_s3_option(name: &str) -> bool {
-    name == "storage_class" || name.parse::<AmazonS3ConfigKey>().is_ok_and(|key| key != AmazonS3ConfigKey::Bucket)
+    matches!(name, "storage_class" | "max_copy_bytes")
+        || name.parse::<AmazonS3ConfigKey>().is_ok_and(|key| key != AmazonS3ConfigKey::Bucket)
 }
 
 /// One name for all spellings of an option.
@@ -163,22 +162,6 @@ pub struct Opened {
     pub store: Arc<dyn Store>,
     /// The same store, if runs that died leave files in it.
     pub sweep: Option<Arc<dyn Sweep>>,
-    /// The service and who we are there; `None` for local places.
-    service: Option<ServiceIdentity>,
-}
-
-/// A service and the identity that requests to it carry.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct ServiceIdentity {
-    service: Option<String>,
-    who: Secret,
-}
-
-impl Opened {
-    /// Whether both are at one service under one identity, so that the service could copy between them by itself.
-    pub fn same_service(&self, other: &Opened) -> bool {
-        self.service.is_some() && self.service == other.service
-    }
 }
 
 /// Opens places by a configuration and what is known of the process.
@@ -230,17 +213,15 @@ impl Opener {
                     return Err(OpenError::UnknownOption { place: place.to_string(), option: option.clone(), hint });
                 }
                 let store = LocalStore::open(path, options.local.clone())?;
-                Ok(Opened { store: Arc::new(store.clone()), sweep: Some(Arc::new(store)), service: None })
+                Ok(Opened { store: Arc::new(store.clone()), sweep: Some(Arc::new(store)) })
             }
             Location::S3 { .. } => {
                 let resolved = self.resolve_s3(place, &options.overrides)?;
-                let service = identity_of(&resolved.options);
-                let store = self.open_s3(place, resolved, None)?;
-                Ok(Opened { store: Arc::new(store), sweep: None, service: Some(service) })
+                let store = self.open_s3(place, resolved)?;
+                Ok(Opened { store: Arc::new(store), sweep: None })
             }
             Location::Azure { container, prefix, .. } => {
                 let resolved = self.resolve_azure(place, &options.overrides)?;
-                let who = azure::identity(&resolved);
                 let store = AzureStore::open(AzureConfig {
                     account: Some(resolved.account),
                     container: container.clone(),
@@ -249,8 +230,7 @@ impl Opener {
                     credentials_hint: resolved.looked_at,
                 })
                 .map_err(|error| unusable(place, error.0))?;
-                let service = ServiceIdentity { service: resolved.service, who };
-                Ok(Opened { store: Arc::new(store), sweep: None, service: Some(service) })
+                Ok(Opened { store: Arc::new(store), sweep: None })
             }
             Location::Hdfs { authority, path } => {
                 let store = HdfsStore::open(HdfsConfig {
@@ -260,11 +240,10 @@ impl Opener {
                     now_ns: options.local.now_ns,
                 })
                 .map_err(|error| unusable(place, error.0))?;
-                Ok(Opened { store: Arc::new(store.clone()), sweep: Some(Arc::new(store)), service: None })
+                Ok(Opened { store: Arc::new(store.clone()), sweep: Some(Arc::new(store)) })
             }
             Location::Gcs { bucket, prefix } => {
                 let resolved = self.resolve_gcs(place, &options.overrides)?;
-                let who = gcs::identity(&resolved);
                 let store = GcsStore::open(GcsConfig {
                     bucket: bucket.clone(),
                     prefix: prefix.clone(),
@@ -272,36 +251,12 @@ impl Opener {
                     credentials_hint: resolved.looked_at,
                 })
                 .map_err(|error| unusable(place, error.0))?;
-                let service = ServiceIdentity { service: resolved.service, who };
-                Ok(Opened { store: Arc::new(store), sweep: None, service: Some(service) })
+                Ok(Opened { store: Arc::new(store), sweep: None })
             }
         }
     }
 
-    /// A store on `to` whose copies read from below `from`, without bytes through us: for two places of one service under
-    /// one identity; `None` for others.
-    pub fn open_between(
-        &self,
-        (from, from_options): (&Place, &BTreeMap<String, Secret>),
-        (to, to_options): (&Place, &BTreeMap<String, Secret>),
-    ) -> Result<Option<Arc<dyn Store>>, OpenError> {
-        let (Location::S3 { bucket, prefix }, Location::S3 { .. }) = (&from.location, &to.location) else {
-            return Ok(None);
-        };
-        let (read, write) = (self.resolve_s3(from, from_options)?, self.resolve_s3(to, to_options)?);
-        if identity_of(&read.options) != identity_of(&write.options) {
-            return Ok(None);
-        }
-        let store = self.open_s3(to, write, Some((bucket.clone(), prefix.clone())))?;
-        Ok(Some(Arc::new(store)))
-    }
-
-    fn open_s3(
-        &self,
-        place: &Place,
-        resolved: Resolved,
-        copy_from: Option<(String, ObjectKey)>,
-    ) -> Result<S3Store, OpenError> {
+    fn open_s3(&self, place: &Place, resolved: Resolved) -> Result<S3Store, OpenError> {
         let Location::S3 { bucket, prefix } = &place.location else {
             return Err(OpenError::Unsupported { place: place.to_string() });
         };
@@ -310,7 +265,6 @@ impl Opener {
             prefix: prefix.clone(),
             options: resolved.options.iter().map(|(k, v)| (k.clone(), v.reveal().to_owned())).collect(),
             ca_bundle: self.ca_bundle(place)?,
-            copy_from,
             credentials_hint: resolved.looked_at,
         })
         .map_err(|error| unusable(place, error.0))
@@ -483,11 +437,6 @@ impl Opener {
     }
 }
 
-fn identity_of(options: &Options) -> ServiceIdentity {
-    let who = options.get("access_key_id").cloned().unwrap_or_default();
-    ServiceIdentity { service: service_of(options), who }
-}
-
 pub(super) fn is_true(value: &Secret) -> bool {
     matches!(value.reveal().to_ascii_lowercase().as_str(), "true" | "1" | "yes" | "on" | "y")
 }
@@ -512,15 +461,5 @@ fn service_of(options: &Options) -> Option<String> {
     if host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn") {
         return None;
     }
-    normal_service(&uri)
-}
-
-/// A service's URL in normal form.
-pub(super) fn normal_service(uri: &http::Uri) -> Option<String> {
-    let host = uri.host()?.to_ascii_lowercase();
-    // The names of this machine are one service: jobs on both would be one tree under two names.
-    let host = if matches!(host.as_str(), "localhost" | "[::1]") { "127.0.0.1".to_owned() } else { host };
-    let scheme = uri.scheme_str().unwrap_or("https").to_ascii_lowercase();
-    let port = uri.port_u16().unwrap_or(if scheme == "http" { 80 } else { 443 });
-    Some(format!("{scheme}://{host}:{port}{}", uri.path().trim_end_matches('/')))
+    crate::store::normal_service(&uri)
 }

@@ -110,10 +110,26 @@ fn options_of_a_run_win_and_unknown_ones_are_named() {
     let error = open(&opener, "eu:x", &[("skip_signature", "perhaps")]).unwrap_err().to_string();
     assert!(error.contains("true or false"), "{error}");
     assert!(open(&opener, "/tmp", &[("region", "y")]).is_err());
-    // Another identity at the same service, and another service.
-    assert!(opened.same_service(&open(&opener, "eu:y", &[]).unwrap()));
-    assert!(!opened.same_service(&open(&opener, "eu:y", &[("access_key_id", "other")]).unwrap()));
-    assert!(!opened.same_service(&open(&opener, "eu:y", &[("endpoint", "http://us.example")]).unwrap()));
+}
+
+#[test]
+fn a_service_copies_between_its_own_places_whoever_asks() {
+    let opener = opener(FILE, &[("EU_KEY", "k")]);
+    let target = open(&opener, "eu:x", &[]).unwrap().store;
+    let from = |options: &[(&str, &str)]| {
+        let source = open(&opener, "eu:y", options).unwrap().store;
+        target.copies_from(&source.origin().unwrap())
+    };
+    assert_eq!(from(&[]), Some(5 << 30));
+    // Whether the target's identity may read there only a request can tell.
+    assert_eq!(from(&[("access_key_id", "other")]), Some(5 << 30));
+    assert_eq!(from(&[("endpoint", "http://us.example")]), None);
+    let small = open(&opener, "eu:x", &[("max_copy_bytes", "8388608")]).unwrap().store;
+    assert_eq!(small.copies_from(&target.origin().unwrap()), Some(8 << 20));
+    for bad in ["1", "5G", ""] {
+        let error = open(&opener, "eu:x", &[("max_copy_bytes", bad)]).unwrap_err().to_string();
+        assert!(error.contains("max_copy_bytes"), "{error}");
+    }
 }
 
 #[test]

@@ -18,15 +18,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use http::{HeaderMap, Method};
-use manifest::{Fingerprint, Listed, ObjectKey};
+use manifest::{Listed, ObjectKey};
 
 use self::client::Client;
 pub use self::config::{AzureConfig, BadAzureConfig};
-pub(crate) use self::config::{is_option, service};
+pub(crate) use self::config::{SECONDARY, is_option, service};
 pub use self::list::read_listing;
 use super::{
-    Capabilities, GetOptions, GetResult, ListOptions, ObjectInfo, PartSpec, Payload, PutOptions, Result, Store,
-    StoreError, StoreErrorKind, UploadId, UploadedPart, Written,
+    Capabilities, CopySource, GetOptions, GetResult, ListOptions, ObjectInfo, Origin, PartSpec, Payload, PutOptions,
+    Result, Store, StoreError, StoreErrorKind, UploadId, UploadedPart, Written,
 };
 
 mod alias;
@@ -39,12 +39,15 @@ mod errors;
 mod keys;
 mod list;
 mod read;
+mod sas;
 #[cfg(test)]
 mod server_tests;
 mod write;
 
 /// The largest blob: 50,000 blocks of 4,000 MiB. A copy takes any of them.
 const MAX_COPY_BYTES: u64 = 50_000 * (4000 << 20);
+/// The largest blob that is copied from another account in one step (Copy Blob From URL): 256 MiB.
+const MAX_SYNC_COPY_BYTES: u64 = 256 << 20;
 /// The largest object that one Put Blob takes: 5,000 MiB.
 const MAX_PUT_BYTES: u64 = 5000 << 20;
 /// Keys in one call to delete.
@@ -64,6 +67,13 @@ pub struct AzureStore {
     given_up: blocks::GivenUp,
 }
 
+/// Where the objects of an Azure store are, for others of the same service, and what lets the service read them.
+#[derive(Debug, Clone)]
+pub struct AzureOrigin {
+    client: Arc<Client>,
+    prefix: ObjectKey,
+}
+
 impl AzureStore {
     /// Whether the container can be reached: [`StoreErrorKind::NoBucket`] when there is none.
     pub async fn check_container(&self) -> Result<()> {
@@ -75,6 +85,23 @@ impl AzureStore {
             error
         })?;
         self.client.xml(&call, response, "EnumerationResults").await.map(drop)
+    }
+
+    /// Up to when everything that was written at the first location is at the second one (Get Blob Service Stats).
+    async fn last_sync(&self) -> Result<jiff::Timestamp> {
+        let call = client::Call::account("ask the replication of", Method::GET).query("comp", "stats");
+        let response = self.client.expect(&call, &[200]).await?;
+        let (_, root) = self.client.xml(&call, response, "StorageServiceStats").await?;
+        let replication = root.child("GeoReplication");
+        let of = |name: &str| replication.and_then(|element| element.text_of(name)).unwrap_or_default().trim();
+        let (status, time) = (of("Status"), of("LastSyncTime"));
+        match crate::store::wire::http_date_ns(time).and_then(|ns| jiff::Timestamp::from_nanosecond(ns.into()).ok()) {
+            Some(time) if status == "live" => Ok(time),
+            _ => {
+                let detail = format!("replication is {status:?}, its last time {time:?}");
+                Err(self.client.error(call.operation, None, StoreErrorKind::Unsupported, detail))
+            }
+        }
     }
 
     /// The full key below the opened prefix, or the refusal.
@@ -156,14 +183,38 @@ impl Store for AzureStore {
         self.give_up_blocks(key, upload).await
     }
 
-    async fn copy(
+    fn origin(&self) -> Option<Origin> {
+        Some(Origin::Azure(AzureOrigin { client: Arc::clone(&self.client), prefix: self.prefix.clone() }))
+    }
+
+    fn copies_from(&self, origin: &Origin) -> Option<u64> {
+        let Origin::Azure(other) = origin else { return None };
+        let most = match self.client.is_account_of(&other.client) {
+            true => self.capabilities.max_copy_bytes,
+            false => self.capabilities.max_copy_bytes.min(MAX_SYNC_COPY_BYTES),
+        };
+        (other.client.service == self.client.service).then_some(most)
+    }
+
+    async fn copy(&self, source: &CopySource<'_>, to: &ObjectKey, options: &PutOptions) -> Result<Written> {
+        self.copy_object(source, to, options).await
+    }
+
+    async fn copy_part(
         &self,
-        from: &ObjectKey,
-        expect: &Fingerprint,
+        source: &CopySource<'_>,
         to: &ObjectKey,
-        options: &PutOptions,
-    ) -> Result<Written> {
-        self.copy_object(from, expect, to, options).await
+        upload: &UploadId,
+        part: PartSpec,
+    ) -> Result<UploadedPart> {
+        self.put_block_from_url(source, to, upload, part).await
+    }
+
+    async fn synced(&self) -> Result<Option<jiff::Timestamp>> {
+        match &self.client.secondary {
+            Some(_) => self.last_sync().await.map(Some),
+            None => Ok(None),
+        }
     }
 
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>> {

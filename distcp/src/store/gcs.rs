@@ -33,15 +33,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use http::HeaderMap;
-use manifest::{Fingerprint, Listed, ObjectKey};
+use manifest::{Listed, ObjectKey};
 
 use self::client::{Call, Client};
 pub use self::config::{BadGcsConfig, GcsConfig};
 pub(crate) use self::config::{base_url, is_option};
 pub use self::list::read_listing;
 use super::{
-    Capabilities, GetOptions, GetResult, ListOptions, ObjectInfo, PartSpec, Payload, PutOptions, Result, Store,
-    StoreError, StoreErrorKind, UploadId, UploadedPart, Written,
+    Capabilities, CopySource, GetOptions, GetResult, ListOptions, ObjectInfo, Origin, PartSpec, Payload, PutOptions,
+    Result, Store, StoreError, StoreErrorKind, UploadId, UploadedPart, Written,
 };
 
 mod client;
@@ -75,7 +75,21 @@ pub struct GcsStore {
     kms_key: Option<String>,
 }
 
+/// Where the objects of a store are, for others of the same service.
+#[derive(Debug, Clone)]
+pub struct GcsOrigin {
+    /// The service's address.
+    service: String,
+    bucket: String,
+    prefix: ObjectKey,
+}
+
 impl GcsStore {
+    fn here(&self) -> GcsOrigin {
+        let (service, bucket) = (self.client.base_url.clone(), self.client.bucket.clone());
+        GcsOrigin { service, bucket, prefix: self.prefix.clone() }
+    }
+
     /// Whether the bucket can be reached: [`StoreErrorKind::NoBucket`] when there is none.
     pub async fn check_bucket(&self) -> Result<()> {
         let call = Call::list("reach", &self.client.bucket).query("maxResults", "1").query("fields", "kind");
@@ -161,15 +175,30 @@ impl Store for GcsStore {
         self.give_up_upload(key, upload).await
     }
 
-    async fn copy(
+    fn origin(&self) -> Option<Origin> {
+        Some(Origin::Gcs(self.here()))
+    }
+
+    fn copies_from(&self, origin: &Origin) -> Option<u64> {
+        match origin {
+            Origin::Gcs(other) if other.service == self.client.base_url => Some(self.capabilities.max_copy_bytes),
+            _ => None,
+        }
+    }
+
+    async fn copy(&self, source: &CopySource<'_>, to: &ObjectKey, options: &PutOptions) -> Result<Written> {
+        self.copy_object(source, to, options).await
+    }
+
+    async fn copy_part(
         &self,
-        from: &ObjectKey,
-        expect: &Fingerprint,
+        _source: &CopySource<'_>,
         to: &ObjectKey,
-        options: &PutOptions,
-    ) -> Result<Written> {
-        let source = copy::Origin { bucket: &self.client.bucket, prefix: &self.prefix, key: from };
-        self.copy_object(source, expect, to, options).await
+        _upload: &UploadId,
+        _part: PartSpec,
+    ) -> Result<UploadedPart> {
+        let detail = "Google Cloud Storage copies objects whole, whatever their size";
+        Err(self.error("copy a part of", to, StoreErrorKind::Unsupported, detail))
     }
 
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>> {

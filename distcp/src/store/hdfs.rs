@@ -32,8 +32,8 @@ use self::path::HdfsPath;
 use self::walk::{Met, Walk};
 use super::local::attributes::{MODE, MTIME, PERMISSION_BITS, format_mtime};
 use super::{
-    Capabilities, GetOptions, GetResult, Leftover, ListOptions, ObjectInfo, PartSpec, Payload, PutOptions, Result,
-    Store, StoreError, StoreErrorKind, Sweep, UploadId, UploadedPart, Written,
+    Capabilities, CopySource, GetOptions, GetResult, Leftover, ListOptions, ObjectInfo, Origin, PartSpec, Payload,
+    PutOptions, Result, Store, StoreError, StoreErrorKind, Sweep, UploadId, UploadedPart, Written,
 };
 
 mod errors;
@@ -265,6 +265,7 @@ impl Tree {
             kind: if status.isdir { EntryKind::Folder } else { EntryKind::Object },
             fingerprint: self.fingerprint(status),
             attributes: attributes.into(),
+            checksum: None,
         }
     }
 }
@@ -387,8 +388,20 @@ impl Store for HdfsStore {
         self.0.abort_upload(key, upload).await
     }
 
-    async fn copy(&self, _: &ObjectKey, _: &Fingerprint, to: &ObjectKey, _: &PutOptions) -> Result<Written> {
+    fn origin(&self) -> Option<Origin> {
+        None
+    }
+
+    fn copies_from(&self, _: &Origin) -> Option<u64> {
+        None
+    }
+
+    async fn copy(&self, _: &CopySource<'_>, to: &ObjectKey, _: &PutOptions) -> Result<Written> {
         Err(self.0.error("copy", to, StoreErrorKind::Unsupported, "HDFS copies nothing by itself"))
+    }
+
+    async fn copy_part(&self, _: &CopySource<'_>, to: &ObjectKey, _: &UploadId, _: PartSpec) -> Result<UploadedPart> {
+        Err(self.0.error("copy a part of", to, StoreErrorKind::Unsupported, "HDFS copies nothing by itself"))
     }
 
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>> {

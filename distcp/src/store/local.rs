@@ -29,8 +29,8 @@ use tokio::task::JoinHandle;
 use self::path::{Reach, Unreached};
 pub use self::remove::{Leftover, MAX_LEFTOVERS};
 use super::{
-    Capabilities, GetOptions, GetResult, ListOptions, ObjectInfo, PartSpec, Payload, PutOptions, Result, Store,
-    StoreError, StoreErrorKind, Sweep, UploadId, UploadedPart, Written,
+    Capabilities, CopySource, GetOptions, GetResult, ListOptions, ObjectInfo, Origin, PartSpec, Payload, PutOptions,
+    Result, Store, StoreError, StoreErrorKind, Sweep, UploadId, UploadedPart, Written,
 };
 pub use crate::options::LinkMode;
 
@@ -474,15 +474,42 @@ impl Store for LocalStore {
         self.blocking("abort an upload of", Some(key), move |tree| tree.abort_upload(&wanted, &upload)).await
     }
 
-    async fn copy(
+    /// Folders are copied between only through us: a copy in the kernel would hide a disk that fails.
+    fn origin(&self) -> Option<Origin> {
+        None
+    }
+
+    fn copies_from(&self, _origin: &Origin) -> Option<u64> {
+        None
+    }
+
+    async fn copy(&self, source: &CopySource<'_>, to: &ObjectKey, options: &PutOptions) -> Result<Written> {
+        let (from, expect, target, mut options) =
+            (source.key.clone(), source.expect.clone(), to.clone(), options.clone());
+        if source.origin.is_some() {
+            let detail = "a folder copies only what it holds itself";
+            return Err(self.0.error("copy", to, StoreErrorKind::Unsupported, detail));
+        }
+        let keep = source.keep_attributes;
+        self.blocking("copy", Some(to), move |tree| {
+            if keep {
+                options.attributes = tree.head(&from)?.attributes;
+            }
+            tree.copy(&from, &expect, &target, &options)
+        })
+        .await
+    }
+
+    async fn copy_part(
         &self,
-        from: &ObjectKey,
-        expect: &Fingerprint,
+        source: &CopySource<'_>,
         to: &ObjectKey,
-        options: &PutOptions,
-    ) -> Result<Written> {
-        let (from, expect, target, options) = (from.clone(), expect.clone(), to.clone(), options.clone());
-        self.blocking("copy", Some(to), move |tree| tree.copy(&from, &expect, &target, &options)).await
+        upload: &UploadId,
+        part: PartSpec,
+    ) -> Result<UploadedPart> {
+        let (_, _, _) = (source, upload, part);
+        let detail = "a folder copies objects whole";
+        Err(self.0.error("copy a part of", to, StoreErrorKind::Unsupported, detail))
     }
 
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>> {

@@ -15,8 +15,8 @@ use manifest::{Attributes, EntryKind, Fingerprint, Listed, ObjectKey};
 use md5::{Digest as _, Md5};
 
 use super::{
-    Capabilities, GetOptions, GetResult, ListOptions, ObjectInfo, PartSpec, Payload, Precondition, Proof, PutOptions,
-    Result, Store, StoreError, StoreErrorKind, UploadId, UploadedPart, Written,
+    Capabilities, CopySource, GetOptions, GetResult, ListOptions, ObjectInfo, Origin, PartSpec, Payload, Precondition,
+    Proof, PutOptions, Result, Store, StoreError, StoreErrorKind, UploadId, UploadedPart, Written,
 };
 
 /// Keys a page of a listing.
@@ -31,6 +31,8 @@ const TICK_NS: i64 = 1_000_000_000;
 #[derive(Debug, Clone)]
 pub struct MemoryStore {
     capabilities: Capabilities,
+    /// Stores of one name copy from each other; without one it stands alone.
+    service: Option<String>,
     content: Arc<Mutex<Content>>,
 }
 
@@ -87,7 +89,12 @@ impl MemoryStore {
             time_step_ns: 1,
         };
         change(&mut capabilities);
-        Self { capabilities, content: Arc::default() }
+        Self { capabilities, service: None, content: Arc::default() }
+    }
+
+    /// The same, as one of the stores of a service: they copy from each other.
+    pub fn of_service(self, name: &str) -> Self {
+        Self { service: Some(name.to_owned()), ..self }
     }
 
     /// Every key with its bytes, for comparing.
@@ -180,6 +187,23 @@ impl MemoryStore {
             .collect()
     }
 
+    /// The version that is to be copied.
+    fn copied(&self, operation: &'static str, source: &CopySource<'_>) -> Result<Object> {
+        let from = match source.origin {
+            None => self,
+            Some(Origin::Memory(store)) if self.copies_from(&Origin::Memory(store.clone())).is_some() => store,
+            Some(_) => return Err(self.error(operation, source.key, StoreErrorKind::Unsupported, "another service")),
+        };
+        if !self.capabilities.server_copy {
+            return Err(self.error(operation, source.key, StoreErrorKind::Unsupported, ""));
+        }
+        let object = from.find(operation, source.key)?;
+        match source.expect.looks_like(&object.fingerprint) {
+            true => Ok(object),
+            false => Err(self.error(operation, source.key, StoreErrorKind::Precondition, "it is another version")),
+        }
+    }
+
     fn find(&self, operation: &'static str, key: &ObjectKey) -> Result<Object> {
         let found = self.lock().objects.get(key).cloned();
         found.ok_or_else(|| self.error(operation, key, StoreErrorKind::NotFound, ""))
@@ -192,6 +216,7 @@ impl Object {
             kind: EntryKind::Object,
             fingerprint: self.fingerprint.clone(),
             attributes: self.attributes.clone(),
+            checksum: None,
         }
     }
 }
@@ -346,26 +371,57 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn copy(
-        &self,
-        from: &ObjectKey,
-        expect: &Fingerprint,
-        to: &ObjectKey,
-        options: &PutOptions,
-    ) -> Result<Written> {
-        if !self.capabilities.server_copy {
-            return Err(self.error("copy", from, StoreErrorKind::Unsupported, ""));
+    fn origin(&self) -> Option<Origin> {
+        self.service.as_ref().map(|_| Origin::Memory(self.clone()))
+    }
+
+    fn copies_from(&self, origin: &Origin) -> Option<u64> {
+        match origin {
+            Origin::Memory(store) if self.service.is_some() && store.service == self.service => {
+                Some(self.capabilities.max_copy_bytes)
+            }
+            _ => None,
         }
-        let mut content = self.lock();
-        let Some(source) = content.objects.get(from).cloned() else {
-            return Err(self.error("copy", from, StoreErrorKind::NotFound, ""));
-        };
-        if !expect.looks_like(&source.fingerprint) {
-            return Err(self.error("copy", from, StoreErrorKind::Precondition, "it is another version"));
+    }
+
+    async fn copy(&self, source: &CopySource<'_>, to: &ObjectKey, options: &PutOptions) -> Result<Written> {
+        let object = self.copied("copy", source)?;
+        if object.fingerprint.size_bytes > self.capabilities.max_copy_bytes {
+            return Err(self.error("copy", to, StoreErrorKind::Other, "it is too large for one copy"));
         }
-        let etag = md5_hex(&source.body);
-        let fingerprint = self.store(&mut content, to, source.body, etag, options)?;
+        let etag = md5_hex(&object.body);
+        let mut options = options.clone();
+        if source.keep_attributes {
+            options.attributes = object.attributes;
+        }
+        let fingerprint = self.store(&mut self.lock(), to, object.body, etag, &options)?;
         Ok(Written { fingerprint, proof: Proof::None })
+    }
+
+    async fn copy_part(
+        &self,
+        source: &CopySource<'_>,
+        to: &ObjectKey,
+        upload: &UploadId,
+        part: PartSpec,
+    ) -> Result<UploadedPart> {
+        let operation = "copy a part of";
+        let object = self.copied(operation, source)?;
+        let range = part.offset as usize..(part.offset + part.size_bytes) as usize;
+        if range.end > object.body.len() {
+            return Err(self.error(operation, to, StoreErrorKind::Other, "the source ends before the part does"));
+        }
+        let body = object.body.slice(range);
+        let copied = UploadedPart { part, etag: md5_hex(&body), checksum: String::new(), proof: Proof::None };
+        match self.lock().upload(to, upload) {
+            Some(upload) => drop(upload.parts.insert(part.number, (copied.clone(), body))),
+            None => return Err(self.error(operation, to, StoreErrorKind::NotFound, "no such upload")),
+        }
+        Ok(copied)
+    }
+
+    async fn list_uploads(&self) -> Result<Option<Vec<UploadId>>> {
+        Ok(Some(self.uploads()))
     }
 
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>> {

@@ -10,12 +10,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use manifest::{Fingerprint, Listed, ObjectKey};
+use manifest::{Listed, ObjectKey};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Capabilities, GetOptions, GetResult, ListOptions, ObjectInfo, PartSpec, Payload, PutOptions, Result, Store,
-    UploadId, UploadedPart, Written,
+    Capabilities, CopySource, GetOptions, GetResult, ListOptions, ObjectInfo, Origin, PartSpec, Payload, PutOptions,
+    Result, Store, Timestamp, UploadId, UploadedPart, Written,
 };
 
 /// Requests by kind, as the summary prints them. An upload's own requests count as `put`.
@@ -255,17 +255,41 @@ impl Store for Metered {
         self.inner.abort_upload(key, upload).await
     }
 
-    async fn copy(
-        &self,
-        from: &ObjectKey,
-        expect: &Fingerprint,
-        to: &ObjectKey,
-        options: &PutOptions,
-    ) -> Result<Written> {
+    fn origin(&self) -> Option<Origin> {
+        self.inner.origin()
+    }
+
+    fn copies_from(&self, origin: &Origin) -> Option<u64> {
+        self.inner.copies_from(origin)
+    }
+
+    async fn copy(&self, source: &CopySource<'_>, to: &ObjectKey, options: &PutOptions) -> Result<Written> {
         add(&self.meter.copy, 1);
-        let written = self.inner.copy(from, expect, to, options).await?;
+        let written = self.inner.copy(source, to, options).await?;
         add(&self.meter.server_side, written.fingerprint.size_bytes);
         Ok(written)
+    }
+
+    async fn copy_part(
+        &self,
+        source: &CopySource<'_>,
+        to: &ObjectKey,
+        upload: &UploadId,
+        part: PartSpec,
+    ) -> Result<UploadedPart> {
+        add(&self.meter.copy, 1);
+        let copied = self.inner.copy_part(source, to, upload, part).await?;
+        add(&self.meter.server_side, part.size_bytes);
+        Ok(copied)
+    }
+
+    async fn list_uploads(&self) -> Result<Option<Vec<UploadId>>> {
+        add(&self.meter.list, 1);
+        self.inner.list_uploads().await
+    }
+
+    async fn synced(&self) -> Result<Option<Timestamp>> {
+        self.inner.synced().await
     }
 
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>> {

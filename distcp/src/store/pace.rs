@@ -10,14 +10,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use manifest::{Fingerprint, Listed, ObjectKey};
+use manifest::{Listed, ObjectKey};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Capabilities, GetOptions, GetResult, ListOptions, ObjectInfo, PartSpec, Payload, PutOptions, Result, Store,
-    StoreError, StoreErrorKind, UploadId, UploadedPart, Written,
+    Capabilities, CopySource, GetOptions, GetResult, ListOptions, ObjectInfo, Origin, PartSpec, Payload, PutOptions,
+    Result, Store, StoreError, StoreErrorKind, Timestamp, UploadId, UploadedPart, Written,
 };
 use adapt::Rate;
 
@@ -299,15 +299,37 @@ impl Store for Paced {
         self.turns.answered(self.inner.abort_upload(key, upload).await)
     }
 
-    async fn copy(
-        &self,
-        from: &ObjectKey,
-        expect: &Fingerprint,
-        to: &ObjectKey,
-        options: &PutOptions,
-    ) -> Result<Written> {
+    fn origin(&self) -> Option<Origin> {
+        self.inner.origin()
+    }
+
+    fn copies_from(&self, origin: &Origin) -> Option<u64> {
+        self.inner.copies_from(origin)
+    }
+
+    async fn copy(&self, source: &CopySource<'_>, to: &ObjectKey, options: &PutOptions) -> Result<Written> {
         self.turn("copy to", to, 0).await?;
-        self.turns.answered(self.inner.copy(from, expect, to, options).await)
+        self.turns.answered(self.inner.copy(source, to, options).await)
+    }
+
+    async fn copy_part(
+        &self,
+        source: &CopySource<'_>,
+        to: &ObjectKey,
+        upload: &UploadId,
+        part: PartSpec,
+    ) -> Result<UploadedPart> {
+        self.turn("copy a part of", to, 0).await?;
+        self.turns.answered(self.inner.copy_part(source, to, upload, part).await)
+    }
+
+    async fn list_uploads(&self) -> Result<Option<Vec<UploadId>>> {
+        self.turn("list the uploads of", &ObjectKey::default(), 0).await?;
+        self.turns.answered(self.inner.list_uploads().await)
+    }
+
+    async fn synced(&self) -> Result<Option<Timestamp>> {
+        self.inner.synced().await
     }
 
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>> {

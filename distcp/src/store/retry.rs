@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::meter::Meter;
 use super::{
-    Capabilities, GetOptions, GetResult, ListOptions, ObjectInfo, PartSpec, Payload, PutOptions, Result, Store,
-    StoreError, StoreErrorKind, UploadId, UploadedPart, Written,
+    Capabilities, CopySource, GetOptions, GetResult, ListOptions, ObjectInfo, Origin, PartSpec, Payload, PutOptions,
+    Result, Store, StoreError, StoreErrorKind, Timestamp, UploadId, UploadedPart, Written,
 };
 
 mod lost;
@@ -360,24 +360,44 @@ impl Store for Retried {
         self.again("give up the upload of", |_| self.inner.abort_upload(key, upload)).await
     }
 
-    async fn copy(
-        &self,
-        from: &ObjectKey,
-        expect: &Fingerprint,
-        to: &ObjectKey,
-        options: &PutOptions,
-    ) -> Result<Written> {
+    fn origin(&self) -> Option<Origin> {
+        self.inner.origin()
+    }
+
+    fn copies_from(&self, origin: &Origin) -> Option<u64> {
+        self.inner.copies_from(origin)
+    }
+
+    async fn copy(&self, source: &CopySource<'_>, to: &ObjectKey, options: &PutOptions) -> Result<Written> {
         self.again("copy", |maybe_done| {
             Box::pin(async move {
-                match self.inner.copy(from, expect, to, options).await {
+                match self.inner.copy(source, to, options).await {
                     Err(error) if maybe_done && error.kind == StoreErrorKind::Precondition => {
-                        lost::copy(&*self.inner, expect, to, error).await
+                        lost::copy(&*self.inner, source.expect, to, error).await
                     }
                     answer => answer,
                 }
             })
         })
         .await
+    }
+
+    async fn copy_part(
+        &self,
+        source: &CopySource<'_>,
+        to: &ObjectKey,
+        upload: &UploadId,
+        part: PartSpec,
+    ) -> Result<UploadedPart> {
+        self.again("copy a part of", |_| self.inner.copy_part(source, to, upload, part)).await
+    }
+
+    async fn list_uploads(&self) -> Result<Option<Vec<UploadId>>> {
+        self.again("list the uploads of", |_| self.inner.list_uploads()).await
+    }
+
+    async fn synced(&self) -> Result<Option<Timestamp>> {
+        self.again("ask the state of", |_| self.inner.synced()).await
     }
 
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>> {

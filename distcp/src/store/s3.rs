@@ -20,10 +20,11 @@ use manifest::{Fingerprint, Listed, ObjectKey};
 
 use self::client::Client;
 pub use self::config::S3Config;
+pub(super) use self::config::copy_limit;
 pub use self::list::read_listing;
 use super::{
-    Capabilities, GetOptions, GetResult, ListOptions, ObjectInfo, PartSpec, Payload, PutOptions, Result, Store,
-    StoreError, StoreErrorKind, UploadId, UploadedPart, Written, xml,
+    Capabilities, CopySource, GetOptions, GetResult, ListOptions, ObjectInfo, Origin, PartSpec, Payload, PutOptions,
+    Result, Store, StoreError, StoreErrorKind, UploadId, UploadedPart, Written, xml,
 };
 
 mod alias;
@@ -53,20 +54,33 @@ const DELETE_BATCH: usize = 1000;
 pub struct S3Store {
     client: Arc<Client>,
     prefix: ObjectKey,
-    /// Bucket and prefix that copies read from: our own, unless opened otherwise.
-    copy_from: (String, ObjectKey),
+    /// Where copies read from, unless told otherwise.
+    origin: S3Origin,
     capabilities: Capabilities,
     checksum: Option<checksum::Algorithm>,
     /// Headers of every write: server-side encryption, storage class.
     write_headers: HeaderMap,
     /// Headers of every write, read and part under a key that the customer keeps (SSE-C).
     customer_key: HeaderMap,
-    /// The same for the source of a copy.
-    copy_customer_key: HeaderMap,
+    /// Looks at an object do not ask for its checksum: the server refused to tell it.
+    untold_checksums: std::sync::atomic::AtomicBool,
     /// Which odd keys the server keeps as they are.
     probes: alias::Probes,
     /// DeleteObjects does not work here: found out, or said by the configuration.
     single_deletes: std::sync::atomic::AtomicBool,
+}
+
+/// Where the objects of an S3 store are, for others of the same service.
+#[derive(Debug, Clone)]
+pub struct S3Origin {
+    /// The service: `aws`, another partition of it, or a server's address.
+    service: String,
+    bucket: String,
+    prefix: ObjectKey,
+    /// Headers by which the service reads what a key of the customer encrypts (SSE-C).
+    customer_key: HeaderMap,
+    /// Who asks pays for what is read.
+    request_payer: bool,
 }
 
 impl S3Store {
@@ -171,14 +185,33 @@ impl Store for S3Store {
         self.abort_multipart(key, upload).await
     }
 
-    async fn copy(
+    fn origin(&self) -> Option<Origin> {
+        Some(Origin::S3(self.origin.clone()))
+    }
+
+    fn copies_from(&self, origin: &Origin) -> Option<u64> {
+        match origin {
+            Origin::S3(other) if other.service == self.origin.service => Some(self.capabilities.max_copy_bytes),
+            _ => None,
+        }
+    }
+
+    async fn copy(&self, source: &CopySource<'_>, to: &ObjectKey, options: &PutOptions) -> Result<Written> {
+        self.copy_object(source, to, options).await
+    }
+
+    async fn copy_part(
         &self,
-        from: &ObjectKey,
-        expect: &Fingerprint,
+        source: &CopySource<'_>,
         to: &ObjectKey,
-        options: &PutOptions,
-    ) -> Result<Written> {
-        self.copy_object(from, expect, to, options).await
+        upload: &UploadId,
+        part: PartSpec,
+    ) -> Result<UploadedPart> {
+        self.upload_part_copy(source, to, upload, part).await
+    }
+
+    async fn list_uploads(&self) -> Result<Option<Vec<UploadId>>> {
+        self.list_multiparts().await.map(Some)
     }
 
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>> {

@@ -29,6 +29,8 @@ const MIN_BYTES_PER_SECOND: u64 = 64 << 10;
 
 /// A body that brings fewer in [`ANSWER_TIMEOUT`] of waiting hangs in all but name: another connection may be better.
 pub(super) const TRICKLE_BYTES: u64 = 64 << 10;
+/// What a service is given to copy, in bytes a second, before its answer counts as lost.
+const MIN_COPIED_BYTES_PER_SECOND: u64 = 8 << 20;
 
 /// Pages of a listing that wait for the consumer.
 const PAGES_AHEAD: usize = 2;
@@ -36,9 +38,20 @@ const PAGES_AHEAD: usize = 2;
 /// Where the pages of a listing go.
 pub(super) type PageSender = mpsc::Sender<Result<Vec<Listed>>>;
 
-/// How long the answer to a request with a body of that length may take.
-pub(super) fn answer_limit(body_bytes: usize) -> Duration {
-    ANSWER_TIMEOUT + Duration::from_secs(body_bytes as u64 / MIN_BYTES_PER_SECOND)
+/// How long the answer to a request with a body of that length may take, when the service copies as much as that first.
+pub(super) fn answer_limit(body_bytes: usize, copied_bytes: u64) -> Duration {
+    let sent = Duration::from_secs(body_bytes as u64 / MIN_BYTES_PER_SECOND);
+    ANSWER_TIMEOUT + sent + Duration::from_secs(copied_bytes / MIN_COPIED_BYTES_PER_SECOND)
+}
+
+/// A service's address in normal form: scheme, host, port and path.
+pub(crate) fn normal_service(uri: &http::Uri) -> Option<String> {
+    let host = uri.host()?.to_ascii_lowercase();
+    // The names of this machine are one service: jobs on both would be one tree under two names.
+    let host = if matches!(host.as_str(), "localhost" | "[::1]") { "127.0.0.1".to_owned() } else { host };
+    let scheme = uri.scheme_str().unwrap_or("https").to_ascii_lowercase();
+    let port = uri.port_u16().unwrap_or(if scheme == "http" { 80 } else { 443 });
+    Some(format!("{scheme}://{host}:{port}{}", uri.path().trim_end_matches('/')))
 }
 
 /// `Retry-After` in seconds, bounded. No store here uses the date form.

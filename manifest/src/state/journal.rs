@@ -57,8 +57,8 @@ pub enum Record {
         size_bytes: u64,
         /// Length of each part but the last, in bytes.
         part_bytes: u64,
-        /// Length of the chunks that are hashed.
-        chunk: ChunkSize,
+        /// Length of the chunks that are hashed. `None`: the store copies the parts by itself, and nobody hashes them.
+        chunk: Option<ChunkSize>,
         /// What the upload was begun with (checksum algorithm, headers), for the tool that resumes it.
         options: Value,
     },
@@ -83,7 +83,7 @@ pub enum Record {
         etag: String,
         /// The store's checksum of the part; empty when it has none.
         checksum: String,
-        /// Chaining values of its chunks, in order.
+        /// Chaining values of its chunks, in order; none of a part that the store copied by itself.
         chunks: Vec<ChunkHash>,
     },
     /// An upload was completed or aborted.

@@ -18,6 +18,10 @@ use std::time::Duration;
 const ACCOUNT: &str = "devstoreaccount1";
 /// Its key. Not a secret: it is the same in every Azurite and in its documentation.
 const ACCOUNT_KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+/// Another account, for copies between two.
+const OTHER_ACCOUNT: &str = "understudytest2";
+/// Its key: no more of a secret.
+const OTHER_KEY: &str = "dW5kZXJzdHVkeS10ZXN0LTI=";
 /// What npm installs.
 const PACKAGES: [&str; 2] = ["node@22.23.3", "azurite@3.37.0"];
 /// How long the installation may take, downloads included; under a minute on two free cores.
@@ -88,6 +92,7 @@ impl Server for Azurite {
     fn command(&self, binary: &Path, port: u16, data: &Path) -> Command {
         let mut command = program(binary);
         command.arg("--location").arg(data).args(["--blobHost", "127.0.0.1", "--blobPort", &port.to_string()]);
+        command.env("AZURITE_ACCOUNTS", format!("{ACCOUNT}:{ACCOUNT_KEY};{OTHER_ACCOUNT}:{OTHER_KEY}"));
         command.args(["--silent", "--skipApiVersionCheck", "--disableTelemetry"]);
         command
     }
@@ -102,6 +107,9 @@ impl Server for Azurite {
             ("UNDERSTUDY_TEST_AZURE_ENDPOINT", format!("http://127.0.0.1:{port}/{ACCOUNT}")),
             ("UNDERSTUDY_TEST_AZURE_ACCOUNT", ACCOUNT.to_owned()),
             ("UNDERSTUDY_TEST_AZURE_KEY", ACCOUNT_KEY.to_owned()),
+            ("UNDERSTUDY_TEST_AZURE_OTHER_ENDPOINT", format!("http://127.0.0.1:{port}/{OTHER_ACCOUNT}")),
+            ("UNDERSTUDY_TEST_AZURE_OTHER_ACCOUNT", OTHER_ACCOUNT.to_owned()),
+            ("UNDERSTUDY_TEST_AZURE_OTHER_KEY", OTHER_KEY.to_owned()),
         ]
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Azure knows no upload: a blob has uncommitted blocks, whoever sent them. So the name of a block holds the upload it
 //! belongs to (a random id of ours), the part's number and the CRC of its bytes, which the service has checked on
-//! arrival: two uploads do not mix, and a part that is listed is known by its content. An upload begins with a block of its
+//! arrival (of a block that the service copied: the version and range that it copied): two uploads do not mix, and a part that is listed is known by its content. An upload begins with a block of its
 //! own that is never committed. There is nothing to delete when one is given up: a last block says so, and uncommitted
 //! blocks expire after a week, or with the next write of the object. A crash leaves an upload that the caller's journal
 //! names.
@@ -22,8 +22,8 @@ use super::client::Call;
 use crate::store::s3::checksum::md5_base64;
 use crate::store::wire::{set, text_of, unquoted};
 use crate::store::{
-    PartSpec, Payload, Precondition, Proof, PutOptions, Result, StoreError, StoreErrorKind, UploadId, UploadedPart,
-    Written,
+    CopySource, PartSpec, Payload, Precondition, Proof, PutOptions, Result, StoreError, StoreErrorKind, UploadId,
+    UploadedPart, Written,
 };
 
 /// Parts of one upload, at most. Azure takes 50,000; the journal and other stores do not.
@@ -46,12 +46,13 @@ const REMEMBERED: usize = 1024;
 struct Block<'a> {
     upload: &'a str,
     number: u32,
-    crc64nvme: u64,
+    /// The CRC of its bytes; of a copied block, that of the version and range it is a copy of.
+    content: u64,
 }
 
 impl<'a> Block<'a> {
     fn name(self) -> String {
-        format!("{}-{:05}-{:016x}", self.upload, self.number, self.crc64nvme)
+        format!("{}-{:05}-{:016x}", self.upload, self.number, self.content)
     }
 
     /// The name as Azure wants it.
@@ -62,7 +63,7 @@ impl<'a> Block<'a> {
     fn parse(name: &'a str) -> Option<Self> {
         let mut fields = name.split('-');
         let (upload, number, crc) = (fields.next()?, fields.next()?, fields.next()?);
-        let block = Self { upload, number: number.parse().ok()?, crc64nvme: u64::from_str_radix(crc, 16).ok()? };
+        let block = Self { upload, number: number.parse().ok()?, content: u64::from_str_radix(crc, 16).ok()? };
         (block.name() == name).then_some(block)
     }
 }
@@ -99,7 +100,7 @@ struct BlockList {
 impl BlockList {
     /// Whether the upload was begun here and not given up.
     fn knows(&self, upload: &str) -> bool {
-        let mark = |number| self.uncommitted.contains_key(&Block { upload, number, crc64nvme: 0 }.name());
+        let mark = |number| self.uncommitted.contains_key(&Block { upload, number, content: 0 }.name());
         mark(BEGUN) && !mark(GIVEN_UP)
     }
 }
@@ -131,7 +132,7 @@ impl AzureStore {
     ) -> Result<()> {
         let mut call = Call::object(operation, Method::PUT, key, full)
             .query("comp", "block")
-            .query("blockid", Block { upload, number, crc64nvme: 0 }.id());
+            .query("blockid", Block { upload, number, content: 0 }.id());
         call.body = Bytes::from_static(MARK);
         let response = self.client.expect(&call, &[201]).await?;
         self.client.drain(&call, response).await.map(drop)
@@ -151,14 +152,8 @@ impl AzureStore {
             let detail = format!("part {} has {} bytes, not {}", part.number, body.len(), part.size_bytes);
             return Err(self.error(operation, key, StoreErrorKind::Other, detail));
         }
-        if part.size_bytes > MAX_BLOCK_BYTES || !(1..=MAX_PARTS).contains(&part.number) {
-            let detail = format!("parts have at most {MAX_BLOCK_BYTES} bytes and numbers up to {MAX_PARTS}");
-            return Err(self.error(operation, key, StoreErrorKind::Unsupported, detail));
-        }
-        if self.given_up.holds(upload) {
-            return Err(self.gone(operation, key));
-        }
-        let block = Block { upload: &upload.0, number: part.number, crc64nvme: body.crc64nvme() };
+        self.may_send(operation, key, upload, part)?;
+        let block = Block { upload: &upload.0, number: part.number, content: body.crc64nvme() };
         let mut call =
             Call::object(operation, Method::PUT, key, &full).query("comp", "block").query("blockid", block.id());
         // The CRC that was taken when the bytes were read: the service finds damage since, and names what it computed.
@@ -169,7 +164,48 @@ impl AzureStore {
         let headers = self.client.drain(&call, response).await?;
         let echoed = text_of(&headers, "x-ms-content-crc64") == Some(&crc64);
         let proof = if echoed { Proof::Checksum } else { Proof::None };
-        Ok(UploadedPart { part, etag: etag_of(block.crc64nvme), checksum: String::new(), proof })
+        Ok(UploadedPart { part, etag: etag_of(block.content), checksum: String::new(), proof })
+    }
+
+    pub(super) async fn put_block_from_url(
+        &self,
+        source: &CopySource<'_>,
+        key: &ObjectKey,
+        upload: &UploadId,
+        part: PartSpec,
+    ) -> Result<UploadedPart> {
+        let operation = "copy a part of";
+        let full = self.full_key(operation, key)?;
+        self.is_ours(operation, key, upload)?;
+        self.may_send(operation, key, upload, part)?;
+        let Some(last) = (part.offset + part.size_bytes).checked_sub(1).filter(|_| part.size_bytes > 0) else {
+            return Err(self.error(operation, key, StoreErrorKind::Other, "a copied part cannot be empty"));
+        };
+        let (from, source_key, etag) = self.copy_source(operation, source)?;
+        // Nothing here has seen the bytes: the block is named after the version and the range that it is a copy of.
+        let of = format!("{etag}\n{}\n{last}", part.offset);
+        let block = Block { upload: &upload.0, number: part.number, content: Payload::new(of.into()).crc64nvme() };
+        let mut call =
+            Call::object(operation, Method::PUT, key, &full).query("comp", "block").query("blockid", block.id());
+        call.copied_bytes = part.size_bytes;
+        self.client.copy_from(&mut call, from, &source_key, false).await?;
+        set(&mut call.headers, "x-ms-source-if-match", &format!("\"{etag}\""));
+        set(&mut call.headers, "x-ms-source-range", &format!("bytes={}-{last}", part.offset));
+        let response = self.client.expect(&call, &[201]).await?;
+        self.client.drain(&call, response).await?;
+        Ok(UploadedPart { part, etag: etag_of(block.content), checksum: String::new(), proof: Proof::None })
+    }
+
+    /// Whether a part can be one, of an upload that was not given up.
+    fn may_send(&self, operation: &'static str, key: &ObjectKey, upload: &UploadId, part: PartSpec) -> Result<()> {
+        if part.size_bytes > MAX_BLOCK_BYTES || !(1..=MAX_PARTS).contains(&part.number) {
+            let detail = format!("parts have at most {MAX_BLOCK_BYTES} bytes and numbers up to {MAX_PARTS}");
+            return Err(self.error(operation, key, StoreErrorKind::Unsupported, detail));
+        }
+        match self.given_up.holds(upload) {
+            true => Err(self.gone(operation, key)),
+            false => Ok(()),
+        }
     }
 
     /// The parts that the service holds. Their offsets suppose that all parts but the last are as long as the longest. A
@@ -188,8 +224,7 @@ impl AzureStore {
                 continue;
             }
             let part = PartSpec { number: block.number, offset: 0, size_bytes: *size_bytes };
-            let part =
-                UploadedPart { part, etag: etag_of(block.crc64nvme), checksum: String::new(), proof: Proof::None };
+            let part = UploadedPart { part, etag: etag_of(block.content), checksum: String::new(), proof: Proof::None };
             found.entry(block.number).and_modify(|twice| *twice = None).or_insert(Some(part));
         }
         let longest = found.values().flatten().map(|part| part.part.size_bytes).max().unwrap_or(0);
@@ -214,11 +249,11 @@ impl AzureStore {
         sorted.sort_by_key(|part| part.part.number);
         let mut names = Vec::with_capacity(sorted.len());
         for part in &sorted {
-            let crc64nvme = u64::from_str_radix(&part.etag, 16).map_err(|_| {
+            let content = u64::from_str_radix(&part.etag, 16).map_err(|_| {
                 let detail = format!("part {} is not known by its content", part.part.number);
                 self.error(operation, key, StoreErrorKind::Other, detail)
             })?;
-            names.push(Block { upload: &upload.0, number: part.part.number, crc64nvme }.name());
+            names.push(Block { upload: &upload.0, number: part.part.number, content }.name());
         }
         let size_bytes: u64 = sorted.iter().map(|part| part.part.size_bytes).sum();
         let proven = sorted.iter().all(|part| part.proof != Proof::None);
@@ -337,9 +372,9 @@ impl AzureStore {
     }
 }
 
-/// What a part is known by: the CRC-64/NVME of its bytes.
-fn etag_of(crc64nvme: u64) -> String {
-    format!("{crc64nvme:016x}")
+/// What a part is known by: what its block's name says of its content.
+fn etag_of(content: u64) -> String {
+    format!("{content:016x}")
 }
 
 #[cfg(test)]
@@ -350,8 +385,8 @@ mod tests {
     fn names_of_blocks_have_one_length_and_come_back() {
         let upload = "0123456789abcdef0123456789abcdef";
         let mut lengths = std::collections::BTreeSet::new();
-        for (number, crc64nvme) in [(BEGUN, 0), (1, u64::MAX), (MAX_PARTS, 7), (GIVEN_UP, 0)] {
-            let block = Block { upload, number, crc64nvme };
+        for (number, content) in [(BEGUN, 0), (1, u64::MAX), (MAX_PARTS, 7), (GIVEN_UP, 0)] {
+            let block = Block { upload, number, content };
             assert_eq!(Block::parse(&block.name()), Some(block));
             lengths.insert(block.id().len());
             assert!(block.name().len() <= 64, "Azure's limit");
@@ -366,7 +401,7 @@ mod tests {
     fn an_upload_lives_from_its_first_block_to_its_last() {
         let mut list = BlockList::default();
         assert!(!list.knows("u"));
-        let mark = |number| (Block { upload: "u", number, crc64nvme: 0 }.name(), 1);
+        let mark = |number| (Block { upload: "u", number, content: 0 }.name(), 1);
         list.uncommitted.extend([mark(BEGUN), mark(5)]);
         assert!(list.knows("u") && !list.knows("v"));
         list.uncommitted.extend([mark(GIVEN_UP)]);

@@ -12,6 +12,7 @@ use object_store::azure::{AzureAuthorizer, AzureCredential, AzureCredentialProvi
 use object_store::client::{HttpClient, HttpRequest, HttpRequestBody, HttpResponse, HttpResponseBody};
 
 use super::errors;
+use super::sas::AccessKey;
 use crate::store::s3::keys::{encode_path, encode_query};
 use crate::store::wire::{answer_limit, collect, cut, retry_after, set, transport_detail, transport_kind};
 use crate::store::{Result, StoreError, StoreErrorKind, xml};
@@ -30,8 +31,15 @@ pub(super) struct Client {
     /// `None`: requests are not signed (public containers).
     pub credentials: Option<AzureCredentialProvider>,
     pub account: String,
-    /// `https://account.blob.core.windows.net/container`, without a trailing slash.
-    pub container_url: String,
+    /// The account's key, where we were given it.
+    pub access_key: Option<AccessKey>,
+    pub container: String,
+    /// The service that copies between its accounts: the host and port without the account.
+    pub service: String,
+    /// `https://account.blob.core.windows.net`, without a trailing slash: requests are signed by it.
+    pub endpoint: String,
+    /// Where they go instead, when the account's second location is meant.
+    pub secondary: Option<String>,
     /// What an error says when no credentials could be had: where they were looked for.
     pub credentials_hint: String,
     /// `abfss://container@account.../prefix` for messages.
@@ -43,7 +51,8 @@ impl std::fmt::Debug for Client {
         // The provider's own form shows a credential that was given.
         f.debug_struct("Client")
             .field("place", &self.place)
-            .field("container_url", &self.container_url)
+            .field("container", &self.container)
+            .field("endpoint", &self.endpoint)
             .finish_non_exhaustive()
     }
 }
@@ -62,8 +71,12 @@ pub(super) struct Call<'a> {
     pub query: Vec<(&'a str, String)>,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// What the service copies before it answers.
+    pub copied_bytes: u64,
     /// The request carries If-Match: an answer that there is no object means that the precondition failed.
     pub conditional: bool,
+    /// It is about the account, not about the container.
+    pub of_account: bool,
 }
 
 impl<'a> Call<'a> {
@@ -77,9 +90,16 @@ impl<'a> Call<'a> {
             query: Vec::new(),
             headers: HeaderMap::new(),
             body: Bytes::new(),
+            copied_bytes: 0,
             conditional: false,
+            of_account: false,
         }
         .query("restype", "container")
+    }
+
+    /// A request on the account.
+    pub fn account(operation: &'static str, method: Method) -> Self {
+        Self { of_account: true, query: Vec::new(), ..Self::container(operation, method) }.query("restype", "service")
     }
 
     /// A request on an object.
@@ -112,13 +132,18 @@ impl Client {
 
     /// The URL of an object, encoded byte by byte (`url::Url` leaves such a URL as it is).
     pub fn object_url(&self, full_key: &str) -> String {
-        format!("{}/{}", self.container_url, encode_path(full_key))
+        let endpoint = self.secondary.as_ref().unwrap_or(&self.endpoint);
+        format!("{endpoint}/{}/{}", self.container, encode_path(full_key))
     }
 
+    /// The URL by which a call is signed: that of the account's first location, whose name stands in what is signed.
+    /// <https://learn.microsoft.com/en-us/rest/api/storageservices/authorize-with-shared-key#constructing-the-canonicalized-resource-string>
     fn url(&self, call: &Call<'_>) -> String {
+        let (endpoint, container) = (&self.endpoint, &self.container);
         let mut url = match call.full_key {
-            Some(key) => self.object_url(key),
-            None => self.container_url.clone(),
+            _ if call.of_account => format!("{endpoint}/"),
+            Some(key) => format!("{endpoint}/{container}/{}", encode_path(key)),
+            None => format!("{endpoint}/{container}"),
         };
         for (i, (name, value)) in call.query.iter().enumerate() {
             url.push(if i == 0 { '?' } else { '&' });
@@ -148,24 +173,47 @@ impl Client {
         }
     }
 
-    /// The URL by which the service itself reads an object of this container, for a copy. A SAS is in it: never shown.
-    pub async fn source_url(&self, call: &Call<'_>, full_key: &str) -> Result<HeaderValue> {
-        let mut url = self.object_url(full_key);
-        if let Some(credential) = self.credential(call).await?
-            && let AzureCredential::SASToken(pairs) = &*credential
-        {
-            for (i, (name, value)) in pairs.iter().enumerate() {
-                url.push(if i == 0 { '?' } else { '&' });
-                url.push_str(&encode_query(name));
-                url.push('=');
-                url.push_str(&encode_query(value));
+    /// Whether both are one account, so that whoever may write here may be known there.
+    pub fn is_account_of(&self, other: &Client) -> bool {
+        self.service == other.service && self.account == other.account && self.secondary == other.secondary
+    }
+
+    /// Names an object of `from`, which may be another account's container, as what the service is to read. What lets it
+    /// read there is in these headers: never shown. `plain` says that within one account nothing is needed.
+    pub async fn copy_from(&self, call: &mut Call<'_>, from: &Client, full_key: &str, plain: bool) -> Result<()> {
+        let fail = |kind, detail: &str| self.error(call.operation, call.key, kind, detail);
+        let too_long = || fail(StoreErrorKind::Other, "the source's URL fits into no header");
+        let mut url = from.object_url(full_key);
+        let here = plain && self.is_account_of(from);
+        let mut token = None;
+        let pairs = match from.credential(call).await?.as_deref() {
+            Some(AzureCredential::SASToken(pairs)) => pairs.clone(),
+            Some(AzureCredential::BearerToken(bearer)) if !here => {
+                token = Some(HeaderValue::from_str(&format!("Bearer {bearer}")).map_err(|_| too_long())?);
+                Vec::new()
             }
+            Some(AzureCredential::AccessKey(_)) if !(here && self.access_key.is_some()) => {
+                let key = from.access_key.as_ref().ok_or_else(|| {
+                    fail(StoreErrorKind::Unsupported, "the source's account key is not known to sign a URL with")
+                })?;
+                key.read_one(&from.account, &from.container, full_key, jiff::Timestamp::now())
+            }
+            _ => Vec::new(),
+        };
+        for (i, (name, value)) in pairs.iter().enumerate() {
+            url.push(if i == 0 { '?' } else { '&' });
+            url.push_str(&encode_query(name));
+            url.push('=');
+            url.push_str(&encode_query(value));
         }
-        let mut value = HeaderValue::from_str(&url).map_err(|_| {
-            self.error(call.operation, call.key, StoreErrorKind::Other, "the source's URL fits into no header")
-        })?;
-        value.set_sensitive(true);
-        Ok(value)
+        let mut url = HeaderValue::from_str(&url).map_err(|_| too_long())?;
+        url.set_sensitive(true);
+        call.headers.insert("x-ms-copy-source", url);
+        if let Some(mut token) = token {
+            token.set_sensitive(true);
+            call.headers.insert("x-ms-copy-source-authorization", token);
+        }
+        Ok(())
     }
 
     /// Sends a request and returns whatever answer came, good or bad.
@@ -187,7 +235,15 @@ impl Client {
                 .try_authorize(&mut request)
                 .map_err(|error| fail(StoreErrorKind::Credentials, cut(&error.to_string())))?;
         }
-        let limit = answer_limit(call.body.len());
+        if let Some(secondary) = &self.secondary {
+            let text = request.uri().to_string();
+            let there = text.strip_prefix(&self.endpoint).map(|rest| format!("{secondary}{rest}").parse());
+            match there {
+                Some(Ok(uri)) => *request.uri_mut() = uri,
+                _ => return Err(fail(StoreErrorKind::Other, "no URL names it at the second location".to_owned())),
+            }
+        }
+        let limit = answer_limit(call.body.len(), call.copied_bytes);
         match tokio::time::timeout(limit, self.http.execute(request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(fail(transport_kind(&error), transport_detail(&error))),
@@ -202,6 +258,12 @@ impl Client {
             return Ok(response);
         }
         Err(self.failure(call, response).await)
+    }
+
+    /// The headers of what stands under a key.
+    pub async fn look(&self, key: &ObjectKey, full_key: &str) -> Result<HeaderMap> {
+        let call = Call::object("look at", Method::HEAD, key, full_key);
+        Ok(self.expect(&call, &[200]).await?.headers().clone())
     }
 
     /// The error that a failed answer stands for.

@@ -16,8 +16,10 @@ use object_store::client::{ClientConfigKey, HttpConnector as _, ReqwestConnector
 use object_store::{BackoffConfig, ClientOptions, RetryConfig};
 
 use super::client::Client;
+use super::sas::AccessKey;
 use super::{AzureStore, DELETE_BATCH, MAX_COPY_BYTES, MAX_PUT_BYTES};
 use crate::store::Capabilities;
+use crate::store::s3::copy_limit;
 use crate::store::s3::keys::has_dot_segment;
 use crate::store::wire::{cut, header_value};
 
@@ -40,7 +42,7 @@ pub struct AzureConfig {
     /// Full key below which the store's keys lie, without slashes at its ends being added or taken; empty for all.
     pub prefix: ObjectKey,
     /// Options by object_store's names (with or without `azure_`), among them the credentials. Also `storage_class`, the
-    /// access tier of what is written.
+    /// access tier of what is written, and `max_copy_bytes` for servers that take less than Azure does in one copy.
     pub options: BTreeMap<String, String>,
     /// What an error says when no credentials could be had: where they were looked for.
     pub credentials_hint: String,
@@ -88,7 +90,7 @@ impl Options {
 /// Whether a name is an option of Azure stores: object_store's, but for those that have no meaning or no proof here.
 pub(crate) fn is_option(name: &str) -> bool {
     use AzureConfigKey as Key;
-    name == "storage_class"
+    matches!(name, "storage_class" | "max_copy_bytes")
         || name.parse::<Key>().is_ok_and(|key| {
             !matches!(
                 key,
@@ -104,12 +106,63 @@ pub(crate) fn is_option(name: &str) -> bool {
         })
 }
 
+/// What the name of an account's second location ends with (RA-GRS), in places and in hosts.
+pub(crate) const SECONDARY: &str = "-secondary";
+
+/// An account and where its requests go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Service {
+    /// Its name, without [`SECONDARY`].
+    pub account: String,
+    /// The endpoint of its first location, by which requests are signed.
+    pub endpoint: String,
+    /// The endpoint of its second one, when that is meant: it can only be read.
+    pub secondary: Option<String>,
+}
+
+impl Service {
+    /// The account as places name it.
+    pub fn name(&self) -> String {
+        match self.secondary {
+            Some(_) => format!("{}{SECONDARY}", self.account),
+            None => self.account.clone(),
+        }
+    }
+}
+
 /// Where the requests to an account go, and which account it is: what the options say, else the emulator's, else Azure's.
+/// `account-secondary`, or its host, is the account's second location.
 pub(crate) fn service(
     account: Option<&str>,
     endpoint: Option<&str>,
     emulator: bool,
-) -> Result<(String, String), BadAzureConfig> {
+) -> Result<Service, BadAzureConfig> {
+    let (name, endpoint) =
+        address(account.map(|name| name.strip_suffix(SECONDARY).unwrap_or(name)), endpoint, emulator)?;
+    let (first, second) = (format!("//{name}."), format!("//{name}{SECONDARY}."));
+    let (last, other_last) = (format!("/{name}"), format!("/{name}{SECONDARY}"));
+    let is_named = account.is_some_and(|name| name.ends_with(SECONDARY));
+    let (primary, secondary) = if endpoint.contains(&second) {
+        (endpoint.replacen(&second, &first, 1), Some(endpoint))
+    } else if let Some(start) = endpoint.strip_suffix(&other_last) {
+        (format!("{start}{last}"), Some(endpoint))
+    } else if !is_named {
+        (endpoint, None)
+    } else if endpoint.contains(&first) {
+        let secondary = endpoint.replacen(&first, &second, 1);
+        (endpoint, Some(secondary))
+    } else if let Some(start) = endpoint.strip_suffix(&last) {
+        let secondary = format!("{start}{other_last}");
+        (endpoint, Some(secondary))
+    } else {
+        return bad(format!(
+            "the endpoint {endpoint:?} does not name the account, so its second location is not known"
+        ));
+    };
+    Ok(Service { account: name, endpoint: primary, secondary })
+}
+
+fn address(account: Option<&str>, endpoint: Option<&str>, emulator: bool) -> Result<(String, String), BadAzureConfig> {
     let account = match (account, emulator) {
         (Some(account), _) => account,
         (None, true) => EMULATOR_ACCOUNT,
@@ -138,6 +191,14 @@ pub(crate) fn service(
     }
 }
 
+/// The service behind an account's endpoint: its host without the account's own name, and its port.
+fn host_of_service(endpoint: &str, account: &str) -> String {
+    let uri: Option<http::Uri> = endpoint.parse().ok();
+    let authority = uri.as_ref().and_then(|uri| uri.authority()).map_or("", |authority| authority.as_str());
+    let authority = authority.to_ascii_lowercase();
+    authority.strip_prefix(&format!("{account}.")).unwrap_or(&authority).to_owned()
+}
+
 impl AzureStore {
     /// Opens a container below a prefix. Sends nothing.
     pub fn open(config: AzureConfig) -> Result<Self, BadAzureConfig> {
@@ -147,6 +208,7 @@ impl AzureStore {
             return bad("the prefix has a . or .. segment, which would name another place");
         }
         let mut write_headers = HeaderMap::new();
+        let mut max_copy_bytes = MAX_COPY_BYTES;
         let mut known = BTreeMap::new();
         let mut builder = MicrosoftAzureBuilder::new().with_container_name(&container).with_retry(metadata_retries());
         let mut client_options = ClientOptions::new().with_timeout_disabled().with_connect_timeout(CONNECT_TIMEOUT);
@@ -158,6 +220,10 @@ impl AzureStore {
                 let tier = header_value(&value)
                     .ok_or_else(|| BadAzureConfig("the value of storage_class fits into no header".into()))?;
                 write_headers.insert("x-ms-access-tier", tier);
+                continue;
+            }
+            if name == "max_copy_bytes" {
+                max_copy_bytes = copy_limit(&value).map_err(BadAzureConfig)?.min(MAX_COPY_BYTES);
                 continue;
             }
             let key: AzureConfigKey =
@@ -176,9 +242,10 @@ impl AzureStore {
         let options = Options(known);
         let emulator = options.flag(AzureConfigKey::UseEmulator)?;
         let named = account.as_deref().or(options.text(AzureConfigKey::AccountName));
-        let (account, endpoint) = service(named, options.text(AzureConfigKey::Endpoint), emulator)?;
-        let container_url = format!("{endpoint}/{container}");
-        let http = container_url.starts_with("http://");
+        let found = service(named, options.text(AzureConfigKey::Endpoint), emulator)?;
+        let place_account = found.name();
+        let Service { account, endpoint, secondary } = found;
+        let http = endpoint.starts_with("http://");
         let allowed = options.text(AzureConfigKey::Client(ClientConfigKey::AllowHttp)).is_some();
         if http && allowed && !options.flag(AzureConfigKey::Client(ClientConfigKey::AllowHttp))? {
             return bad("the endpoint is http://, which allow_http = false forbids");
@@ -192,14 +259,15 @@ impl AzureStore {
             return bad("account_key is not base64");
         }
         let other_login = [AzureConfigKey::SasKey, AzureConfigKey::Token, AzureConfigKey::ClientId];
-        if emulator && key.is_none() && other_login.into_iter().all(|key| options.text(key).is_none()) {
+        let no_login = other_login.into_iter().all(|key| options.text(key).is_none());
+        if emulator && key.is_none() && no_login {
             builder = builder.with_access_key(EMULATOR_KEY);
         }
         let credentials = match options.flag(AzureConfigKey::SkipSignature)? {
             true => None,
             false => {
                 // Account and URL are ours; the builder is asked for its credential provider only.
-                let builder = builder.with_account(&account).with_endpoint(endpoint);
+                let builder = builder.with_account(&account).with_endpoint(endpoint.clone());
                 let built = builder.build().map_err(|error| unfit(&options, &error))?;
                 Some(built.credentials().clone())
             }
@@ -207,8 +275,15 @@ impl AzureStore {
         let place: Arc<str> = match (http || named.is_none(), prefix.is_empty()) {
             (true, true) => format!("az://{container}").into(),
             (true, false) => format!("az://{container}/{}", prefix.escaped()).into(),
-            (false, true) => format!("abfss://{container}@{account}.dfs.core.windows.net").into(),
-            (false, false) => format!("abfss://{container}@{account}.dfs.core.windows.net/{}", prefix.escaped()).into(),
+            (false, true) => format!("abfss://{container}@{place_account}.dfs.core.windows.net").into(),
+            (false, false) => {
+                format!("abfss://{container}@{place_account}.dfs.core.windows.net/{}", prefix.escaped()).into()
+            }
+        };
+        let access_key = match (key, emulator && no_login) {
+            (Some(key), _) => AccessKey::new(key),
+            (None, true) => AccessKey::new(EMULATOR_KEY),
+            (None, false) => None,
         };
         let http_client =
             ReqwestConnector::default().connect(&client_options).map_err(|error| unfit(&options, &error))?;
@@ -216,13 +291,17 @@ impl AzureStore {
             client: Arc::new(Client {
                 http: http_client,
                 credentials,
+                service: host_of_service(&endpoint, &account),
                 account,
-                container_url,
+                access_key,
+                container,
+                endpoint,
+                secondary,
                 credentials_hint,
                 place,
             }),
             prefix,
-            capabilities: capabilities(),
+            capabilities: capabilities(max_copy_bytes),
             write_headers,
             probes: Default::default(),
             given_up: Default::default(),
@@ -246,7 +325,7 @@ fn unfit(options: &Options, error: &object_store::Error) -> BadAzureConfig {
     }
 }
 
-fn capabilities() -> Capabilities {
+fn capabilities(max_copy_bytes: u64) -> Capabilities {
     Capabilities {
         name: "azure",
         ordered_list: false,
@@ -256,7 +335,7 @@ fn capabilities() -> Capabilities {
         conditional_replace: true,
         conditional_read: true,
         server_copy: true,
-        max_copy_bytes: MAX_COPY_BYTES,
+        max_copy_bytes,
         lists_parts: true,
         etags: true,
         attributes: true,
@@ -310,11 +389,33 @@ mod tests {
         ];
         for (account, endpoint, emulator, expected) in table {
             match (service(account, endpoint, emulator), expected) {
-                (Ok((a, b)), Ok(expected)) => assert_eq!((a.as_str(), b.as_str()), expected),
+                (Ok(found), Ok(expected)) => {
+                    assert_eq!((found.account.as_str(), found.endpoint.as_str()), expected);
+                    assert_eq!((found.secondary.as_deref(), found.name().as_str()), (None, expected.0));
+                }
                 (Err(error), Err(word)) => assert!(error.0.contains(word), "{error}"),
                 (found, expected) => panic!("{found:?}, not {expected:?}"),
             }
         }
+    }
+
+    #[test]
+    fn an_accounts_second_location_is_known_by_its_name_or_its_host() {
+        let (public, second) = ("https://acc.blob.core.windows.net", "https://acc-secondary.blob.core.windows.net");
+        let (path, other) = ("http://127.0.0.1:1/acc", "http://127.0.0.1:1/acc-secondary");
+        for (account, endpoint, primary, secondary) in [
+            ("acc-secondary", None, public, second),
+            ("acc-secondary", Some(public), public, second),
+            ("acc-secondary", Some(second), public, second),
+            ("acc", Some(second), public, second),
+            ("acc-secondary", Some(path), path, other),
+            ("acc", Some(other), path, other),
+        ] {
+            let found = service(Some(account), endpoint, false).unwrap();
+            assert_eq!((found.name().as_str(), found.account.as_str()), ("acc-secondary", "acc"));
+            assert_eq!((found.endpoint.as_str(), found.secondary.as_deref()), (primary, Some(secondary)));
+        }
+        assert!(service(Some("acc-secondary"), Some("https://cdn.example"), false).is_err());
     }
 
     #[test]

@@ -23,9 +23,7 @@ impl AzureStore {
     /// The headers of an object (not of a folder).
     pub(super) async fn head_headers(&self, key: &ObjectKey) -> Result<HeaderMap> {
         let full = self.full_key("look at", key)?;
-        let call = Call::object("look at", Method::HEAD, key, &full);
-        let response = self.client.expect(&call, &[200]).await?;
-        let headers = response.headers().clone();
+        let headers = self.client.look(key, &full).await?;
         self.is_object("look at", key, &headers)?;
         Ok(headers)
     }
@@ -109,5 +107,5 @@ fn info(size_bytes: u64, headers: &HeaderMap) -> ObjectInfo {
         version: text_of(headers, "x-ms-version-id").map(str::to_owned),
         ..Fingerprint::default()
     };
-    ObjectInfo { kind: attributes::kind_of(&attributes), fingerprint, attributes }
+    ObjectInfo { kind: attributes::kind_of(&attributes), fingerprint, attributes, checksum: None }
 }

@@ -10,14 +10,24 @@ use manifest::EntryKind;
 use super::*;
 use crate::store::scripted::{answer, serve};
 use crate::store::{Precondition, Proof};
+use manifest::Fingerprint;
 
 /// A store on a server that gives `answers` in turn, one a connection; and the requests that it saw.
 async fn scripted(answers: Vec<String>, login: (&str, &str)) -> (AzureStore, Arc<Mutex<Vec<String>>>) {
+    scripted_as("acc", answers, login).await
+}
+
+/// The same, of an account whose endpoint ends with `/acc`.
+async fn scripted_as(
+    account: &str,
+    answers: Vec<String>,
+    login: (&str, &str),
+) -> (AzureStore, Arc<Mutex<Vec<String>>>) {
     let (endpoint, seen) = serve(answers).await;
     let endpoint = format!("{endpoint}/acc");
     let options = BTreeMap::from([("endpoint".to_owned(), endpoint), (login.0.to_owned(), login.1.to_owned())]);
     let config = AzureConfig {
-        account: Some("acc".into()),
+        account: Some(account.into()),
         container: "box".into(),
         prefix: "root".into(),
         options,
@@ -177,7 +187,13 @@ async fn a_copy_is_waited_for_checked_and_not_left_behind() {
     let (expect, from, to) = (fingerprint("0x1"), ObjectKey::from("a b"), ObjectKey::from("to"));
     let copy = async |answers, login| {
         let (store, seen) = scripted(answers, login).await;
-        let written = store.copy(&from, &expect, &to, &PutOptions::default()).await;
+        let written = store
+            .copy(
+                &CopySource { keep_attributes: true, ..CopySource::here(&from, &expect) },
+                &to,
+                &PutOptions::default(),
+            )
+            .await;
         let seen = seen.lock().unwrap().clone();
         (written, seen)
     };
@@ -192,6 +208,12 @@ async fn a_copy_is_waited_for_checked_and_not_left_behind() {
     {
         assert_eq!(copy(vec![started(), look(status, size, id)], KEY).await.0.unwrap_err().kind, kind);
     }
+    // Not block blobs: removed again, so that they can be sent as such.
+    let appended =
+        || head(4, "x-ms-copy-status: success\r\nx-ms-copy-id: c1\r\nx-ms-blob-type: AppendBlob\r\netag: \"0x3\"\r\n");
+    let (written, seen) = copy(vec![started(), appended(), answer("202 Accepted", "", "")], KEY).await;
+    assert_eq!(written.unwrap_err().kind, StoreErrorKind::Unsupported);
+    assert!(seen[2].starts_with("DELETE /acc/box/root/to") && seen[2].contains("if-match: \"0x3\""), "{seen:?}");
     let failed = vec![
         started(),
         look("failed", 0, "c1"),
@@ -258,4 +280,62 @@ async fn folders_are_not_there_and_deletes_answer_for_every_key() {
     let answers = store.delete(&["a".into(), "../up".into(), "b".into()]).await;
     let kinds: Vec<_> = answers.into_iter().map(|answer| answer.unwrap_err().kind).collect();
     assert_eq!(kinds, [StoreErrorKind::Permission, StoreErrorKind::InvalidKey, StoreErrorKind::Permission]);
+}
+
+#[tokio::test]
+async fn rule_26_a_second_location_tells_its_age_or_nothing_goes_on() {
+    let stats = |status: &str, time: &str| {
+        let body = format!(
+            "<?xml version=\"1.0\"?><StorageServiceStats><GeoReplication><Status>{status}</Status>\
+             <LastSyncTime>{time}</LastSyncTime></GeoReplication></StorageServiceStats>"
+        );
+        answer("200 OK", "", &body)
+    };
+    let time = "Mon, 01 Jan 2024 00:00:00 GMT";
+    let table = [
+        (stats("live", time), Ok("2024-01-01T00:00:00Z")),
+        (stats("unavailable", ""), Err(StoreErrorKind::Unsupported)),
+        (stats("bootstrap", time), Err(StoreErrorKind::Unsupported)),
+        (stats("live", "soon"), Err(StoreErrorKind::Unsupported)),
+        (error("403 Forbidden", "AuthorizationFailure"), Err(StoreErrorKind::Permission)),
+    ];
+    for (answer, expected) in table {
+        let (store, seen) = scripted_as("acc-secondary", vec![answer], KEY).await;
+        let synced = store.synced().await;
+        assert!(seen.lock().unwrap()[0].starts_with("GET /acc-secondary/?restype=service&comp=stats HTTP"));
+        match (synced, expected) {
+            (Ok(time), Ok(expected)) => assert_eq!(time.unwrap().to_string(), expected),
+            (Err(error), Err(kind)) => assert_eq!(error.kind, kind, "{error}"),
+            (found, expected) => panic!("{found:?}, not {expected:?}"),
+        }
+    }
+    let (first, _) = scripted(Vec::new(), KEY).await;
+    assert_eq!(first.synced().await.unwrap(), None);
+    let (store, seen) = scripted_as("acc-secondary", vec![head(4, "etag: \"0x1\"\r\n")], KEY).await;
+    store.head(&"a b".into()).await.unwrap();
+    let seen = seen.lock().unwrap();
+    assert!(seen[0].starts_with("HEAD /acc-secondary/box/root/a%20b HTTP") && seen[0].contains("SharedKey acc:"));
+}
+
+/// Copies between accounts: the service reads the source by a signature of the source's key, and the answer comes after.
+#[tokio::test]
+async fn a_copy_from_another_account_is_signed_by_its_key() {
+    let (source, _) = scripted_as("acc", Vec::new(), KEY).await;
+    let origin = source.origin().unwrap();
+    let (key, expect, to) = (ObjectKey::from("a b"), fingerprint("0x1"), ObjectKey::from("to"));
+    let from = CopySource { origin: Some(&origin), key: &key, expect: &expect, keep_attributes: true };
+    // Each scripted server is a service of its own.
+    let (other, _) = scripted(Vec::new(), KEY).await;
+    assert_eq!(other.copies_from(&origin), None);
+    let refused = other.copy(&from, &to, &PutOptions::default()).await.unwrap_err();
+    assert_eq!(refused.kind, StoreErrorKind::Unsupported);
+    // Parts need a signature within one account, too.
+    let placed = answer("201 Created", "", "");
+    let (store, seen) = scripted(vec![placed], KEY).await;
+    let upload = UploadId("0123456789abcdef0123456789abcdef".into());
+    let part = PartSpec { number: 1, offset: 2, size_bytes: 2 };
+    store.copy_part(&CopySource::here(&key, &expect), &to, &upload, part).await.unwrap();
+    let seen = seen.lock().unwrap();
+    assert!(seen[0].contains("x-ms-source-range: bytes=2-3") && seen[0].contains("x-ms-source-if-match: \"0x1\""));
+    assert!(seen[0].contains("/a%20b?sv=") && seen[0].contains("&sp=r&") && seen[0].contains("sig="), "{}", seen[0]);
 }

@@ -10,18 +10,16 @@ use http::{HeaderMap, Method};
 use manifest::{Attributes, EntryKind, Fingerprint, ObjectKey};
 use tokio::time::Instant;
 
-use super::client::Call;
-use super::{AzureStore, attributes};
+use super::client::{Call, Client};
+use super::{AzureStore, attributes, keys};
 use crate::store::s3::checksum::md5_base64_of;
-use crate::store::wire::{ANSWER_TIMEOUT, cut, set, text_of, unquoted};
-use crate::store::{Payload, Precondition, Proof, PutOptions, Result, StoreErrorKind, Written};
+use crate::store::wire::{answer_limit, cut, set, text_of, unquoted};
+use crate::store::{CopySource, Origin, Payload, Precondition, Proof, PutOptions, Result, StoreErrorKind, Written};
 
 /// The first pause between two looks at a copy that the service is busy with.
 const FIRST_LOOK: Duration = Duration::from_millis(100);
 /// The longest.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// What the service is given for a copy on top of [`ANSWER_TIMEOUT`], for every byte.
-const MIN_COPY_BYTES_PER_SECOND: u64 = 8 << 20;
 
 impl AzureStore {
     /// The MD5 that goes with a body. The CRC that was taken when the body was read is checked after it, so that the MD5 is
@@ -52,27 +50,32 @@ impl AzureStore {
 
     pub(super) async fn copy_object(
         &self,
-        from: &ObjectKey,
-        expect: &Fingerprint,
+        source: &CopySource<'_>,
         to: &ObjectKey,
         options: &PutOptions,
     ) -> Result<Written> {
-        let source = self.full_key("copy", from)?;
         let full = self.writable_key("copy to", to).await?;
-        let Some(expected) = &expect.etag else {
-            let detail = "the source is known by no ETag, so the copy cannot be made conditional";
-            return Err(self.error("copy", from, StoreErrorKind::Unsupported, detail));
+        let (from, source_key, expected) = self.copy_source("copy", source)?;
+        let before = match source.keep_attributes {
+            true => None,
+            false => Some(from.look(source.key, &source_key).await?),
         };
-        let replace = !options.attributes.is_empty() || options.kind == EntryKind::Symlink;
-        let before = if replace { Some(self.head_headers(from).await?) } else { None };
         let mut call = Call::object("copy to", Method::PUT, to, &full);
-        self.write_headers("copy to", to, options, &mut call.headers)?;
+        match source.keep_attributes {
+            true => call.headers.extend(self.write_headers.clone()),
+            false => self.write_headers("copy to", to, options, &mut call.headers)?,
+        }
         // A copy takes the source's properties; metadata, if any is given, replaces the source's.
         let properties = take_properties(&mut call.headers);
         self.condition("copy to", to, &options.precondition, &mut call.headers)?;
-        let url = self.client.source_url(&call, &source).await?;
-        call.headers.insert("x-ms-copy-source", url);
+        self.client.copy_from(&mut call, from, &source_key, true).await?;
         set(&mut call.headers, "x-ms-source-if-match", &format!("\"{expected}\""));
+        let expect = source.expect;
+        call.copied_bytes = expect.size_bytes;
+        if !self.client.is_account_of(from) {
+            // From another account it is done before the answer, or not at all.
+            set(&mut call.headers, "x-ms-requires-sync", "true");
+        }
         let response = self.client.expect(&call, &[201, 202]).await?;
         let headers = self.client.drain(&call, response).await?;
         let copy = text_of(&headers, "x-ms-copy-id").unwrap_or_default().to_owned();
@@ -84,10 +87,30 @@ impl AzureStore {
         Ok(Written { fingerprint, proof: Proof::None })
     }
 
+    /// What a copy reads: the container, the full key, and the ETag that the version must have.
+    pub(super) fn copy_source<'a>(
+        &'a self,
+        operation: &'static str,
+        source: &CopySource<'a>,
+    ) -> Result<(&'a Client, String, &'a str)> {
+        let refuse = |kind, detail: &str| self.error(operation, source.key, kind, detail);
+        let (client, prefix) = match source.origin {
+            None => (&*self.client, &self.prefix),
+            Some(Origin::Azure(origin)) if origin.client.service == self.client.service => {
+                (&*origin.client, &origin.prefix)
+            }
+            Some(_) => return Err(refuse(StoreErrorKind::Unsupported, "it is at another service")),
+        };
+        let full = keys::full_key(prefix, source.key).map_err(|why| refuse(StoreErrorKind::InvalidKey, why))?;
+        let detail = "the source is known by no ETag, so the copy cannot be made conditional";
+        let etag = source.expect.etag.as_deref().ok_or_else(|| refuse(StoreErrorKind::Unsupported, detail))?;
+        Ok((client, full, etag))
+    }
+
     /// Waits until a copy is done. Answers with the new object's identity, as a look at it tells.
     async fn copied(&self, to: &ObjectKey, full: &str, copy: &str, size_bytes: u64) -> Result<Fingerprint> {
         let operation = "copy to";
-        let limit = ANSWER_TIMEOUT + Duration::from_secs(size_bytes / MIN_COPY_BYTES_PER_SECOND);
+        let limit = answer_limit(0, size_bytes);
         let until = Instant::now() + limit;
         let mut pause = FIRST_LOOK;
         loop {
@@ -98,6 +121,14 @@ impl AzureStore {
             }
             let length = text_of(&headers, "content-length").and_then(|text| text.parse::<u64>().ok());
             match text_of(&headers, "x-ms-copy-status") {
+                // An append or page blob is copied as what it is, and nothing could ever be written over it.
+                Some("success") | None
+                    if text_of(&headers, "x-ms-blob-type").is_some_and(|kind| kind != "BlockBlob") =>
+                {
+                    self.remove_copy(to, full, &headers).await;
+                    let detail = "an append or page blob is not copied by the service";
+                    return Err(self.error(operation, to, StoreErrorKind::Unsupported, detail));
+                }
                 // An answer without a status is that of a server which copies at once.
                 Some("success") | None if length == Some(size_bytes) => {
                     return self.written(operation, to, size_bytes, &headers);
@@ -132,8 +163,13 @@ impl AzureStore {
         if text_of(&headers, "x-ms-copy-id") != Some(copy) || text_of(&headers, "x-ms-copy-status") == Some("success") {
             return;
         }
+        self.remove_copy(to, full, &headers).await;
+    }
+
+    /// Removes what a copy made, as `headers` tell it. Best effort, like the rest.
+    async fn remove_copy(&self, to: &ObjectKey, full: &str, headers: &HeaderMap) {
         let mut delete = Call::object("give up the copy to", Method::DELETE, to, full);
-        set(&mut delete.headers, "if-match", text_of(&headers, "etag").unwrap_or("*"));
+        set(&mut delete.headers, "if-match", text_of(headers, "etag").unwrap_or("*"));
         if let Ok(response) = self.client.send(&delete).await {
             drop(self.client.drain(&delete, response).await);
         }

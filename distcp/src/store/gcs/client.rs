@@ -173,7 +173,7 @@ impl Client {
         if let Some(token) = self.token(call).await? {
             request.headers_mut().insert(http::header::AUTHORIZATION, token);
         }
-        let limit = answer_limit(call.body.len()) + call.patience;
+        let limit = answer_limit(call.body.len(), 0) + call.patience;
         match tokio::time::timeout(limit, self.http.execute(request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(fail(transport_kind(&error), transport_detail(&error))),

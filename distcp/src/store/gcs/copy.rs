@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use manifest::{EntryKind, Fingerprint, ObjectKey};
+use manifest::{EntryKind, ObjectKey};
 use serde::Deserialize;
 
 use super::client::Call;
@@ -14,20 +14,12 @@ use super::read::generation_of;
 use super::resource::{Described, Resource};
 use super::{GcsStore, keys};
 use crate::store::wire::{cut, set};
-use crate::store::{Proof, PutOptions, Result, StoreErrorKind, Written};
+use crate::store::{CopySource, Origin, Proof, PutOptions, Result, StoreErrorKind, Written};
 
 /// What a step is given on top of the ordinary time limit: the service may take half a minute for each.
 const STEP_PATIENCE: Duration = Duration::from_secs(60);
 /// Steps of one copy, at most: of the smallest, 1 MiB, enough for the largest object.
 const MAX_STEPS: u32 = 5 << 20;
-
-/// Where a copy reads from.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Origin<'a> {
-    pub bucket: &'a str,
-    pub prefix: &'a ObjectKey,
-    pub key: &'a ObjectKey,
-}
 
 /// The answer to a step.
 #[derive(Debug, Default, Deserialize)]
@@ -42,25 +34,32 @@ struct Step {
 impl GcsStore {
     pub(super) async fn copy_object(
         &self,
-        from: Origin<'_>,
-        expect: &Fingerprint,
+        source: &CopySource<'_>,
         to: &ObjectKey,
         options: &PutOptions,
     ) -> Result<Written> {
-        let source = keys::full_key(from.prefix, from.key)
-            .map_err(|why| self.error("copy", from.key, StoreErrorKind::InvalidKey, why))?;
+        let (here, expect, key) = (self.here(), source.expect, source.key);
+        let from = match source.origin {
+            None => &here,
+            Some(Origin::Gcs(other)) => other,
+            Some(_) => {
+                return Err(self.error("copy", key, StoreErrorKind::Unsupported, "it is on another service"));
+            }
+        };
+        let name = keys::full_key(&from.prefix, key)
+            .map_err(|why| self.error("copy", key, StoreErrorKind::InvalidKey, why))?;
         let target = self.full_key("copy to", to)?;
         let headers = self.headers_of("copy to", to, options)?;
         let generation = match generation_of(expect) {
             Some(generation) => generation.to_owned(),
-            None => self.looks_like("copy", from.key, from.bucket, &source, expect).await?,
+            None => self.looks_like("copy", key, &from.bucket, &name, expect).await?,
         };
         let mut described = Described::from_headers(&headers);
-        let replace = !options.attributes.is_empty() || options.kind == EntryKind::Symlink;
+        let replace = !source.keep_attributes && (!options.attributes.is_empty() || options.kind == EntryKind::Symlink);
         if !replace && described != Described::default() {
             // Whatever is sent replaces all that the source has: what shall stay is sent, too.
             let class = described.storage_class.take();
-            described = self.look("copy", from.key, from.bucket, &source, Some(&generation)).await?.described;
+            described = self.look("copy", key, &from.bucket, &name, Some(&generation)).await?.described;
             described.storage_class = class;
         }
         let condition = self.condition("copy to", to, &target, &options.precondition).await?;
@@ -73,7 +72,7 @@ impl GcsStore {
         let mut token: Option<String> = None;
         let mut moved = 0u64;
         for _ in 0..MAX_STEPS {
-            let mut call = Call::rewrite("copy to", (from.bucket, &source), (&self.client.bucket, &target), to)
+            let mut call = Call::rewrite("copy to", (&from.bucket, &name), (&self.client.bucket, &target), to)
                 .query("ifSourceGenerationMatch", generation.clone());
             if let Some(condition) = &condition {
                 call = call.query("ifGenerationMatch", condition.clone());

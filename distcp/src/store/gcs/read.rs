@@ -13,7 +13,7 @@ use manifest::{Fingerprint, ObjectKey};
 use object_store::client::HttpResponseBody;
 
 use super::client::Call;
-use super::resource::{Described, Resource, etag, is_generation};
+use super::resource::{Described, Resource, crc32c, etag, is_generation};
 use super::write::hash_of;
 use super::{GcsStore, keys};
 use crate::store::s3::attributes::kind_of;
@@ -51,7 +51,8 @@ impl Media {
             version: Some(self.generation.clone()),
             ..Fingerprint::default()
         };
-        ObjectInfo { kind: kind_of(&attributes), fingerprint, attributes }
+        let checksum = hash_of(&self.headers, "crc32c").map(crc32c);
+        ObjectInfo { kind: kind_of(&attributes), fingerprint, attributes, checksum }
     }
 }
 

@@ -13,9 +13,9 @@ use http::HeaderMap;
 use manifest::{Attributes, EntryKind, Fingerprint, Listed, ObjectKey};
 use serde::{Deserialize, Serialize};
 
-use crate::store::ObjectInfo;
 use crate::store::s3::attributes::{Dialect, SYSTEM, decode, kind_of};
 use crate::store::wire::text_of;
+use crate::store::{Checksum, ObjectInfo};
 
 /// Headers of the XML API.
 pub(super) const DIALECT: Dialect =
@@ -122,6 +122,11 @@ pub(super) fn is_generation(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
+/// The checksum that the service keeps of every object.
+pub(super) fn crc32c(value: String) -> Checksum {
+    Checksum { algorithm: "CRC32C", value }
+}
+
 impl Resource {
     /// The identity, or what is missing for one.
     pub fn fingerprint(&self) -> Result<Fingerprint, String> {
@@ -142,7 +147,8 @@ impl Resource {
     /// Identity and attributes.
     pub fn info(&self) -> Result<ObjectInfo, String> {
         let attributes = self.described.attributes();
-        Ok(ObjectInfo { kind: kind_of(&attributes), fingerprint: self.fingerprint()?, attributes })
+        let checksum = self.crc32c.clone().map(crc32c);
+        Ok(ObjectInfo { kind: kind_of(&attributes), fingerprint: self.fingerprint()?, attributes, checksum })
     }
 
     /// As a listing tells it, under its full name.

@@ -4,6 +4,7 @@
 use std::sync::Mutex;
 
 use futures::TryStreamExt as _;
+use manifest::Fingerprint;
 
 use super::*;
 use crate::store::scripted::{answer, serve};
@@ -177,13 +178,18 @@ async fn a_copy_ends_or_fails() {
         (vec![failure("404 Not Found", "notFound")], StoreErrorKind::NotFound),
     ] {
         let (store, _) = scripted(answers).await;
-        let copied = store.copy(&"from".into(), &version("7"), &"to".into(), &PutOptions::default()).await;
+        let copied =
+            store.copy(&CopySource::here(&"from".into(), &version("7")), &"to".into(), &PutOptions::default()).await;
         assert_eq!(copied.unwrap_err().kind, kind);
     }
     let (store, seen) = scripted(vec![step(2), done(&item("root/to"))]).await;
     let options = PutOptions { precondition: Precondition::Matches(version("5")), ..PutOptions::default() };
-    let origin = copy::Origin { bucket: "else.where", prefix: &"pre".into(), key: &"a/b".into() };
-    let copied = store.copy_object(origin, &version("7"), &"to".into(), &options).await.unwrap();
+    let service = store.client.base_url.clone();
+    let origin = Origin::Gcs(GcsOrigin { service, bucket: "else.where".into(), prefix: "pre".into() });
+    assert!(store.copies_from(&origin).is_some());
+    let (key, expect) = ("a/b".into(), version("7"));
+    let source = CopySource { origin: Some(&origin), key: &key, expect: &expect, keep_attributes: false };
+    let copied = store.copy(&source, &"to".into(), &options).await.unwrap();
     assert_eq!((copied.proof, copied.fingerprint.version.as_deref()), (Proof::None, Some("7")));
     let seen = seen.lock().unwrap().clone();
     let first = "POST /storage/v1/b/else.where/o/pre%2Fa%2Fb/rewriteTo/b/lake/o/root%2Fto\

@@ -55,7 +55,7 @@ impl Tree {
     fn info(&self, stat: &Stat) -> ObjectInfo {
         let kind = entry_kind(stat);
         let attributes = attributes::of_stat(stat, kind == EntryKind::Symlink);
-        ObjectInfo { kind, fingerprint: self.fingerprint(stat), attributes }
+        ObjectInfo { kind, fingerprint: self.fingerprint(stat), attributes, checksum: None }
     }
 
     /// Opens a file or link to read it. A pipe is not waited for.

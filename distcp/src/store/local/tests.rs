@@ -209,7 +209,7 @@ async fn links_are_written_as_links() {
     assert_eq!(fs::read_link(root.path().join("sub/link")).unwrap(), Path::new("../target"));
     let info = store.head(&"sub/link".into()).await.unwrap();
     assert_eq!(info.attributes.get(attributes::MTIME).map(String::as_str), Some(mtime));
-    store.copy(&"sub/link".into(), &info.fingerprint, &"copied".into(), &options).await.unwrap();
+    store.copy(&CopySource::here(&"sub/link".into(), &info.fingerprint), &"copied".into(), &options).await.unwrap();
     assert_eq!(fs::read_link(root.path().join("copied")).unwrap(), Path::new("../target"));
     for target in ["", "a\0b"] {
         assert_eq!(kind_of(store.put(&"bad".into(), target.into(), &options).await), StoreErrorKind::Unsupported);
@@ -236,7 +236,7 @@ async fn nothing_is_written_or_deleted_through_a_link() {
             kind_of(store.put(&"out/folder".into(), Bytes::new().into(), &folder).await),
             kind_of(store.create_upload(&key, 4, &options).await),
             kind_of(store.complete_upload(&key, &upload, &[], &options).await),
-            kind_of(store.copy(&"file".into(), &source, &key, &options).await),
+            kind_of(store.copy(&CopySource::here(&"file".into(), &source), &key, &options).await),
             kind_of(store.delete(std::slice::from_ref(&key)).await.pop().unwrap()),
         ];
         assert_eq!(refused, [StoreErrorKind::KindConflict; 7], "{links:?}");

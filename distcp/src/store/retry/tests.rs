@@ -150,7 +150,12 @@ impl Store for Scripted {
     async fn head(&self, key: &ObjectKey) -> Result<ObjectInfo> {
         self.enter(format!("head {key}"))?;
         let body = self.object(key.as_str().unwrap()).ok_or_else(|| broken(StoreErrorKind::NotFound))?;
-        Ok(ObjectInfo { kind: EntryKind::Object, fingerprint: self.print(&body), attributes: Attributes::new() })
+        Ok(ObjectInfo {
+            kind: EntryKind::Object,
+            fingerprint: self.print(&body),
+            attributes: Attributes::new(),
+            checksum: None,
+        })
     }
 
     async fn get(&self, key: &ObjectKey, options: GetOptions) -> Result<GetResult> {
@@ -174,7 +179,7 @@ impl Store for Scripted {
         if let Fault::Replaced(_) = fault {
             self.with(key.as_str().unwrap(), "somebody else's");
         }
-        let info = ObjectInfo { kind: EntryKind::Object, fingerprint, attributes: Attributes::new() };
+        let info = ObjectInfo { kind: EntryKind::Object, fingerprint, attributes: Attributes::new(), checksum: None };
         Ok(GetResult { info, body: futures::stream::iter(pieces).boxed() })
     }
 
@@ -246,13 +251,37 @@ impl Store for Scripted {
         self.lose(fault, ())
     }
 
-    async fn copy(&self, from: &ObjectKey, _: &Fingerprint, to: &ObjectKey, options: &PutOptions) -> Result<Written> {
+    fn origin(&self) -> Option<Origin> {
+        None
+    }
+
+    fn copies_from(&self, _: &Origin) -> Option<u64> {
+        None
+    }
+
+    async fn copy(&self, source: &CopySource<'_>, to: &ObjectKey, options: &PutOptions) -> Result<Written> {
+        let from = source.key;
         let fault = self.enter(format!("copy {from} {to}"))?;
         self.holds(to, options)?;
         let body = self.object(from.as_str().unwrap()).unwrap();
         let fingerprint = self.print(&body);
         self.state.lock().unwrap().objects.insert(to.clone(), body);
         self.lose(fault, Written { fingerprint, proof: Proof::None })
+    }
+
+    async fn copy_part(
+        &self,
+        source: &CopySource<'_>,
+        to: &ObjectKey,
+        upload: &UploadId,
+        part: PartSpec,
+    ) -> Result<UploadedPart> {
+        let fault = self.enter(format!("copy-part {} {to} {}", source.key, part.number))?;
+        let body = self.object(source.key.as_str().unwrap()).unwrap();
+        let body = body.slice(part.offset as usize..(part.offset + part.size_bytes) as usize);
+        let etag = crate::store::s3::checksum::md5_hex_now(&body);
+        self.state.lock().unwrap().uploads.get_mut(&upload.0).unwrap().insert(part.number, body);
+        self.lose(fault, UploadedPart { part, etag, checksum: String::new(), proof: Proof::None })
     }
 
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>> {
@@ -457,7 +486,7 @@ async fn case_48_lost_answers_to_copies_and_deletes() {
     store.with("a", "body");
     let (retry, _) = retried(&store);
     let expect = store.print(&Bytes::from_static(b"body"));
-    let written = retry.copy(&"a".into(), &expect, &"b".into(), &absent()).await.unwrap();
+    let written = retry.copy(&CopySource::here(&"a".into(), &expect), &"b".into(), &absent()).await.unwrap();
     assert_eq!(written.proof, Proof::Checksum);
     let store = Scripted::new(&[Fault::Fine, Fault::Lost(SERVER), Fault::Refused(StoreErrorKind::Permission)]);
     for key in ["a", "b", "c"] {

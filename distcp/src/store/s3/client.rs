@@ -52,6 +52,8 @@ pub(super) struct Call<'a> {
     pub query: Vec<(&'a str, String)>,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// What the server copies before it answers.
+    pub copied_bytes: u64,
     /// The request carries If-Match: an answer that there is no object means that the precondition failed.
     pub conditional: bool,
 }
@@ -67,6 +69,7 @@ impl<'a> Call<'a> {
             query: Vec::new(),
             headers: HeaderMap::new(),
             body: Bytes::new(),
+            copied_bytes: 0,
             conditional: false,
         }
     }
@@ -152,7 +155,7 @@ impl Client {
                 .try_authorize(&mut request, None)
                 .map_err(|error| fail(StoreErrorKind::Credentials, errors::cut(&error.to_string())))?;
         }
-        let limit = answer_limit(call.body.len());
+        let limit = answer_limit(call.body.len(), call.copied_bytes);
         match tokio::time::timeout(limit, self.http.execute(request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(fail(errors::transport_kind(&error), errors::transport_detail(&error))),

@@ -15,12 +15,16 @@ use object_store::{BackoffConfig, Certificate, ClientOptions, RetryConfig};
 
 use super::checksum::{self, Algorithm};
 use super::client::Client;
-use super::{Capabilities, DELETE_BATCH, MAX_COPY_BYTES, MAX_PUT_BYTES, S3Store, keys};
+use super::{Capabilities, DELETE_BATCH, MAX_COPY_BYTES, MAX_PUT_BYTES, S3Origin, S3Store, keys};
+use crate::store::normal_service;
 
 /// The region that requests are signed for when none is known.
 const DEFAULT_REGION: &str = "us-east-1";
 /// How long making a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The least that `max_copy_bytes` may be: parts of copies are no larger, and S3 takes none below 5 MiB.
+const MIN_COPY_LIMIT: u64 = 8 << 20;
 
 /// What a bucket is opened with.
 #[derive(Default)]
@@ -29,13 +33,11 @@ pub struct S3Config {
     pub bucket: String,
     /// Full key below which the store's keys lie, without slashes at its ends being added or taken; empty for all.
     pub prefix: ObjectKey,
-    /// Options by object_store's names (with or without `aws_`), among them the credentials. Also `storage_class`.
+    /// Options by object_store's names (with or without `aws_`), among them the credentials. Also `storage_class`, and
+    /// `max_copy_bytes` for servers that take less than S3 does in one copy.
     pub options: BTreeMap<String, String>,
     /// PEM certificates to trust besides the system's.
     pub ca_bundle: Option<Vec<u8>>,
-    /// Where `copy` reads, when that is not below this bucket and prefix: another bucket and prefix of the same service,
-    /// which these credentials may read.
-    pub copy_from: Option<(String, ObjectKey)>,
     /// What an error says when no credentials could be had: where they were looked for.
     pub credentials_hint: String,
 }
@@ -77,18 +79,22 @@ impl Options {
 impl S3Store {
     /// Opens a bucket below a prefix. Sends nothing.
     pub fn open(config: S3Config) -> Result<Self, BadS3Config> {
-        let S3Config { bucket, prefix, options, ca_bundle, copy_from, credentials_hint } = config;
+        let S3Config { bucket, prefix, options, ca_bundle, credentials_hint } = config;
         let prefix_text = prefix.as_str().ok_or_else(|| BadS3Config("the prefix is not UTF-8".into()))?;
         if keys::has_dot_segment(prefix_text) {
             return Err(BadS3Config("the prefix has a . or .. segment, which would name another place".into()));
         }
-        let mut storage_class = None;
+        let (mut storage_class, mut max_copy_bytes) = (None, MAX_COPY_BYTES);
         let mut known = BTreeMap::new();
         let mut builder = AmazonS3Builder::new().with_bucket_name(&bucket).with_retry(metadata_retries());
         let mut client_options = ClientOptions::new().with_timeout_disabled().with_connect_timeout(CONNECT_TIMEOUT);
         for (name, value) in options {
             if name == "storage_class" {
                 storage_class = Some(value);
+                continue;
+            }
+            if name == "max_copy_bytes" {
+                max_copy_bytes = copy_limit(&value).map_err(BadS3Config)?.min(MAX_COPY_BYTES);
                 continue;
             }
             let key: AmazonS3ConfigKey =
@@ -167,27 +173,35 @@ impl S3Store {
         }
         let http_client =
             ReqwestConnector::default().connect(&client_options).map_err(|error| unfit(&options, &error))?;
+        let request_payer = match options.text(AmazonS3ConfigKey::RequestPayer) {
+            Some(text) if text.eq_ignore_ascii_case("requester") => true,
+            _ => options.flag(AmazonS3ConfigKey::RequestPayer)?.unwrap_or(false),
+        };
+        let origin = S3Origin {
+            service: service(endpoint, &bucket, &region),
+            bucket,
+            prefix: prefix.clone(),
+            customer_key: encryption.copy_customer,
+            request_payer,
+        };
         Ok(S3Store {
             client: Arc::new(Client {
                 http: http_client,
                 credentials,
                 region,
                 bucket_url,
-                request_payer: match options.text(AmazonS3ConfigKey::RequestPayer) {
-                    Some(text) if text.eq_ignore_ascii_case("requester") => true,
-                    _ => options.flag(AmazonS3ConfigKey::RequestPayer)?.unwrap_or(false),
-                },
+                request_payer,
                 sign_payload,
                 credentials_hint,
                 place,
             }),
-            copy_from: copy_from.unwrap_or_else(|| (bucket.clone(), prefix.clone())),
+            origin,
             prefix,
-            capabilities: capabilities(conditional),
+            capabilities: capabilities(conditional, max_copy_bytes),
             checksum,
             write_headers,
             customer_key: encryption.customer,
-            copy_customer_key: encryption.copy_customer,
+            untold_checksums: Default::default(),
             probes: Default::default(),
             single_deletes: options.flag(AmazonS3ConfigKey::DisableBulkDelete)?.unwrap_or(false).into(),
         })
@@ -210,7 +224,7 @@ fn unfit(options: &Options, error: &object_store::Error) -> BadS3Config {
     }
 }
 
-fn capabilities(conditional: bool) -> Capabilities {
+fn capabilities(conditional: bool, max_copy_bytes: u64) -> Capabilities {
     Capabilities {
         name: "s3",
         ordered_list: true,
@@ -220,7 +234,7 @@ fn capabilities(conditional: bool) -> Capabilities {
         conditional_replace: conditional,
         conditional_read: true,
         server_copy: true,
-        max_copy_bytes: MAX_COPY_BYTES,
+        max_copy_bytes,
         lists_parts: true,
         etags: true,
         attributes: true,
@@ -281,6 +295,35 @@ fn bucket_url(
     } else {
         format!("{endpoint}/{bucket}")
     })
+}
+
+/// The service that copies between its buckets: each partition of AWS is one, whatever the region; else the server.
+fn service(endpoint: Option<&str>, bucket: &str, region: &str) -> String {
+    let partition = if region.starts_with("cn-") {
+        "aws-cn"
+    } else if region.starts_with("us-gov-") {
+        "aws-us-gov"
+    } else {
+        "aws"
+    };
+    let Some(endpoint) = endpoint else { return partition.to_owned() };
+    // The bucket may stand in the host's name already.
+    let endpoint = endpoint.trim().replacen(&format!("://{bucket}."), "://", 1);
+    let Ok(uri) = endpoint.parse::<http::Uri>() else { return endpoint };
+    let host = uri.host().unwrap_or_default().to_ascii_lowercase();
+    match host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn") {
+        true => partition.to_owned(),
+        false => normal_service(&uri).unwrap_or(endpoint),
+    }
+}
+
+/// The value of `max_copy_bytes`: plain digits.
+pub(in crate::store) fn copy_limit(text: &str) -> Result<u64, String> {
+    let bytes: u64 = text.trim().parse().map_err(|_| format!("max_copy_bytes is a number of bytes, not {text:?}"))?;
+    match bytes >= MIN_COPY_LIMIT {
+        true => Ok(bytes),
+        false => Err(format!("max_copy_bytes is at least {MIN_COPY_LIMIT}: parts are not smaller")),
+    }
 }
 
 struct Encryption {

@@ -4,6 +4,7 @@
 //! servers ignore If-Match. Reads only; a crash leaves nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures::StreamExt as _;
 use http::{HeaderMap, Method};
@@ -12,18 +13,37 @@ use manifest::{EntryKind, Fingerprint, ObjectKey};
 use super::client::{Call, set, text_of, unquoted};
 use super::{S3Store, attributes, errors};
 use crate::store::wire::{announced, exact_body, http_date_ns, past_end};
-use crate::store::{GetOptions, GetResult, ObjectInfo, Result, StoreError, StoreErrorKind};
+use crate::store::{Checksum, GetOptions, GetResult, ObjectInfo, Result, StoreError, StoreErrorKind};
+
+/// Asks for the object's checksum beside the rest.
+const CHECKSUM_MODE: &str = "x-amz-checksum-mode";
 
 impl S3Store {
     pub(super) async fn head_object(&self, key: &ObjectKey) -> Result<ObjectInfo> {
         let full = self.full_key("look at", key)?;
         let mut call = Call::object("look at", Method::HEAD, key, &full);
         call.headers.extend(self.customer_key.clone());
-        let response = self.client.send(&call).await?;
+        let asks = !self.untold_checksums.load(Ordering::Relaxed);
+        if asks {
+            set(&mut call.headers, CHECKSUM_MODE, "ENABLED");
+        }
+        let mut response = self.client.send(&call).await?;
         let status = response.status().as_u16();
         if status != 200 {
             let failed = self.client.failure(&call, response).await;
-            return Err(if matches!(status, 301 | 400 | 403) { self.reason(&call, failed).await } else { failed });
+            if !matches!(status, 301 | 400 | 403 | 501) {
+                return Err(failed);
+            }
+            call.headers.remove(CHECKSUM_MODE);
+            if let Some(reason) = self.reason(&call).await {
+                return Err(reason);
+            }
+            if !asks {
+                return Err(failed);
+            }
+            // It can be read: only its checksum is not told, to those who may not use the key it is encrypted by.
+            response = self.client.expect(&call, &[200]).await?;
+            self.untold_checksums.store(true, Ordering::Relaxed);
         }
         let headers = response.headers();
         let size = text_of(headers, "content-length").and_then(|text| text.parse().ok());
@@ -32,15 +52,14 @@ impl S3Store {
         Ok(info(size_bytes, headers))
     }
 
-    /// Why a HEAD failed: its answer has no body that could say so, that of a GET has.
-    async fn reason(&self, head: &Call<'_>, failed: StoreError) -> StoreError {
-        let (Some(key), Some(full)) = (head.key, head.full_key) else { return failed };
-        let mut call = Call::object("look at", Method::GET, key, full);
+    /// Why a HEAD failed: its answer has no body that could say so, that of a GET has. `None` when the GET works.
+    async fn reason(&self, head: &Call<'_>) -> Option<StoreError> {
+        let mut call = Call::object("look at", Method::GET, head.key?, head.full_key?);
         call.headers = head.headers.clone();
         set(&mut call.headers, "range", "bytes=0-0");
         match self.client.send(&call).await {
-            Ok(response) if !response.status().is_success() => self.client.failure(&call, response).await,
-            _ => failed,
+            Ok(response) if !response.status().is_success() => Some(self.client.failure(&call, response).await),
+            _ => None,
         }
     }
 
@@ -97,6 +116,25 @@ impl S3Store {
     }
 }
 
+/// The checksum of the whole object: one of its parts' checksums says nothing of the content.
+fn checksum_of(headers: &HeaderMap) -> Option<Checksum> {
+    const ALGORITHMS: [(&str, &str); 5] = [
+        ("x-amz-checksum-crc64nvme", "CRC64NVME"),
+        ("x-amz-checksum-crc32c", "CRC32C"),
+        ("x-amz-checksum-crc32", "CRC32"),
+        ("x-amz-checksum-sha256", "SHA256"),
+        ("x-amz-checksum-sha1", "SHA1"),
+    ];
+    if text_of(headers, "x-amz-checksum-type").is_some_and(|kind| kind != "FULL_OBJECT") {
+        return None;
+    }
+    ALGORITHMS.into_iter().find_map(|(header, algorithm)| {
+        // `...-5` is that of five parts' checksums.
+        let value = text_of(headers, header).filter(|value| !value.is_empty() && !value.contains('-'))?;
+        Some(Checksum { algorithm, value: value.to_owned() })
+    })
+}
+
 /// What the headers of HEAD or GET say.
 fn info(size_bytes: u64, headers: &HeaderMap) -> ObjectInfo {
     let attributes = attributes::from_headers(headers);
@@ -108,5 +146,5 @@ fn info(size_bytes: u64, headers: &HeaderMap) -> ObjectInfo {
         version: text_of(headers, "x-amz-version-id").filter(|id| *id != "null").map(str::to_owned),
         ..Fingerprint::default()
     };
-    ObjectInfo { kind, fingerprint, attributes }
+    ObjectInfo { kind, fingerprint, attributes, checksum: checksum_of(headers) }
 }

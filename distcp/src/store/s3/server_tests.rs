@@ -197,7 +197,7 @@ async fn a_completion_or_copy_that_answers_200_with_an_error_failed() {
     assert_eq!(answered.unwrap_err().kind, StoreErrorKind::Server);
     let (store, _) = scripted(vec![failed()]).await;
     let expect = Fingerprint { size_bytes: 4, etag: Some("e".into()), ..Fingerprint::default() };
-    let answered = store.copy(&"k".into(), &expect, &"l".into(), &PutOptions::default()).await;
+    let answered = store.copy(&CopySource::here(&"k".into(), &expect), &"l".into(), &PutOptions::default()).await;
     assert_eq!(answered.unwrap_err().kind, StoreErrorKind::Server);
 }
 
@@ -253,13 +253,13 @@ async fn a_copy_that_must_not_overwrite_asks_first() {
     let (store, seen) = scripted(vec![there]).await;
     let expect = Fingerprint { size_bytes: 4, etag: Some("e".into()), ..Fingerprint::default() };
     let options = PutOptions { precondition: Precondition::Absent, ..PutOptions::default() };
-    let error = store.copy(&"a b".into(), &expect, &"l".into(), &options).await.unwrap_err();
+    let error = store.copy(&CopySource::here(&"a b".into(), &expect), &"l".into(), &options).await.unwrap_err();
     assert_eq!(error.kind, StoreErrorKind::Precondition);
     assert_eq!(seen.lock().unwrap().len(), 1);
     let gone = "HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".to_owned();
     let copied = answer("200 OK", "", "<CopyObjectResult><ETag>&quot;e2&quot;</ETag></CopyObjectResult>");
     let (store, seen) = scripted(vec![gone, copied]).await;
-    let written = store.copy(&"a b".into(), &expect, &"l".into(), &options).await.unwrap();
+    let written = store.copy(&CopySource::here(&"a b".into(), &expect), &"l".into(), &options).await.unwrap();
     assert_eq!((written.fingerprint.etag.as_deref(), written.proof), (Some("e2"), Proof::None));
     let seen = seen.lock().unwrap();
     assert!(seen[1].contains("x-amz-copy-source: /bucket/root/a%20b"), "{}", seen[1]);

@@ -3,12 +3,12 @@
 //! Never claims a proof that the answer does not give. A crash leaves the old object or the new one.
 
 use http::{HeaderMap, Method};
-use manifest::{EntryKind, Fingerprint, ObjectKey};
+use manifest::{EntryKind, ObjectKey};
 
 use super::checksum::Algorithm;
 use super::client::{Call, set, text_of, unquoted};
 use super::{S3Store, attributes, checksum, errors, keys, written_fingerprint};
-use crate::store::{Payload, Precondition, Proof, PutOptions, Result, StoreErrorKind, Written};
+use crate::store::{CopySource, Origin, Payload, Precondition, Proof, PutOptions, Result, StoreErrorKind, Written};
 
 impl S3Store {
     /// The checksum that goes with a body: the one taken when it was read, so that the server finds damage since.
@@ -57,22 +57,15 @@ impl S3Store {
 
     pub(super) async fn copy_object(
         &self,
-        from: &ObjectKey,
-        expect: &Fingerprint,
+        source: &CopySource<'_>,
         to: &ObjectKey,
         options: &PutOptions,
     ) -> Result<Written> {
-        let (bucket, root) = &self.copy_from;
-        let source =
-            keys::full_key(root, from).map_err(|why| self.error("copy", from, StoreErrorKind::InvalidKey, why))?;
         let full = self.writable_key("copy to", to).await?;
-        let Some(expected) = &expect.etag else {
-            let detail = "the source is known by no ETag, so the copy cannot be made conditional";
-            return Err(self.error("copy", from, StoreErrorKind::Unsupported, detail));
-        };
-        self.check_destination(to, &options.precondition).await?;
         let mut call = Call::object("copy to", Method::PUT, to, &full);
-        if options.attributes.is_empty() && options.kind != EntryKind::Symlink {
+        self.copy_headers("copy", source, &mut call.headers)?;
+        self.check_destination(to, &options.precondition).await?;
+        if source.keep_attributes {
             set(&mut call.headers, "x-amz-metadata-directive", "COPY");
             call.headers.extend(self.write_headers.clone());
             call.headers.extend(self.customer_key.clone());
@@ -80,11 +73,9 @@ impl S3Store {
             set(&mut call.headers, "x-amz-metadata-directive", "REPLACE");
             self.write_headers("copy to", to, options, &mut call.headers)?;
         }
-        call.headers.extend(self.copy_customer_key.clone());
         self.condition("copy to", to, &options.precondition, &mut call.headers)?;
-        let source = format!("/{bucket}/{}", keys::encode_path(&source));
-        set(&mut call.headers, "x-amz-copy-source", &source);
-        set(&mut call.headers, "x-amz-copy-source-if-match", &format!("\"{expected}\""));
+        let expect = source.expect;
+        call.copied_bytes = expect.size_bytes;
         let response = self.client.expect(&call, &[200]).await?;
         let (headers, root) = self.client.xml(&call, response, "CopyObjectResult").await?;
         let etag = unquoted(root.text_of("ETag").unwrap_or_default());
@@ -95,6 +86,33 @@ impl S3Store {
         // Equal MD5s of equal sizes: the store holds the same content under both keys.
         let same = fingerprint.content_etag().is_some() && fingerprint.content_etag() == expect.content_etag();
         Ok(Written { fingerprint, proof: if same { Proof::Checksum } else { Proof::None } })
+    }
+
+    /// Headers that name what is to be copied: exactly the version that is expected.
+    pub(super) fn copy_headers(
+        &self,
+        operation: &'static str,
+        source: &CopySource<'_>,
+        headers: &mut HeaderMap,
+    ) -> Result<()> {
+        let refuse = |kind, detail: &str| self.error(operation, source.key, kind, detail);
+        let origin = match source.origin {
+            None => &self.origin,
+            Some(Origin::S3(origin)) if origin.service == self.origin.service => origin,
+            Some(_) => return Err(refuse(StoreErrorKind::Unsupported, "it is at another service")),
+        };
+        let full = keys::full_key(&origin.prefix, source.key).map_err(|why| refuse(StoreErrorKind::InvalidKey, why))?;
+        let Some(expected) = &source.expect.etag else {
+            let detail = "the source is known by no ETag, so the copy cannot be made conditional";
+            return Err(refuse(StoreErrorKind::Unsupported, detail));
+        };
+        set(headers, "x-amz-copy-source", &format!("/{}/{}", origin.bucket, keys::encode_path(&full)));
+        set(headers, "x-amz-copy-source-if-match", &format!("\"{expected}\""));
+        headers.extend(origin.customer_key.clone());
+        if origin.request_payer {
+            set(headers, "x-amz-request-payer", "requester");
+        }
+        Ok(())
     }
 
     /// Asks before a copy whether its destination may be written: most servers ignore the condition on a copy.

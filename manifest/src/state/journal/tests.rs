@@ -48,7 +48,7 @@ fn every_kind() -> Vec<Record> {
             source: fingerprint,
             size_bytes: 5 << 40,
             part_bytes: 8 << 20,
-            chunk: ChunkSize::DEFAULT,
+            chunk: Some(ChunkSize::DEFAULT),
             options: serde_json::json!({"algorithm": "crc64nvme", "n": 1}),
         },
         Record::PartDone {
