@@ -19,6 +19,7 @@ use crate::store::{self, ListOptions, Store, StoreErrorKind};
 
 pub mod fan;
 pub mod guess;
+pub mod levels;
 
 /// Memory of the sort of an unordered listing before it spills.
 const SORT_MEMORY_BYTES: usize = 32 << 20;
@@ -35,7 +36,7 @@ pub enum Side {
 /// Lists a whole tree; the result is sorted by key and runs on a blocking thread. `sort` forces the external sort, for a
 /// store that was caught out of order.
 pub fn list(tree: &Tree, side: Side, folders: bool, sort: bool, progress: &Arc<Progress>) -> Listing {
-    let options = ListOptions { after: None, folders, without: tree.without.clone() };
+    let options = ListOptions { folders, without: tree.without.clone(), ..ListOptions::default() };
     let progress = progress.clone();
     let counter = move |progress: &Progress, n: usize| {
         let counter: &AtomicU64 = match side {
@@ -46,9 +47,10 @@ pub fn list(tree: &Tree, side: Side, folders: bool, sort: bool, progress: &Arc<P
     };
     let capabilities = tree.store.capabilities();
     let ordered = capabilities.ordered_list && !sort;
-    let pages = match ordered && capabilities.start_after {
-        true => fan::list(tree.store.clone(), options),
-        false => tree.store.list(options),
+    let pages = match (ordered && capabilities.start_after, capabilities.levels) {
+        (true, _) => fan::list(tree.store.clone(), options),
+        (false, true) => levels::list(tree.store.clone(), options),
+        (false, false) => tree.store.list(options),
     };
     let stream = pages.filter_map(move |batch| {
         let batch = match batch {

@@ -55,6 +55,10 @@ pub struct Capabilities {
     pub ordered_list: bool,
     /// `list` begins at `after` without reading what lies before it, so that a listing can be split.
     pub start_after: bool,
+    /// `list` takes [`ListOptions::starting`] and [`ListOptions::level`], so that a listing can be split.
+    pub levels: bool,
+    /// A listing that failed on a page may be read on: it asks for the page again.
+    pub list_goes_on: bool,
     /// Folders and links are real; empty folders are listed.
     pub folders: bool,
     /// `put` honours [`Precondition::Absent`].
@@ -87,6 +91,11 @@ pub struct Capabilities {
 pub struct ListOptions {
     /// Start after this key (exclusive); the beginning without it.
     pub after: Option<ObjectKey>,
+    /// Only keys that begin so; where `levels` is true.
+    pub starting: Option<ObjectKey>,
+    /// One level only: of what lies behind the first `/` after `starting`, one [`EntryKind::Folder`] a folder, without
+    /// its `/`. Where `levels` is true.
+    pub level: bool,
     /// Yield empty folders too.
     pub folders: bool,
     /// Leave out these subtrees (relative to the root): state and trash that stand inside it (rule 1).

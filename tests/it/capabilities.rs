@@ -65,9 +65,10 @@ fn bytes(value: u64) -> String {
 
 fn table(stores: &[Capabilities]) -> String {
     type Row = (&'static str, fn(&Capabilities) -> String);
-    let rows: [Row; 14] = [
+    let rows: [Row; 15] = [
         ("listed in the order of keys", |c| yes(c.ordered_list)),
         ("listing begins after any key", |c| yes(c.start_after)),
+        ("tells the folders of one level", |c| yes(c.levels)),
         ("real folders", |c| yes(c.folders)),
         ("create only if absent", |c| yes(c.conditional_create)),
         ("replace only if unchanged", |c| yes(c.conditional_replace)),

@@ -416,6 +416,50 @@ fn what_is_wrong_with_the_place_has_its_exit_code() {
     assert!(shell.run(&args).expect(3).stderr.contains("user=eve"));
 }
 
+/// Of a name service whose first NameNode is not there the second one serves. One that takes connections and says nothing is
+/// waited for, a minute a call (`--long`): the run ends in bounded time and says that nobody answers.
+#[test]
+fn case_45_one_of_two_namenodes_is_silent_or_gone() {
+    let Some(server) = services::hdfs() else { return };
+    let scratch = tempfile::tempdir().unwrap();
+    write_tree(&scratch.path().join("source"), 5);
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent_at = silent.local_addr().unwrap().to_string();
+    let gone_at = {
+        let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        gone.local_addr().unwrap().to_string()
+    };
+    let cases = [("gone", gone_at), ("silent", silent_at)];
+    for (case, first) in cases.into_iter().take(if services::long() { 2 } else { 1 }) {
+        let hadoop = scratch.path().join(format!("hadoop-{case}"));
+        std::fs::create_dir(&hadoop).unwrap();
+        let properties = [
+            ("dfs.ha.namenodes.lake", "a,b"),
+            ("dfs.namenode.rpc-address.lake.a", &first),
+            ("dfs.namenode.rpc-address.lake.b", &server),
+            (
+                "dfs.client.failover.proxy.provider.lake",
+                "org.apache.hadoop.hdfs.server.namenode.ha.ConfiguredFailoverProxyProvider",
+            ),
+        ];
+        let properties: String = properties
+            .iter()
+            .map(|(n, v)| format!("<property><name>{n}</name><value>{v}</value></property>"))
+            .collect();
+        std::fs::write(hadoop.join("hdfs-site.xml"), format!("<configuration>{properties}</configuration>")).unwrap();
+        let shell = Shell::new(scratch.path()).with("HADOOP_CONF_DIR", &hadoop);
+        let began = Instant::now();
+        let ran =
+            shell.run(&["copy", "source", &format!("hdfs://lake/{}", folder(case)), "--retry-for", "10s", "--json"]);
+        // It finishes, or fails in bounded time with the cause.
+        assert!(began.elapsed() < Duration::from_secs(180), "{case}: {:?}", began.elapsed());
+        match case {
+            "gone" => assert_eq!((ran.code, ran.number("counts/copied")), (0, 5), "{}", ran.stderr),
+            _ => assert!(ran.code == 75 && ran.stderr.contains("does not answer"), "{case}: {}", ran.stderr),
+        }
+    }
+}
+
 #[test]
 fn a_namenode_that_does_not_answer_is_a_retryable_failure_in_bounded_time() {
     let scratch = tempfile::tempdir().unwrap();

@@ -23,6 +23,7 @@ mod gcs;
 mod hdfs;
 mod kill;
 mod list_fan;
+mod list_levels;
 mod object_state;
 mod oracles;
 mod pairs;

@@ -54,6 +54,13 @@ impl OddStore {
         Self { ignores_expect: true, ..self }
     }
 
+    /// Promises no order and no start after a key, but tells levels, as Azure does. For stores in memory.
+    pub fn by_levels(mut self) -> Self {
+        let capabilities = &mut self.capabilities;
+        (capabilities.ordered_list, capabilities.start_after, capabilities.levels) = (false, false, true);
+        self
+    }
+
     /// As a store to be shared.
     pub fn shared(self) -> Arc<dyn Store> {
         Arc::new(self)

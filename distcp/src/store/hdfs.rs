@@ -167,6 +167,8 @@ impl HdfsStore {
             name: "hdfs",
             ordered_list: true,
             start_after: false,
+            levels: false,
+            list_goes_on: false,
             folders: true,
             conditional_create: true,
             conditional_replace: false,

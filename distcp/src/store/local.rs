@@ -123,6 +123,8 @@ impl LocalStore {
             name: "local",
             ordered_list: true,
             start_after: false,
+            levels: false,
+            list_goes_on: false,
             folders: true,
             conditional_create: true,
             conditional_replace: true,

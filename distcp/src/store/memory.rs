@@ -75,6 +75,8 @@ impl MemoryStore {
             name: "memory",
             ordered_list: true,
             start_after: true,
+            levels: false,
+            list_goes_on: false,
             folders: false,
             conditional_create: true,
             conditional_replace: true,
@@ -174,17 +176,33 @@ impl MemoryStore {
 
     fn page(&self, options: &ListOptions, after: Option<&ObjectKey>) -> Vec<Listed> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.lock()
-            .objects
-            .range::<ObjectKey, _>((from, Bound::Unbounded))
-            .filter(|(key, _)| !options.without.iter().any(|without| key.is_within(without)))
-            .take(PAGE_KEYS)
-            .map(|(key, object)| Listed {
-                key: key.clone(),
-                kind: EntryKind::Object,
-                fingerprint: object.fingerprint.clone(),
-            })
-            .collect()
+        let starting = options.starting.as_ref().map_or(&b""[..], |starting| starting.as_bytes());
+        // What was a folder of the last page is one entry, however much lies below it.
+        let told = |key: &ObjectKey| options.level && after.is_some_and(|after| key.is_within(after));
+        let mut page: Vec<Listed> = Vec::new();
+        for (key, object) in self.lock().objects.range::<ObjectKey, _>((from, Bound::Unbounded)) {
+            let skipped = options.without.iter().any(|without| key.is_within(without));
+            if skipped || told(key) || !key.as_bytes().starts_with(starting) {
+                continue;
+            }
+            let slash = key.as_bytes()[starting.len()..].iter().position(|byte| *byte == b'/');
+            let listed = match slash.filter(|_| options.level) {
+                Some(slash) => Listed {
+                    key: key.as_bytes()[..starting.len() + slash].to_vec().into(),
+                    kind: EntryKind::Folder,
+                    fingerprint: Fingerprint::default(),
+                },
+                None => Listed { key: key.clone(), kind: EntryKind::Object, fingerprint: object.fingerprint.clone() },
+            };
+            if page.last().is_some_and(|last| last.kind == EntryKind::Folder && last.key == listed.key) {
+                continue;
+            }
+            page.push(listed);
+            if page.len() == PAGE_KEYS {
+                break;
+            }
+        }
+        page
     }
 
     /// The version that is to be copied.

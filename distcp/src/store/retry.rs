@@ -256,9 +256,12 @@ impl Store for Retried {
                         return Some((Ok(page), state));
                     }
                     Some(Err(error)) => {
-                        state.pages = None;
+                        let capabilities = state.store.inner.capabilities();
+                        if !capabilities.list_goes_on {
+                            state.pages = None;
+                        }
                         // Without an order there is no place to go on from.
-                        let stuck = state.delivered && !state.store.inner.capabilities().ordered_list;
+                        let stuck = state.delivered && !capabilities.ordered_list && !capabilities.list_goes_on;
                         let shared = Arc::clone(&state.store.shared);
                         let verdict = if stuck { Err(error) } else { shared.wait(&mut state.attempts, error).await };
                         if let Err(error) = verdict {

@@ -330,6 +330,8 @@ fn capabilities(max_copy_bytes: u64) -> Capabilities {
         name: "azure",
         ordered_list: false,
         start_after: false,
+        levels: true,
+        list_goes_on: true,
         folders: false,
         conditional_create: true,
         conditional_replace: true,

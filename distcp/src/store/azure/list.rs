@@ -1,22 +1,24 @@
 //! Listing below the opened prefix with our own List Blobs: every key as the bytes it is, or an error.
 //!
 //! The next page is asked for while the last one is consumed. A listing that was cut short or makes no sense ends with an
-//! error: what ended without one is whole. No order is promised: accounts with folders list folder by folder, and no
+//! error: what ended without one is whole. Whoever reads on after an error gets the same page again, or its error. No order is promised: accounts with folders list folder by folder, and no
 //! document says in which order the others compare beyond ASCII; whoever needs an order sorts. Azure cannot start after a
 //! key, so what comes before `after` is read and left out. Reads only; a crash leaves nothing.
 
 use std::sync::Arc;
 
-use futures::stream::BoxStream;
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
 use http::Method;
 use manifest::{EntryKind, Fingerprint, Listed, ObjectKey};
 use percent_encoding::percent_decode_str;
+use tokio::task::JoinSet;
 
 use super::attributes::marks_folder;
 use super::client::{Call, Client};
-use crate::store::wire::{PageSender, http_date_ns, pages_ahead, unquoted};
+use crate::store::wire::{http_date_ns, unquoted};
 use crate::store::xml::{self, Element};
-use crate::store::{ListOptions, Result, StoreErrorKind};
+use crate::store::{ListOptions, Result, StoreError, StoreErrorKind};
 
 /// Keys a page; with 8 KiB of metadata each it stays below the longest answer that is read.
 const PAGE_KEYS: &str = "2000";
@@ -30,68 +32,132 @@ struct Page {
     marker: Option<String>,
 }
 
-/// Lists all keys below `prefix`. See [`crate::store::Store::list`].
+/// What is listed.
+struct Listing {
+    client: Arc<Client>,
+    prefix: ObjectKey,
+    options: ListOptions,
+}
+
+/// How far a listing is.
+struct Lister {
+    listing: Arc<Listing>,
+    /// The page that comes next: its marker, none for the first; `None` at the end.
+    next: Option<Option<String>>,
+    /// That page, asked for. It ends with the listing.
+    ahead: JoinSet<Result<Page>>,
+}
+
+/// Lists all keys below `prefix`. See [`crate::store::Store::list`]. After an error the same page is asked for again.
 pub(super) fn list(
     client: Arc<Client>,
     prefix: ObjectKey,
     options: ListOptions,
 ) -> BoxStream<'static, Result<Vec<Listed>>> {
-    pages_ahead(move |sender| async move { pages(&client, &prefix, &options, &sender).await })
+    let listing = Arc::new(Listing { client, prefix, options });
+    let lister = Lister { listing, next: Some(None), ahead: JoinSet::new() };
+    stream::unfold(lister, |mut lister| async move { lister.page().await.map(|page| (page, lister)) }).boxed()
 }
 
-async fn pages(client: &Client, prefix: &ObjectKey, options: &ListOptions, sender: &PageSender) -> Result<()> {
-    let fail = |kind, detail: String| client.error("list", None, kind, detail);
-    let text = prefix
-        .as_str()
-        .ok_or_else(|| fail(StoreErrorKind::InvalidKey, format!("names of blobs are UTF-8, not {prefix}")))?;
-    let folder = if prefix.is_empty() { String::new() } else { format!("{text}/") };
-    let mut marker: Option<String> = None;
-    loop {
+impl Lister {
+    async fn page(&mut self) -> Option<Result<Vec<Listed>>> {
+        loop {
+            let marker = self.next.clone()?;
+            if self.ahead.is_empty() {
+                self.ask(marker.clone());
+            }
+            let page = match self.ahead.join_next().await? {
+                Ok(Ok(page)) => page,
+                Ok(Err(error)) => return Some(Err(error)),
+                Err(lost) if lost.is_panic() => std::panic::resume_unwind(lost.into_panic()),
+                Err(_) => return Some(Err(self.listing.fail(StoreErrorKind::Cancelled, "it was cancelled"))),
+            };
+            if page.marker.is_some() && page.marker == marker {
+                self.next = None;
+                let detail = "the same page is announced again and again";
+                return Some(Err(self.listing.fail(StoreErrorKind::Protocol, detail)));
+            }
+            self.next = page.marker.map(Some);
+            if let Some(marker) = &self.next {
+                self.ask(marker.clone());
+            }
+            let batch: Result<Vec<Listed>> =
+                page.listed.into_iter().filter_map(|listed| self.listing.relative(listed).transpose()).collect();
+            match batch {
+                Ok(batch) if batch.is_empty() => {}
+                batch => {
+                    if batch.is_err() {
+                        self.next = None;
+                    }
+                    return Some(batch);
+                }
+            }
+        }
+    }
+
+    fn ask(&mut self, marker: Option<String>) {
+        let listing = Arc::clone(&self.listing);
+        self.ahead.spawn(async move { listing.fetch(marker.as_deref()).await });
+    }
+}
+
+impl Listing {
+    fn fail(&self, kind: StoreErrorKind, detail: impl Into<String>) -> StoreError {
+        self.client.error("list", None, kind, detail.into())
+    }
+
+    /// What all names begin with.
+    fn beginning(&self) -> Result<String> {
+        let text = |key: &ObjectKey| match key.as_str() {
+            Some(text) => Ok(text.to_owned()),
+            None => Err(self.fail(StoreErrorKind::InvalidKey, format!("names of blobs are UTF-8, not {key}"))),
+        };
+        let folder = if self.prefix.is_empty() { String::new() } else { format!("{}/", text(&self.prefix)?) };
+        let starting = self.options.starting.as_ref().map(text).transpose()?.unwrap_or_default();
+        Ok(folder + &starting)
+    }
+
+    async fn fetch(&self, marker: Option<&str>) -> Result<Page> {
         let mut call = Call::container("list", Method::GET)
             .query("comp", "list")
             .query("include", "metadata")
             .query("maxresults", PAGE_KEYS);
-        if !folder.is_empty() {
-            call = call.query("prefix", folder.clone());
+        let beginning = self.beginning()?;
+        if !beginning.is_empty() {
+            call = call.query("prefix", beginning);
         }
-        if let Some(marker) = &marker {
-            call = call.query("marker", marker.clone());
+        if self.options.level {
+            call = call.query("delimiter", "/");
         }
-        let response = client.expect(&call, &[200]).await.map_err(|mut error| {
+        if let Some(marker) = marker {
+            call = call.query("marker", marker);
+        }
+        let response = self.client.expect(&call, &[200]).await.map_err(|mut error| {
             // Nothing but the container was asked for.
             if error.kind == StoreErrorKind::NotFound {
                 error.kind = StoreErrorKind::NoBucket;
             }
             error
         })?;
-        let (_, root) = client.xml(&call, response, "EnumerationResults").await?;
-        let page = read_page(&root).map_err(|detail| fail(StoreErrorKind::Protocol, detail))?;
-        let mut batch = Vec::with_capacity(page.listed.len());
-        for mut listed in page.listed {
-            let Some(rest) = listed.key.strip_prefix(prefix) else {
-                let detail = format!("the listing of {folder:?} holds {}, which does not lie below", listed.key);
-                return Err(fail(StoreErrorKind::Protocol, detail));
-            };
-            // The marker object of the root itself has no name below the root.
-            if rest.is_empty()
-                || options.after.as_ref().is_some_and(|after| rest <= *after)
-                || options.without.iter().any(|folder| rest.is_within(folder))
-            {
-                continue;
-            }
-            listed.key = rest;
-            batch.push(listed);
+        let (_, root) = self.client.xml(&call, response, "EnumerationResults").await?;
+        read_page(&root).map_err(|detail| self.fail(StoreErrorKind::Protocol, detail))
+    }
+
+    /// The entry below the opened prefix; `None` for what is left out.
+    fn relative(&self, mut listed: Listed) -> Result<Option<Listed>> {
+        let Some(rest) = listed.key.strip_prefix(&self.prefix) else {
+            let detail = format!("the listing of {} holds {}, which does not lie below", self.prefix, listed.key);
+            return Err(self.fail(StoreErrorKind::Protocol, detail));
+        };
+        // The marker object of the root itself has no name below the root.
+        if rest.is_empty()
+            || self.options.after.as_ref().is_some_and(|after| rest <= *after)
+            || self.options.without.iter().any(|folder| rest.is_within(folder))
+        {
+            return Ok(None);
         }
-        if page.marker.is_some() && page.marker == marker {
-            return Err(fail(StoreErrorKind::Protocol, "the same page is announced again and again".into()));
-        }
-        marker = page.marker;
-        if !batch.is_empty() && sender.send(Ok(batch)).await.is_err() {
-            return Ok(());
-        }
-        if marker.is_none() {
-            return Ok(());
-        }
+        listed.key = rest;
+        Ok(Some(listed))
     }
 }
 
@@ -107,13 +173,14 @@ pub fn read_listing(page: &[u8]) -> Result<Vec<ObjectKey>, String> {
 fn read_page(root: &Element) -> Result<Page, String> {
     let blobs = root.child("Blobs").ok_or("the page has no list")?;
     let mut listed = Vec::new();
+    for folder in blobs.all("BlobPrefix") {
+        let name = name_of(folder)?;
+        let key = name.as_bytes().strip_suffix(b"/").ok_or_else(|| format!("the folder {name} has no slash"))?;
+        let (kind, fingerprint) = (EntryKind::Folder, Fingerprint::default());
+        listed.push(Listed { key: key.to_vec().into(), kind, fingerprint });
+    }
     for blob in blobs.all("Blob") {
-        let name =
-            blob.child("Name").filter(|name| !name.text.is_empty()).ok_or("a blob of the listing has no name")?;
-        let key = match name.encoded {
-            true => ObjectKey::from(percent_decode_str(&name.text).collect::<Vec<u8>>()),
-            false => ObjectKey::from(name.text.as_str()),
-        };
+        let key = name_of(blob)?;
         let properties = blob.child("Properties").ok_or_else(|| format!("{key} has no properties"))?;
         if is_folder(blob, properties) {
             continue;
@@ -131,6 +198,14 @@ fn read_page(root: &Element) -> Result<Page, String> {
     let marker = root.child("NextMarker").ok_or("the page does not say whether it is the last")?;
     let marker = Some(marker.text.clone()).filter(|marker| !marker.is_empty());
     Ok(Page { listed, marker })
+}
+
+fn name_of(entry: &Element) -> Result<ObjectKey, String> {
+    let name = entry.child("Name").filter(|name| !name.text.is_empty()).ok_or("a blob of the listing has no name")?;
+    Ok(match name.encoded {
+        true => ObjectKey::from(percent_decode_str(&name.text).collect::<Vec<u8>>()),
+        false => ObjectKey::from(name.text.as_str()),
+    })
 }
 
 /// Folders of an account that has such, and the empty blobs by which Hadoop plays them, are no objects.

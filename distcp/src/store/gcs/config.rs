@@ -204,6 +204,8 @@ fn capabilities() -> Capabilities {
         name: "gcs",
         ordered_list: true,
         start_after: true,
+        levels: false,
+        list_goes_on: false,
         folders: false,
         conditional_create: true,
         conditional_replace: true,

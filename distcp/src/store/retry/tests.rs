@@ -49,6 +49,8 @@ impl Scripted {
                 name: "memory",
                 ordered_list: true,
                 start_after: true,
+                levels: false,
+                list_goes_on: false,
                 folders: false,
                 conditional_create: true,
                 conditional_replace: true,

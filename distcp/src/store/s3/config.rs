@@ -229,6 +229,8 @@ fn capabilities(conditional: bool, max_copy_bytes: u64) -> Capabilities {
         name: "s3",
         ordered_list: true,
         start_after: true,
+        levels: false,
+        list_goes_on: false,
         folders: false,
         conditional_create: conditional,
         conditional_replace: conditional,
