@@ -24,6 +24,7 @@ mod hdfs;
 mod kill;
 mod list_fan;
 mod list_levels;
+mod long;
 mod object_state;
 mod oracles;
 mod pairs;

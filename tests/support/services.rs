@@ -24,6 +24,14 @@ pub struct S3 {
 }
 
 impl S3 {
+    /// Removes a bucket with all that is in it, to have its space back.
+    ///
+    /// # Panics
+    /// If it cannot be removed.
+    pub fn remove_bucket(&self, bucket: &str) {
+        std::fs::remove_dir_all(self.folder.join(bucket)).expect("the bucket is a folder of the server");
+    }
+
     /// Makes a bucket of the test's own, named `<purpose>-<pid>-<number>`, and returns the name. It goes when the server is
     /// taken down. `purpose` is lower case letters, digits and dashes.
     ///
