@@ -14,6 +14,8 @@ import org.springframework.boot.builder.SpringApplicationBuilder;
  */
 public final class Loopback {
     private static final String ADDRESS = "127.0.0.1";
+    /** Under this key ETags are no MD5 of the content, as with a key management service. */
+    private static final String KMS_KEY = "arn:aws:kms:us-east-1:123456789012:key/understudy-test";
 
     public static void main(String[] arguments) throws Exception {
         if (arguments.length == 1 && arguments[0].equals("version")) {
@@ -43,6 +45,7 @@ public final class Loopback {
                         "--server.tomcat.threads.max=16",
                         "--http.port=0",
                         "--logging.level.root=WARN",
+                        "--com.adobe.testing.s3mock.store.validKmsKeys=" + KMS_KEY,
                         "--com.adobe.testing.s3mock.store.root=" + arguments[2],
                         "--com.adobe.testing.s3mock.store.initialBuckets=" + arguments[3]);
     }
