@@ -1,6 +1,6 @@
 //! S3Mock, the S3 server of the tests that keeps every key as it is: `x` beside `x/y`, `a//b`, `/x`, control characters.
 //!
-//! It is odd in what versitygw is strict in, which is what it is for: it lists in UTF-16 order, echoes no checksum, checks no
+//! It is odd in what versitygw is strict in, which is what it is for: it lists in UTF-16 order, checks no
 //! signature, and its conditional writes are not atomic. The jar comes through Maven; the file beside this one starts it, because
 //! as it comes it listens on every interface. Nothing is kept of what it stores.
 
