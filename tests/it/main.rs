@@ -32,6 +32,7 @@ mod rules_evidence;
 mod rules_guards;
 mod rules_state;
 mod s3;
+mod s3mock;
 mod secrets;
 mod spine;
 mod store_contract;

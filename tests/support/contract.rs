@@ -25,6 +25,18 @@ where
     F: Fn() -> Made,
     Made: Future<Output = Arc<dyn Store>>,
 {
+    one_racer_creates(make().await).await;
+    uploads_honour_preconditions(&*make().await).await;
+    lax_store_contract(make).await;
+}
+
+/// The contract without what S3Mock is known to break: one of many racing writers wins; an upload that is given up leaves the
+/// object that stands there in the listing.
+pub async fn lax_store_contract<F, Made>(make: F)
+where
+    F: Fn() -> Made,
+    Made: Future<Output = Arc<dyn Store>>,
+{
     sizes_arrive_as_they_are(&*make().await).await;
     ranges_are_exact(&*make().await).await;
     missing_is_not_found(&*make().await).await;
@@ -32,11 +44,9 @@ where
     listing_is_complete_and_ordered(&*make().await).await;
     odd_keys_are_kept_or_refused(&*make().await).await;
     preconditions_hold(&*make().await).await;
-    one_racer_creates(make().await).await;
     attributes_are_kept(&*make().await).await;
     uploads_take_parts_in_any_order(&*make().await).await;
     uploads_can_be_aborted(&*make().await).await;
-    uploads_honour_preconditions(&*make().await).await;
     copies_are_conditional(&*make().await).await;
     deletes_are_exact(&*make().await).await;
     links_and_folders_are_kept_or_refused(&*make().await).await;

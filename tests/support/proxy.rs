@@ -50,6 +50,8 @@ impl Request {
 pub enum Answer {
     /// The server's answer.
     Pass,
+    /// The server's answer to a request for this path and query instead; for servers that check no signature.
+    Instead(String),
     /// This answer, without asking the server: status line (`503 Slow Down`), content type, body.
     Say(&'static str, &'static str, &'static str),
     /// None at all: the connection stays open until the client gives up.
@@ -157,6 +159,7 @@ impl Shared {
         };
         let answer = match (self.decide)(&request) {
             Answer::Pass => self.ask(&head, &body)?,
+            Answer::Instead(target) => self.ask(&head.replacen(&request.target, &target, 1), &body)?,
             Answer::CutBy(bytes) => {
                 let mut answer = self.ask(&head, &body)?;
                 answer.truncate(answer.len().saturating_sub(bytes));

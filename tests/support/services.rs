@@ -3,9 +3,13 @@
 //! Where they are comes from the environment that `cargo xtask test` sets, else from the file that `cargo xtask services
 //! up` writes. A test that needs what is neither there nor known to be impossible here fails; it is never silently green.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// How long an answer to a plain request may take.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
 /// Where a running S3 server is.
 #[derive(Clone, Debug)]
@@ -48,6 +52,66 @@ impl S3 {
     /// The file in which the server keeps an object, for tests that play a server which forgets or damages one.
     pub fn file_of(&self, bucket: &str, key: &str) -> PathBuf {
         self.folder.join(bucket).join(key)
+    }
+}
+
+/// Where a running S3Mock is: an S3 server that keeps every key as it is, and checks no signature.
+#[derive(Clone, Debug)]
+pub struct S3Mock {
+    /// `http://127.0.0.1:PORT`
+    pub endpoint: String,
+    /// A bucket that all tests share: each works below a prefix of its own.
+    pub bucket: String,
+}
+
+impl S3Mock {
+    /// Makes a bucket of the test's own, named `<purpose>-<pid>-<number>`, and returns the name. It goes when the server is
+    /// taken down. `purpose` is lower case letters, digits and dashes.
+    ///
+    /// # Panics
+    /// If the server does not make it.
+    pub fn fresh_bucket(&self, purpose: &str) -> String {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        // The server outlives a test run, and process ids come again.
+        let unique: u32 = rand::random();
+        let name = format!("{purpose}-{unique:x}-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let (status, answer) = self.send("PUT", &format!("/{name}"), "");
+        assert_eq!(status, 200, "the bucket {name} is made: {answer}");
+        name
+    }
+
+    /// Sends a request whose target reaches the server as it is written, dot segments and all: HTTP clients change them.
+    /// Answers with status and body.
+    ///
+    /// # Panics
+    /// If no answer comes.
+    pub fn send(&self, method: &str, target: &str, body: &str) -> (u16, String) {
+        let address = self.endpoint.trim_start_matches("http://");
+        let mut stream = std::net::TcpStream::connect(address).expect("S3Mock listens");
+        stream.set_read_timeout(Some(ANSWER_LIMIT)).expect("a limit");
+        // HTTP/1.0: the answer comes in one piece and ends with the connection.
+        let head = format!("{method} {target} HTTP/1.0\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n", body.len());
+        stream.write_all(format!("{head}{body}").as_bytes()).expect("it takes a request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers in UTF-8");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        (status, body.to_owned())
+    }
+
+    /// The keys of a bucket as an independent client sees them, sorted by bytes. At most 1,000.
+    ///
+    /// # Panics
+    /// If the server does not list them all.
+    pub fn keys(&self, bucket: &str) -> Vec<String> {
+        let (status, page) = self.send("GET", &format!("/{bucket}?list-type=2&encoding-type=url"), "");
+        assert!(status == 200 && page.contains("<IsTruncated>false<"), "{status} {page}");
+        let keys = page.split("<Key>").skip(1).filter_map(|rest| rest.split("</Key>").next());
+        let decoded =
+            keys.map(|key| percent_encoding::percent_decode_str(key).decode_utf8().expect("UTF-8").into_owned());
+        let mut keys: Vec<String> = decoded.collect();
+        keys.sort();
+        keys
     }
 }
 
@@ -161,6 +225,20 @@ pub fn s3() -> Option<S3> {
 /// As [`s3`].
 pub fn hdfs() -> Option<String> {
     if skipped("hdfs") { None } else { Some(variable("hdfs", "UNDERSTUDY_TEST_HDFS_NAMENODE")) }
+}
+
+/// The S3 server that keeps odd keys; `None` as for [`s3`].
+///
+/// # Panics
+/// As [`s3`].
+pub fn s3mock() -> Option<S3Mock> {
+    if skipped("s3mock") {
+        return None;
+    }
+    Some(S3Mock {
+        endpoint: variable("s3mock", "UNDERSTUDY_TEST_S3MOCK_ENDPOINT"),
+        bucket: variable("s3mock", "UNDERSTUDY_TEST_S3MOCK_BUCKET"),
+    })
 }
 
 /// The Azure Blob server; `None` as for [`s3`].

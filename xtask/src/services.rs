@@ -9,6 +9,7 @@ mod azurite;
 mod b3sum;
 mod hdfs;
 mod rclone;
+mod s3mock;
 mod s5cmd;
 mod state;
 mod up;
@@ -60,9 +61,10 @@ pub trait Server: Sync {
 }
 
 /// All services, in the order in which they are installed and started.
-pub fn all() -> [&'static dyn Service; 7] {
+pub fn all() -> [&'static dyn Service; 8] {
     [
         &versitygw::VersityGw,
+        &s3mock::S3Mock,
         &azurite::Azurite,
         &hdfs::Hdfs,
         &rclone::Rclone,
@@ -80,7 +82,7 @@ pub fn all() -> [&'static dyn Service; 7] {
 The integration tests read that file by themselves. Logs: target/services/log.
 
 First installation takes some minutes (versitygw is built by go, b3sum by cargo, azurite comes from npm, HDFS
-from Maven and needs a JDK, the rest from PyPI).")]
+and S3Mock from Maven and need a JDK, the rest from PyPI).")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,

@@ -2,12 +2,12 @@
 //! below each, or below each beginning that some share, is listed by itself.
 //!
 //! Begins with one plain listing: a tree of a page costs no more. Once a second page comes, the level is asked for, and its
-//! folders are divided into at most [`UNITS`] beginnings (`logs/2026-0`, `logs/2026-1`, ...); each is listed by one of [`LANES`]
+//! folders are divided into at most `UNITS` beginnings (`logs/2026-0`, `logs/2026-1`, ...); each is listed by one of `LANES`
 //! listers, and divided again when listers are idle. What is yielded is in no order; whoever needs one sorts.
 //!
 //! Never yields a key twice and never leaves one out: the objects of a level come from the listing of that level, all deeper
 //! ones from the beginnings, which are disjoint and cover all its folders. A level that is too long to be learned is listed
-//! plainly. Bounded: [`LANES`] listers, [`LEVEL_PAGES`] pages of a level in the hands of each, [`PAGES_AHEAD`] finished pages. An
+//! plainly. Bounded: `LANES` listers, `LEVEL_PAGES` pages of a level in the hands of each, `PAGES_AHEAD` finished pages. An
 //! error ends the stream.
 
 use std::collections::{BTreeMap, VecDeque};

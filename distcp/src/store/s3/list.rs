@@ -3,6 +3,7 @@
 //! The next page is asked for while the last one is consumed. A listing that was cut short, came out of order or makes no
 //! sense ends with an error: what ended without one is whole. Reads only; a crash leaves nothing.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use futures::stream::BoxStream;
@@ -83,8 +84,13 @@ async fn pages(
                 return Err(fail(StoreErrorKind::Protocol, detail));
             }
             last = Some(listed.key.clone());
-            // A server that ignores start-after gives the beginning again: right, only slower.
-            if after_key.as_ref().is_some_and(|after| listed.key <= *after) {
+            if let Some(after) = after_key.as_ref().filter(|after| listed.key <= **after) {
+                // It lies behind the start in the server's order, and no other lister would come by it.
+                if ordered && utf16_order(&listed.key, after).is_gt() {
+                    let detail = format!("the listing is out of order: {} came after {after}", listed.key);
+                    return Err(fail(StoreErrorKind::Protocol, detail));
+                }
+                // A server that ignores start-after gives the beginning again: right, only slower.
                 continue;
             }
             let Some(rest) = listed.key.strip_prefix(prefix) else {
@@ -108,6 +114,15 @@ async fn pages(
         if token.is_none() {
             return Ok(());
         }
+    }
+}
+
+/// How servers order keys that compare them as Java and JavaScript compare strings: what is above U+FFFF comes before U+E000.
+/// Bytes that are no text have no such order.
+fn utf16_order(a: &ObjectKey, b: &ObjectKey) -> Ordering {
+    match (a.as_str(), b.as_str()) {
+        (Some(a), Some(b)) => a.encode_utf16().cmp(b.encode_utf16()),
+        _ => a.cmp(b),
     }
 }
 

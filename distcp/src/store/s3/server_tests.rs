@@ -80,6 +80,27 @@ async fn case_35_a_listing_out_of_order_is_an_error() {
     assert!(list(&store).await.unwrap_err().detail.contains("does not lie below"));
 }
 
+/// Started behind a key, such a server goes on with keys that lie before it in the order of bytes. The lister that came up to
+/// that key has ended there, and would not see them.
+#[tokio::test]
+async fn case_35_a_listing_that_starts_in_utf_16_order_is_an_error() {
+    let after = |key: &str| ListOptions { after: Some(key.into()), ..ListOptions::default() };
+    let from = |key: &str, page: String| {
+        let options = after(key);
+        async move {
+            let (store, _) = scripted(vec![page]).await;
+            let pages: Vec<Vec<Listed>> = store.list(options).try_collect().await?;
+            Ok::<_, StoreError>(pages.into_iter().flatten().map(|listed| listed.key.to_string()).collect::<Vec<_>>())
+        }
+    };
+    let error = from("\u{1f600}/71", page(&["root/\u{ff01}/00"], None)).await.unwrap_err();
+    assert_eq!(error.kind, StoreErrorKind::Protocol);
+    assert!(error.to_string().contains("out of order"), "{error}");
+    // A server that begins at the beginning, whatever it is asked, is right.
+    let whole = page(&["root/a", "root/\u{1f600}/70", "root/\u{1f600}/71", "root/\u{1f600}/72"], None);
+    assert_eq!(from("\u{1f600}/71", whole).await.unwrap(), ["\u{1f600}/72"]);
+}
+
 #[tokio::test]
 async fn an_html_page_is_no_listing_and_no_empty_one() {
     let html = answer("200 OK", "content-type: text/html\r\n", "<!DOCTYPE html><html><body>Log in</body></html>");
