@@ -118,8 +118,9 @@ impl Opener {
         place: &Place,
         overrides: &BTreeMap<String, Secret>,
     ) -> Result<Resolved, OpenError> {
-        let Location::Azure { account: in_url, .. } = &place.location else {
-            return Err(OpenError::Unsupported { place: place.to_string() });
+        let in_url = match &place.location {
+            Location::Azure { account, .. } => account.clone(),
+            _ => None,
         };
         let store = self.settings.store_of(place)?;
         let explicit = self.explicit_azure(place, store, overrides)?;

@@ -114,14 +114,6 @@ pub enum OpenError {
         /// Why not.
         reason: String,
     },
-    /// This version has no store for it (exit code 2).
-    #[error(
-        "{place} cannot be opened by this version: local paths, az://, abfss://, gs://, hdfs:// and s3:// places can"
-    )]
-    Unsupported {
-        /// The place.
-        place: String,
-    },
     /// Credentials are missing, or stand where they cannot be used (exit code 12).
     #[error("no credentials for {place}: {reason}")]
     Credentials {
@@ -215,9 +207,16 @@ impl Opener {
                 let store = LocalStore::open(path, options.local.clone())?;
                 Ok(Opened { store: Arc::new(store.clone()), sweep: Some(Arc::new(store)) })
             }
-            Location::S3 { .. } => {
+            Location::S3 { bucket, prefix } => {
                 let resolved = self.resolve_s3(place, &options.overrides)?;
-                let store = self.open_s3(place, resolved)?;
+                let store = S3Store::open(S3Config {
+                    bucket: bucket.clone(),
+                    prefix: prefix.clone(),
+                    options: resolved.options.iter().map(|(k, v)| (k.clone(), v.reveal().to_owned())).collect(),
+                    ca_bundle: self.ca_bundle(place)?,
+                    credentials_hint: resolved.looked_at,
+                })
+                .map_err(|error| unusable(place, error.0))?;
                 Ok(Opened { store: Arc::new(store), sweep: None })
             }
             Location::Azure { container, prefix, .. } => {
@@ -254,20 +253,6 @@ impl Opener {
                 Ok(Opened { store: Arc::new(store), sweep: None })
             }
         }
-    }
-
-    fn open_s3(&self, place: &Place, resolved: Resolved) -> Result<S3Store, OpenError> {
-        let Location::S3 { bucket, prefix } = &place.location else {
-            return Err(OpenError::Unsupported { place: place.to_string() });
-        };
-        S3Store::open(S3Config {
-            bucket: bucket.clone(),
-            prefix: prefix.clone(),
-            options: resolved.options.iter().map(|(k, v)| (k.clone(), v.reveal().to_owned())).collect(),
-            ca_bundle: self.ca_bundle(place)?,
-            credentials_hint: resolved.looked_at,
-        })
-        .map_err(|error| unusable(place, error.0))
     }
 
     fn ca_bundle(&self, place: &Place) -> Result<Option<Vec<u8>>, OpenError> {
