@@ -13,6 +13,7 @@ use crate::store::hdfs;
 
 mod aws;
 mod azure;
+mod explicit;
 mod gcs;
 pub mod open;
 #[cfg(test)]

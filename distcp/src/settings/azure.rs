@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use object_store::azure::AzureConfigKey;
 
 use super::aws::Options;
-use super::open::{OpenError, Opener, credentials, is_true, unusable};
-use super::{Environment, Secret, StoreSettings, resolve};
-use crate::place::{Location, Place, nearest};
+use super::explicit::Names;
+use super::open::{OpenError, Opener, is_true, unusable};
+use super::{Environment, Secret};
+use crate::place::{Location, Place};
 use crate::store::azure::{SECONDARY, is_option, service};
 use crate::store::normal_service;
 
@@ -111,6 +112,9 @@ fn variables(environment: &Environment) -> Options {
     options
 }
 
+/// What its options are called.
+const NAMES: Names = Names { options: &OPTIONS, is_option, login: &LOGIN, canonical, endpoint: "endpoint" };
+
 impl Opener {
     /// All options of an Azure place: one-run options, then the store's, then the variables'.
     pub(super) fn resolve_azure(
@@ -123,7 +127,7 @@ impl Opener {
             _ => None,
         };
         let store = self.settings.store_of(place)?;
-        let explicit = self.explicit_azure(place, store, overrides)?;
+        let explicit = self.named(&NAMES, place, store, overrides)?;
         let mut options = variables(&self.environment);
         let of_store = store.and_then(|(_, store)| account_of(&store.url));
         let named = explicit.get("account_name").map(|name| name.reveal().to_owned());
@@ -174,46 +178,6 @@ impl Opener {
             ),
         };
         Ok(Resolved { options, account, service, looked_at })
-    }
-
-    /// The options that were given for this store or this run, by their one name.
-    fn explicit_azure(
-        &self,
-        place: &Place,
-        store: Option<(&str, &StoreSettings)>,
-        overrides: &BTreeMap<String, Secret>,
-    ) -> Result<Options, OpenError> {
-        if let Some(name) = overrides.keys().find(|name| !is_option(name)) {
-            let hint = nearest(name, OPTIONS);
-            return Err(OpenError::UnknownOption { place: place.to_string(), option: name.clone(), hint });
-        }
-        let mut options = Options::new();
-        let mut set = |source: &str, name: &str, value: &Secret| -> Result<(), OpenError> {
-            let name = canonical(name);
-            let value = resolve(value, &self.environment).map_err(|why| {
-                let reason = format!("{name} of {source} {why}");
-                // A secret that cannot be had is a matter of credentials, any other value one of usage.
-                if LOGIN.contains(&name.as_str()) { credentials(place, reason) } else { unusable(place, reason) }
-            })?;
-            options.insert(name, value);
-            Ok(())
-        };
-        // A login of this run replaces the store's, whole.
-        let is_login = |name: &str| LOGIN.contains(&canonical(name).as_str());
-        let replaced = overrides.keys().any(|name| is_login(name));
-        if let Some((name, store)) = store {
-            let source = format!("the store {name}");
-            for (name, value) in store.options.iter().filter(|(name, _)| !(replaced && is_login(name))) {
-                set(&source, name, value)?;
-            }
-            if let Some(endpoint) = &store.endpoint {
-                set(&source, "endpoint", &Secret::new(endpoint.as_str()))?;
-            }
-        }
-        for (name, value) in overrides {
-            set("the options", name, value)?;
-        }
-        Ok(options)
     }
 }
 

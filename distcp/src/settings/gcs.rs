@@ -10,9 +10,10 @@ use object_store::gcp::GoogleConfigKey;
 use serde::Deserialize;
 
 use super::aws::Options;
+use super::explicit::Names;
 use super::open::{OpenError, Opener, credentials, is_true, unusable};
-use super::{Environment, Secret, StoreSettings, read_small, resolve};
-use crate::place::{Place, nearest};
+use super::{Environment, Secret, read_small};
+use crate::place::Place;
 use crate::store::gcs::{base_url, is_option};
 use crate::store::normal_service;
 
@@ -88,6 +89,9 @@ fn variables(environment: &Environment) -> Options {
     options
 }
 
+/// What its options are called.
+const NAMES: Names = Names { options: &OPTIONS, is_option, login: &LOGIN, canonical, endpoint: "base_url" };
+
 impl Opener {
     /// All options of a place: one-run options, then the store's, then the variables', then gcloud's default login.
     pub(super) fn resolve_gcs(
@@ -96,7 +100,7 @@ impl Opener {
         overrides: &BTreeMap<String, Secret>,
     ) -> Result<Resolved, OpenError> {
         let store = self.settings.store_of(place)?;
-        let explicit = self.explicit_gcs(place, store, overrides)?;
+        let explicit = self.named(&NAMES, place, store, overrides)?;
         let mut options = variables(&self.environment);
         if LOGIN.iter().any(|name| explicit.contains_key(*name)) {
             options.retain(|name, _| !LOGIN.contains(&name.as_str()));
@@ -165,46 +169,6 @@ impl Opener {
             }
         }
         Ok(())
-    }
-
-    /// The options that were given for this store or this run, by their one name.
-    fn explicit_gcs(
-        &self,
-        place: &Place,
-        store: Option<(&str, &StoreSettings)>,
-        overrides: &BTreeMap<String, Secret>,
-    ) -> Result<Options, OpenError> {
-        if let Some(name) = overrides.keys().find(|name| !is_option(name)) {
-            let hint = nearest(name, OPTIONS);
-            return Err(OpenError::UnknownOption { place: place.to_string(), option: name.clone(), hint });
-        }
-        let mut options = Options::new();
-        let mut set = |source: &str, name: &str, value: &Secret| -> Result<(), OpenError> {
-            let name = canonical(name);
-            let value = resolve(value, &self.environment).map_err(|why| {
-                let reason = format!("{name} of {source} {why}");
-                // A secret that cannot be had is a matter of credentials, any other value one of usage.
-                if LOGIN.contains(&name.as_str()) { credentials(place, reason) } else { unusable(place, reason) }
-            })?;
-            options.insert(name, value);
-            Ok(())
-        };
-        // A login of this run replaces the store's, whole.
-        let is_login = |name: &str| LOGIN.contains(&canonical(name).as_str());
-        let replaced = overrides.keys().any(|name| is_login(name));
-        if let Some((name, store)) = store {
-            let source = format!("the store {name}");
-            for (name, value) in store.options.iter().filter(|(name, _)| !(replaced && is_login(name))) {
-                set(&source, name, value)?;
-            }
-            if let Some(endpoint) = &store.endpoint {
-                set(&source, "base_url", &Secret::new(endpoint.as_str()))?;
-            }
-        }
-        for (name, value) in overrides {
-            set("the options", name, value)?;
-        }
-        Ok(options)
     }
 }
 
