@@ -24,7 +24,7 @@ use self::resume::Unfinisheds;
 use crate::error::{Failure, chain};
 use crate::event::{Event, Listener, Means, ObjectReport, Outcome, Phase, Progress, count};
 use crate::job::{Job, Stop};
-use crate::options::{Compare, MetadataMode, OnError};
+use crate::options::{MetadataMode, OnError};
 use crate::plan::file::Plan;
 use crate::plan::{Action, Reason, Step, settled};
 use crate::store::{Result, Store, StoreError, StoreErrorKind};
@@ -320,7 +320,7 @@ pub async fn copy(job: &Job, inputs: Inputs) -> Result<CopyReport, Failure> {
         chunk_size: limits.chunk_size,
         metadata: job.options.metadata,
         across: Across::between(job.source.store.as_ref(), job.target.store.as_ref()),
-        proves: job.options.hash || job.options.compare == Compare::Hash,
+        proves: job.proves(),
         listener: job.listener.clone(),
         journal: inputs.journal,
         guard: inputs.guard,

@@ -9,7 +9,7 @@ use manifest::state::layout::JobName;
 use tokio_util::sync::CancellationToken;
 
 use crate::event::{Event, Listener, Progress};
-use crate::options::{CopyOptions, Limits};
+use crate::options::{Compare, CopyOptions, Limits};
 use crate::store::meter::Meter;
 use crate::store::{Store, Sweep};
 use crate::trash::Trash;
@@ -79,6 +79,17 @@ pub struct Job {
 }
 
 impl Job {
+    /// Whether the service will be asked to copy from the source by itself; it may refuse.
+    pub fn copied_by_service(&self) -> bool {
+        let origin = self.source.store.origin();
+        !self.proves() && origin.is_some_and(|origin| self.target.store.copies_from(&origin).is_some())
+    }
+
+    /// Whether everything is to be proven by reading.
+    pub fn proves(&self) -> bool {
+        self.options.hash || self.options.compare == Compare::Hash
+    }
+
     /// Tells the listener a sentence.
     pub fn note(&self, text: impl Into<String>) {
         (self.listener)(Event::Note(text.into()));

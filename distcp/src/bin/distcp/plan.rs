@@ -63,13 +63,13 @@ pub async fn show(shell: &Shell, command: &'static str, spec: JobSpec, file: Opt
         summary.requests = source.requests + target.requests;
         summary.retries = source.retries + target.retries;
         summary.bytes.read = source.bytes.read + target.bytes.read;
-        let output = shell.output.clone();
+        let (output, by_service) = (shell.output.clone(), job.copied_by_service());
         // Rows are read and printed on a thread of their own: a plan may be long, and a pager slow.
         tokio::task::spawn_blocking(move || {
             if let Some(file) = &file {
                 keep(plan.path(), file)?;
             }
-            print(&output, &plan)?;
+            print(&output, &plan, by_service)?;
             summary.duration_ms = u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX);
             end(&output, fill(summary, &plan.header, file.as_deref()));
             Ok::<_, Failure>(ExitCode::Done)
@@ -93,7 +93,7 @@ fn keep(plan: &Path, file: &Path) -> Result<()> {
     Ok(())
 }
 
-fn print(output: &Output, plan: &Plan) -> Result<()> {
+fn print(output: &Output, plan: &Plan, by_service: bool) -> Result<()> {
     for action in plan.actions()? {
         if output.reader_gone().is_cancelled() {
             break;
@@ -101,10 +101,10 @@ fn print(output: &Output, plan: &Plan) -> Result<()> {
         let action = action?;
         if output.is_json() {
             if !matches!(action.step, Step::Record | Step::Forget) {
-                output.json(&ActionLine::new(&action));
+                output.json(&ActionLine::new(&action, by_service));
             }
         } else if is_work(&action) || output.verbosity() == Verbosity::Verbose {
-            output.data(text_line(&action));
+            output.data(text_line(&action, by_service));
         }
     }
     Ok(())
@@ -127,22 +127,26 @@ fn verb(step: Step) -> &'static str {
     }
 }
 
-fn means(action: &Action) -> Means {
+/// How its bytes will move; `by_service`: the service is asked to copy from the source.
+fn means(action: &Action, by_service: bool) -> Means {
     match (action.step, &action.donor) {
         (Step::Copy, Some(_)) => Means::ServerSide,
+        (Step::Copy, None) if by_service => Means::ServerSide,
         (Step::Copy, None) => Means::Streamed,
         _ => Means::None,
     }
 }
 
 /// `copy a/b (1.2 MiB, new)`.
-fn text_line(action: &Action) -> String {
+fn text_line(action: &Action, by_service: bool) -> String {
     let mut parts = Vec::new();
     if matches!(action.step, Step::Copy | Step::Compare | Step::Delete) {
         parts.push(bytes_text(action.size_bytes()));
     }
     if let Some(donor) = &action.donor {
         parts.push(format!("server-side from {}", donor.entry.key.escaped()));
+    } else if means(action, by_service) == Means::ServerSide {
+        parts.push("server-side".to_owned());
     }
     parts.push(action.reason.words().to_owned());
     format!("{} {} ({})", verb(action.step), action.key.escaped(), parts.join(", "))
@@ -161,12 +165,12 @@ struct ActionLine<'a> {
 }
 
 impl<'a> ActionLine<'a> {
-    fn new(action: &'a Action) -> Self {
+    fn new(action: &'a Action, by_service: bool) -> Self {
         Self {
             kind: "action",
             key: KeyFields::new(&action.key),
             step: verb(action.step),
-            means: means(action),
+            means: means(action, by_service),
             size_bytes: action.size_bytes(),
             reason: action.reason.words(),
         }
@@ -272,10 +276,18 @@ mod tests {
             (action(Step::Delete, "x", Reason::Extra), "delete x (2.0 KiB, only on the target)", "none"),
         ];
         for (action, line, means) in table {
-            assert_eq!(text_line(&action), line);
-            let json = serde_json::to_value(ActionLine::new(&action)).unwrap();
+            assert_eq!(text_line(&action, false), line);
+            let json = serde_json::to_value(ActionLine::new(&action, false)).unwrap();
             assert_eq!((json["type"].as_str(), json["means"].as_str()), (Some("action"), Some(means)), "{json}");
         }
+    }
+
+    #[test]
+    fn what_the_service_is_to_copy_is_marked() {
+        let copy = action(Step::Copy, "a", Reason::New);
+        assert_eq!(text_line(&copy, true), "copy a (2.0 KiB, server-side, new)");
+        assert_eq!(means(&copy, true), Means::ServerSide);
+        assert_eq!(means(&action(Step::Skip, "a", Reason::Filtered), true), Means::None);
     }
 
     #[test]
