@@ -384,7 +384,7 @@ fn state_at(
         return Err(Failure::usage(format!(
             "the state {place} cannot be kept on HDFS, which swaps no file atomically"
         ))
-        .hint("name a local folder or an s3:// place with --state"));
+        .hint("name a local folder, or an s3://, az:// or gs:// place, with --state"));
     }
     let opened = opener.open(place, &OpenOptions { overrides: overrides.clone(), local: LocalOptions::default() })?;
     let pace = Arc::new(Pace::unlimited(stop.token.clone()));

@@ -134,12 +134,8 @@ impl Finding {
 fn fix(what: &str, error: &StoreError) -> String {
     let s3 = error.place.starts_with("s3:");
     match error.kind {
-        StoreErrorKind::NoBucket => "create the bucket, or correct the place".into(),
-        StoreErrorKind::Credentials => {
-            "correct the credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or [stores.NAME] in the \
-             configuration"
-                .into()
-        }
+        StoreErrorKind::NoBucket => crate::error::NO_BUCKET_FIX.into(),
+        StoreErrorKind::Credentials => format!("correct {}", crate::error::credentials_of(&error.place)),
         StoreErrorKind::Permission if s3 => format!("allow {} there to these credentials", s3_actions(what)),
         StoreErrorKind::Permission => "give this user access to it".into(),
         StoreErrorKind::NotFound => "check how the place is written".into(),
@@ -149,7 +145,7 @@ fn fix(what: &str, error: &StoreError) -> String {
         StoreErrorKind::Timeout | StoreErrorKind::Connection | StoreErrorKind::Server | StoreErrorKind::Throttled => {
             "see that the endpoint is right and can be reached from here, then check again".into()
         }
-        _ => "check the endpoint: AWS_ENDPOINT_URL, [stores.NAME] in the configuration, or a proxy in between".into(),
+        _ => format!("check {}", crate::error::endpoint_of(&error.place)),
     }
 }
 

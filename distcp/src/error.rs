@@ -80,19 +80,57 @@ pub fn store_code(error: &StoreError) -> ExitCode {
     }
 }
 
+/// What to do about a bucket or container that does not exist.
+pub(crate) const NO_BUCKET_FIX: &str = "create the bucket, or correct the place";
+
+/// Where the credentials of a place come from.
+pub(crate) fn credentials_of(place: &str) -> &'static str {
+    match scheme(place) {
+        "az" | "abfs" | "abfss" | "wasb" | "wasbs" => {
+            "the credentials: AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or the options of [stores.NAME] in \
+             the configuration"
+        }
+        "gs" => {
+            "the credentials: GOOGLE_APPLICATION_CREDENTIALS or GOOGLE_SERVICE_ACCOUNT, or the options of [stores.NAME] in \
+             the configuration"
+        }
+        "hdfs" => {
+            "the user: HADOOP_USER_NAME, the Kerberos ticket, or the options of [stores.NAME] in the configuration"
+        }
+        _ => {
+            "the credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or [stores.NAME] in the \
+             configuration"
+        }
+    }
+}
+
+/// Where the endpoint of a place comes from.
+pub(crate) fn endpoint_of(place: &str) -> &'static str {
+    match scheme(place) {
+        "s3" => "the endpoint: AWS_ENDPOINT_URL, [stores.NAME] in the configuration, or a proxy in between",
+        _ => "the endpoint: [stores.NAME] in the configuration, or a proxy in between",
+    }
+}
+
+fn scheme(place: &str) -> &str {
+    place.split_once("://").map_or("", |(scheme, _)| scheme)
+}
+
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let failure = Failure::new(store_code(&error), chain(&error));
         match error.kind {
             StoreErrorKind::NotFound | StoreErrorKind::KindConflict if failure.code == ExitCode::Usage => failure.hint("check how the place is written"),
-            StoreErrorKind::NoBucket => failure.hint("create the bucket, or correct the place"),
-            StoreErrorKind::Credentials => failure.hint("check the credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or [stores.NAME] in the configuration"),
+            StoreErrorKind::NoBucket => failure.hint(NO_BUCKET_FIX),
+            StoreErrorKind::Credentials => failure.hint(format!("check {}", credentials_of(&error.place))),
             StoreErrorKind::Permission => failure.hint(
                 "check what this user, or the credentials and the endpoint in use, may do there",
             ),
-            StoreErrorKind::Protocol => failure.hint(
-                "check the endpoint: AWS_ENDPOINT_URL, [stores.NAME] in the configuration, or a proxy in between",
+            StoreErrorKind::Protocol if error.detail.contains("out of order") => failure.hint(
+                "the server, or a proxy in between, does not list by the bytes of keys, as S3 does: name a folder without such \
+                 keys, or use another server",
             ),
+            StoreErrorKind::Protocol => failure.hint(format!("check {}", endpoint_of(&error.place))),
             StoreErrorKind::NoSpace => failure.hint("free space, then run the same command again: it resumes"),
             _ if error.class() == Class::Retryable => failure.hint("run the same command again: it resumes"),
             _ => failure,
@@ -127,7 +165,8 @@ impl From<manifest::Error> for Failure {
                 Failure::new(ExitCode::Failed, message).hint("free space, then run the same command again: it resumes")
             }
             E::Missing { .. } => Failure::usage(message).hint("check how the place is written"),
-            E::JobConflict { .. } => Failure::usage(message),
+            E::JobConflict { .. } => Failure::usage(message)
+                .hint("see the jobs with: distcp status; for something else at that target, a restore, say, name another --state"),
             E::Damaged { what, .. } => Failure::new(ExitCode::Failed, message).hint(after_damage(what)),
             E::State { class: Class::Permanent, .. } => Failure::new(ExitCode::Failed, message).hint(
                 "mend the state folder, or name another with --state; then run the same command again: it resumes",

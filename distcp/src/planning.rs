@@ -77,6 +77,7 @@ fn merge(
         time_step_ns: source.time_step_ns.max(target.time_step_ns),
     };
     let mut files = job.options.filter.listed_only.then(|| job.files.iter().peekable());
+    let mut found = 0;
     let (mut writer, path) = new_plan(&job.spool)?;
     let mut totals = PlanTotals::default();
     let mut candidates = Candidates::new(&job.spool);
@@ -86,6 +87,7 @@ fn merge(
         }
         let (key, known, source, target) = row?;
         let listed = files.as_mut().is_none_or(|files| names(files, &key));
+        found += usize::from(files.is_some() && listed && source.is_some());
         let action = decide(&key, known, source.clone(), target.clone(), listed, &rules);
         totals.add(source.as_ref(), target.as_ref(), action.as_ref());
         if let Some(action) = action {
@@ -95,6 +97,11 @@ fn merge(
     }
     if !totals.add_up() {
         return Err(Error::Upstream(format!("the plan does not add up: {totals:?}").into()));
+    }
+    // A list with `./a` or `/a`, or of another place, must not pass for one that was done.
+    if files.is_some() && found < job.files.len() {
+        let (missing, all) = (job.files.len() - found, job.files.len());
+        job.note(format!("{missing} of the {all} keys of --files-from are not in the source; they begin below SOURCE, without ./ or /"));
     }
     writer.finish(PlanHeader { totals, ..header })?;
     Ok((Plan::from_temporary(path)?, candidates))

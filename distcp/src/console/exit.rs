@@ -53,7 +53,7 @@ pub fn last_line(program: &str, report: &Report) -> Option<String> {
     }
     let (message, hint) = match &report.failure {
         Some(failure) => (failure.message.clone(), failure.hint.clone()),
-        None => (what_happened(summary), summary.hint.clone().or_else(|| next(summary.exit_code))),
+        None => (what_happened(summary), summary.hint.clone().or_else(|| next(summary))),
     };
     Some(line(program, summary.command, &message, hint.as_deref()))
 }
@@ -125,9 +125,17 @@ fn what_happened(summary: &Summary) -> String {
     }
 }
 
-fn next(code: ExitCode) -> Option<String> {
-    let text = match code {
-        ExitCode::Partial => "run the same command again to try them again",
+fn next(summary: &Summary) -> Option<String> {
+    let text = match summary.exit_code {
+        // Again the same would come out: nothing was tried that could fail.
+        ExitCode::Partial
+            if summary.differences.as_ref().is_some_and(|found| found.unproven > 0 && found.errors == 0) =>
+        {
+            "--level content reads them; copy --hash does, and remembers it"
+        }
+        ExitCode::Partial => {
+            "mend what is named, or leave it out with --exclude; run the same command again to try them again"
+        }
         ExitCode::Limited | ExitCode::Interrupted | ExitCode::Terminated => "run the same command again: it resumes",
         ExitCode::Temporary => "run the same command again",
         _ => return None,
@@ -184,12 +192,14 @@ mod tests {
             (ended(ExitCode::Done, |_| {}), None),
             (
                 failed(1),
-                Some("distcp copy: 1 object failed: a: cannot read; run the same command again to try them again"),
+                Some(
+                    "distcp copy: 1 object failed: a: cannot read; mend what is named, or leave it out with --exclude; run the same command again to try them again",
+                ),
             ),
             (
                 failed(1200),
                 Some(
-                    "distcp copy: 1,200 objects failed, the first: a: cannot read; run the same command again to try them again",
+                    "distcp copy: 1,200 objects failed, the first: a: cannot read; mend what is named, or leave it out with --exclude; run the same command again to try them again",
                 ),
             ),
             (
@@ -205,6 +215,14 @@ mod tests {
                     summary.differences = Some(Differences { only_source: 1, differ: 2, ..Differences::default() });
                 }),
                 Some("distcp copy: 3 keys differ"),
+            ),
+            (
+                ended(ExitCode::Partial, |summary| {
+                    summary.differences = Some(Differences { unproven: 2, ..Differences::default() });
+                }),
+                Some(
+                    "distcp copy: 2 keys are not proven to be equal; --level content reads them; copy --hash does, and remembers it",
+                ),
             ),
             (
                 ended(ExitCode::Partial, |summary| {

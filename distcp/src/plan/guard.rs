@@ -17,7 +17,7 @@ pub fn check(totals: &PlanTotals, options: &CopyOptions) -> Option<Refusal> {
     if totals.source_objects == 0 && !options.allow_empty_source {
         return Some(Refusal {
             message: format!("the source is empty; the target has {} objects", totals.target_objects),
-            hint: "if that is right, add --allow-empty-source".into(),
+            hint: "check how SOURCE is written; if it is right, add --allow-empty-source".into(),
         });
     }
     let total = totals.target_objects;

@@ -188,11 +188,24 @@ pub struct Claim {
 
 /// Whether one of two normalised places lies in the other, at a path segment (rules 3, 4).
 pub fn overlaps(a: &str, b: &str) -> bool {
+    // `s3://bucket/prefix at http://service`: the service stands after the path, and would hide that one is in the other.
+    let ((a, here), (b, there)) = (service(a), service(b));
+    if here != there {
+        return false;
+    }
     let (a, b) = (a.trim_end_matches('/'), b.trim_end_matches('/'));
     let within = |inner: &str, outer: &str| {
         inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
     within(a, b) || within(b, a)
+}
+
+/// A normalised place without its service, and that, if it names one.
+fn service(place: &str) -> (&str, Option<&str>) {
+    match place.rsplit_once(" at ") {
+        Some((place, service)) if service.contains("://") => (place, Some(service)),
+        _ => (place, None),
+    }
 }
 
 /// The names of all jobs in the state, sorted: every folder that holds a claim, a checkpoint or a lease.

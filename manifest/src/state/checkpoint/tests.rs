@@ -117,6 +117,11 @@ fn rule_03_places_overlap_at_segments() {
         ("file:///", "file:///data/x", true),
         ("/", "/data", true),
         ("/data", "s3://data", false),
+        ("s3://b at http://h:9", "s3://b/x at http://h:9", true),
+        ("s3://b/x at http://h:9", "s3://b/xy at http://h:9", false),
+        ("s3://b at http://h:9", "s3://b/x at http://i:9", false),
+        ("s3://b at http://h:9", "s3://b/x", false),
+        ("/data/look at me", "/data/look at me/x", true),
     ];
     for (a, b, expected) in table {
         assert_eq!(overlaps(a, b), expected, "{a} {b}");
