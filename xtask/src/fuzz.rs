@@ -16,6 +16,9 @@ const CARGO_FUZZ: &str = "cargo-fuzz@0.13.2";
 const BUILD_LIMIT: Duration = Duration::from_secs(40 * 60);
 /// Memory of a fuzzed process; a reader that takes more is a finding.
 const MEMORY_MIB: u32 = 1024;
+/// What one allocation may ask for. Parquet's reader reserves what a page's header names before it looks at the page, up to
+/// 8 GiB of address space; it counts only once it is used.
+const RESERVED_MIB: u32 = 16 << 10;
 /// Bytes of one input.
 const MAX_INPUT_BYTES: u32 = 64 << 10;
 /// One input must not take longer.
@@ -59,6 +62,7 @@ pub fn each(targets: &[&str], seconds: u32, folders: &Folders, interrupt: &Inter
         let mut command = program(&cargo_fuzz);
         command.args(["run", target]).arg(&corpus).arg(folders.root.join("fuzz/seeds").join(target));
         command.arg("--").arg(format!("-max_total_time={seconds}")).arg(format!("-rss_limit_mb={MEMORY_MIB}"));
+        command.arg(format!("-malloc_limit_mb={RESERVED_MIB}"));
         command.arg(format!("-max_len={MAX_INPUT_BYTES}")).arg(format!("-timeout={INPUT_SECONDS}"));
         command.arg(format!("-artifact_prefix={}/", artifacts.display())).arg("-print_final_stats=1");
         command.current_dir(folders.root.join("fuzz"));
