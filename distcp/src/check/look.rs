@@ -49,7 +49,7 @@ pub async fn look(job: &Job, stop: &CancellationToken, mut tell: impl FnMut(Find
     abandoned_uploads(job, &mut tell).await;
     state(job, &mut tell).await;
     let (source, target) = (job.source.store.capabilities(), job.target.store.capabilities());
-    let by_itself = job.source.store.origin().and_then(|origin| job.target.store.copies_from(&origin)).is_some();
+    let by_itself = job.copied_by_service();
     for finding in differences(source, target) {
         tell(match finding.what {
             "route" if by_itself => {

@@ -183,7 +183,7 @@ impl S3Store {
         }
         body.push_str("</CompleteMultipartUpload>");
         let mut call = Call::object(operation, Method::POST, key, &full).query("uploadId", upload.0.clone());
-        // Servers exist that put the parts together first, byte by byte, and answer then.
+        // AWS documents that putting a large object together can take minutes.
         call.copied_bytes = parts.iter().map(|part| part.part.size_bytes).sum();
         call.conditional = self.condition(operation, key, &options.precondition, &mut call.headers)?;
         call.headers.extend(self.customer_key.clone());
