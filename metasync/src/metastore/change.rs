@@ -33,7 +33,7 @@ pub enum Change {
     },
     /// A table or view, created or altered. Its partitions, constraints, statistics and privileges stay. Partition keys that
     /// differ from those there are an error: such a table is dropped first.
-    PutTable(Table),
+    PutTable(Box<Table>),
     /// A table's name, also into another database. Its location stays.
     RenameTable {
         /// As it is called now.
