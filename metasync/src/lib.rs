@@ -3,5 +3,9 @@
 //! [`model`] is what a metastore holds, as plain data; [`metastore`] is the one door to real ones. Like all libraries here it
 //! never prints, ends the process or reads its environment.
 
+pub mod held;
 pub mod metastore;
 pub mod model;
+pub mod object;
+pub mod volatile;
+pub mod walk;
