@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use distcp::console::args::GlobalArgs;
 
-use crate::shell::Shell;
 use crate::{apply, check, completions, copy, demo, man, manifest, plan, status, unlock, verify};
+use distcp::console::shell::Shell;
 
 /// The program's name in messages.
 pub const PROGRAM: &str = "distcp";
@@ -51,7 +51,7 @@ impl Cli {
             Verb::Man(verb) => return man::run(verb),
             _ => {}
         }
-        Shell::run(self.global, async |shell| match &self.verb {
+        Shell::run(PROGRAM, self.global, async |shell| match &self.verb {
             Verb::Copy(verb) => copy::run(shell, verb).await,
             Verb::Plan(verb) => plan::run(shell, verb).await,
             Verb::Apply(verb) => apply::run(shell, verb).await,

@@ -12,7 +12,6 @@ mod files_from;
 mod man;
 mod manifest;
 mod plan;
-mod shell;
 mod status;
 mod unlock;
 mod verify;

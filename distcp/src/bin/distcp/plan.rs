@@ -16,7 +16,7 @@ use distcp::summary::{Counts, Summary};
 use serde::Serialize;
 
 use crate::copy::JobArgs;
-use crate::shell::Shell;
+use distcp::console::shell::Shell;
 
 const CODES: [ExitCode; 8] = [
     ExitCode::Done,
