@@ -215,6 +215,11 @@ async fn build(job: &Job, run_id: &RunId, as_of: Timestamp, base: session::Base,
 }
 
 fn refuse(job: &Job, totals: &PlanTotals) -> Result<()> {
+    if totals.target_is_ours {
+        let target = &job.target.place;
+        return Err(Failure::usage(format!("the target {target} is itself the state or the trash of some job"))
+            .hint("check how TARGET is written"));
+    }
     guard::check(totals, &job.options).map_or(Ok(()), |refusal| Err(refusal.into()))
 }
 

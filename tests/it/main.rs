@@ -30,6 +30,7 @@ mod oracles;
 mod pairs;
 mod rules_evidence;
 mod rules_guards;
+mod rules_places;
 mod rules_state;
 mod s3;
 mod s3mock;
