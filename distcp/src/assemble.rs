@@ -14,7 +14,8 @@ use manifest::state::local::LocalState;
 use crate::error::{Failure, Result, chain};
 use crate::event::{Event, Listener, Progress};
 use crate::exit::ExitCode;
-use crate::job::{Job, Stop, Tree};
+use crate::job::{Gate, Job, Stop, Tree};
+use crate::list::within::Within;
 use crate::options::{CopyOptions, Limits, LinkMode};
 use crate::place::{Location, Place};
 use crate::settings::open::{OpenError, OpenOptions, Opener};
@@ -65,6 +66,10 @@ pub struct JobSpec {
     pub keep_runs: usize,
     /// What to do.
     pub options: CopyOptions,
+    /// The folders that the job is about.
+    pub within: Option<Within>,
+    /// Asked between copies and deletes.
+    pub gate: Option<Arc<dyn Gate>>,
     /// Keys of `--files-from`, in any order.
     pub files: Vec<ObjectKey>,
     /// How much to use.
@@ -150,6 +155,8 @@ pub fn job(mut spec: JobSpec, opener: &Opener) -> Result<Job> {
         leased: spec.leased,
         keep_runs: spec.keep_runs,
         options,
+        within: spec.within.map(Arc::new),
+        gate: spec.gate,
         files: Arc::new(files),
         limits: spec.limits,
         spool: spec.spool,

@@ -89,7 +89,7 @@ fn merge(
             return Err(cancelled());
         }
         let (key, known, mut source, mut target) = row?;
-        if ours.holds(&key) {
+        if ours.holds(&key) || job.within.as_ref().is_some_and(|within| !within.holds(&key)) {
             (source, target) = (None, None);
             // At most the manifest has to forget it.
             if known.is_none() {

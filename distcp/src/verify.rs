@@ -248,7 +248,7 @@ fn stream(job: &Job, manifest: Option<Arc<manifest::reader::Manifest>>, level: L
             let mut ours = Ours::default();
             for row in join3(rows.into_iter().flatten(), source, target) {
                 let (key, row, source, target) = row?;
-                if ours.holds(&key) {
+                if ours.holds(&key) || job.within.as_ref().is_some_and(|within| !within.holds(&key)) {
                     continue;
                 }
                 let size = source.as_ref().or(target.as_ref()).map_or(0, |listed| listed.fingerprint.size_bytes);

@@ -17,6 +17,7 @@ mod cases_runs;
 mod check;
 mod clocks;
 mod diff_model;
+mod embedded;
 mod faults;
 mod faults_trees;
 mod gcs;

@@ -112,6 +112,8 @@ impl Shell {
             create_state: true,
             keep_runs: self.args.keep_runs,
             options: CopyOptions::default(),
+            within: None,
+            gate: None,
             files: Vec::new(),
             limits: Limits::default(),
             speed: pace.speed(environment::time_of_day()),
