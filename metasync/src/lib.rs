@@ -4,8 +4,10 @@
 //! never prints, ends the process or reads its environment.
 
 pub mod held;
+pub mod location;
 pub mod metastore;
 pub mod model;
 pub mod object;
+pub mod policy;
 pub mod volatile;
 pub mod walk;
