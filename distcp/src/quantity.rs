@@ -30,7 +30,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(|| format!("{text:?} is more than 64 bits hold"))
 }
 
-/// A number without sign or blank.
+/// A number of decimal digits only: `+5`, ` 5` and an empty text are none.
 pub(crate) fn digits(text: &str) -> Option<u64> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

@@ -357,7 +357,5 @@ pub fn parse_pair(text: &str) -> Result<(String, Secret), String> {
     }
 }
 
-/// A number of decimal digits only: `+5`, ` 5` and an empty text are none.
-
 #[cfg(test)]
 mod tests;
