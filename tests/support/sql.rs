@@ -45,7 +45,9 @@ pub fn postgres(port: u16, database: &str, script: &str) -> Result<Vec<Vec<Optio
 pub fn mariadb(client: &Path, port: u16, database: Option<&str>, script: &str) -> Result<String> {
     let mut command = Command::new(client);
     command.args(["--no-defaults", "--protocol=tcp", "--host=127.0.0.1", "--user=root", "--batch"]);
-    command.args(["--skip-column-names", "--disable-ssl", &format!("--port={port}")]).args(database);
+    command
+        .args(["--skip-column-names", "--connect-timeout=30", "--disable-ssl", &format!("--port={port}")])
+        .args(database);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
     let mut input = child.stdin.take().ok_or_else(|| Error::other("no pipe"))?;

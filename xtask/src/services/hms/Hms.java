@@ -1,4 +1,6 @@
 import java.io.IOException;
+import java.lang.reflect.Field;
+import java.net.InetAddress;
 import java.net.URI;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -27,6 +29,7 @@ public final class Hms {
                 settings.put(pair[0], pair[1]);
             }
             write(arguments[1], arguments[3], settings);
+            listenOnLoopback();
             become("org.apache.hadoop.hive.metastore.HiveMetaStore", new String[] {"-p", arguments[2]});
         } else if (verb.equals("schematool") && arguments.length >= 5) {
             URI url = URI.create(arguments[3]);
@@ -69,7 +72,6 @@ public final class Hms {
         // Up to 2.3 all names begin with `hive.`; later both are read, and what 2.3 did not know has no such name.
         String prefix = version.equals("2.3") ? "hive.metastore." : "metastore.";
         settings.put(prefix + "warehouse.dir", Path.of(folder, "warehouse").toUri().toString());
-        settings.put(prefix + "thrift.bind.host", "127.0.0.1");
         settings.put(prefix + "schema.verification", "true");
         settings.put(prefix + "transactional.event.listeners",
                 "org.apache.hive.hcatalog.listener.DbNotificationListener");
@@ -100,6 +102,19 @@ public final class Hms {
 
     private static String escaped(String text) {
         return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;");
+    }
+
+    /**
+     * Up to 3.1 a metastore has no setting for where it listens, and takes every interface: what Java takes for "every
+     * interface" is made loopback. If a later Java keeps it elsewhere, this fails, and nothing is served.
+     */
+    private static void listenOnLoopback() throws ReflectiveOperationException {
+        Field implementation = InetAddress.class.getDeclaredField("impl");
+        implementation.setAccessible(true);
+        Object addresses = implementation.get(null);
+        Field any = addresses.getClass().getDeclaredField("anyLocalAddress");
+        any.setAccessible(true);
+        any.set(addresses, InetAddress.getLoopbackAddress());
     }
 
     private static void become(String program, String[] arguments) throws Throwable {
