@@ -101,6 +101,7 @@ pub fn job(mut spec: JobSpec, opener: &Opener) -> Result<Job> {
     written_so(&mut spec);
     let source = opener.place(&spec.source, &spec.cwd, &spec.source_options)?;
     let target = opener.place(&spec.target, &spec.cwd, &spec.target_options)?;
+    kept_by_a_service(&spec.options, &target)?;
     let state = state_place(&spec, opener)?;
     read_only(&target, "target")?;
     read_only(&state, "state")?;
@@ -173,6 +174,19 @@ fn written_so(spec: &mut JobSpec) {
         if let Some(value) = value {
             spec.target_options.insert(name.into(), Secret::new(value.as_str()));
         }
+    }
+}
+
+/// Files are not kept in a class, nor encrypted by who keeps them: said of the option, before the store meets its name.
+fn kept_by_a_service(options: &CopyOptions, target: &Place) -> Result<()> {
+    let files = matches!(target.location, Location::Local { .. } | Location::Hdfs { .. });
+    let given = [("--storage-class", options.storage_class.is_some()), ("--sse", options.sse.is_some())];
+    match given.into_iter().find(|(_, given)| files && *given) {
+        Some((option, _)) => {
+            Err(Failure::usage(format!("{option} is for object stores, and the target {target} is none"))
+                .hint(format!("leave {option} out")))
+        }
+        None => Ok(()),
     }
 }
 
