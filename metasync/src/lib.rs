@@ -9,5 +9,6 @@ pub mod metastore;
 pub mod model;
 pub mod object;
 pub mod policy;
+pub mod translate;
 pub mod volatile;
 pub mod walk;

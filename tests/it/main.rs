@@ -26,6 +26,7 @@ mod kill;
 mod list_fan;
 mod list_levels;
 mod long;
+mod metastore_adapters;
 mod metastores;
 mod object_state;
 mod oracles;
