@@ -46,6 +46,10 @@ impl Scanner {
             self.open.push(Open::Struct);
         }
         while let Some(open) = self.open.last_mut() {
+            // Nothing is counted that has not arrived: a count alone must cost no time.
+            if self.at > bytes.len() {
+                return Ok(None);
+            }
             let next = match open {
                 Open::Struct => match bytes.get(self.at) {
                     None => return Ok(None),

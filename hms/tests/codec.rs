@@ -180,6 +180,18 @@ fn the_scanner_names_what_is_no_message() {
     assert_eq!(wrong(&reply(2, "x", 1, &[11, 0, 1, 0xff, 0, 0, 0])), Wrong::Negative(-16_777_216));
 }
 
+#[test]
+fn a_count_without_elements_costs_no_time() {
+    let body = [vec![15, 0, 1, 2], i32::MAX.to_be_bytes().to_vec(), vec![1, 1]].concat();
+    let begun = std::time::Instant::now();
+    let stream = reply(2, "x", 1, &body);
+    let mut scanner = Scanner::new();
+    for _ in 0..100 {
+        assert_eq!(scanner.advance(&stream).unwrap(), None);
+    }
+    assert!(begun.elapsed() < std::time::Duration::from_secs(2));
+}
+
 proptest! {
     #[test]
     fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
