@@ -1,1 +1,11 @@
-//! Keeps a second Hive Metastore in step with the first. Nothing of that is in this version: it holds only the name.
+//! Keeps a second Hive Metastore in step with the first.
+//!
+//! [`model`] is what a metastore holds, as plain data; [`metastore`] is the one door to real ones. Like all libraries here it
+//! never prints, ends the process or reads its environment.
+
+pub mod held;
+pub mod metastore;
+pub mod model;
+pub mod object;
+pub mod volatile;
+pub mod walk;

@@ -7,6 +7,7 @@ pub mod crash;
 pub mod fault;
 pub mod gcs;
 pub mod jobs;
+pub mod metastores;
 pub mod odd;
 pub mod proxy;
 pub mod services;
