@@ -133,6 +133,28 @@ impl Unknown {
         &self.0
     }
 
+    /// The fields, taken out.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+
+    /// Without the fields for which `keep` is false.
+    ///
+    /// # Errors
+    /// Never for what this type holds: it checked the fields when it took them.
+    pub fn retain(self, keep: impl Fn(&FieldHeader) -> bool) -> Result<Self, DecodeError> {
+        let mut kept = Self::default();
+        let mut reader = Reader::new(&self.0);
+        while reader.at < self.0.len() {
+            let Some(field) = reader.field()? else { break };
+            match keep(&field) {
+                true => reader.keep(&field, &mut kept)?,
+                false => reader.skip(field.kind)?,
+            }
+        }
+        Ok(kept)
+    }
+
     /// No field.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

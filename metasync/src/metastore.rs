@@ -6,6 +6,7 @@
 
 mod change;
 mod error;
+pub mod thrift;
 
 pub use change::Change;
 pub use error::{Error, Result};
