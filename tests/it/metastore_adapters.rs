@@ -113,6 +113,11 @@ fn everything_uses_every_limit_that_an_object_of_hive_can_meet() {
     let names: Vec<String> = refused.map(|object| object.to_string()).collect();
     assert_eq!(
         names,
-        ["constraint x_uq on x.orders", "constraint x_nn on x.orders", "constraint x_df on x.orders", "constraint x_ck on x.orders"]
+        [
+            "constraint x_uq on x.orders",
+            "constraint x_nn on x.orders",
+            "constraint x_df on x.orders",
+            "constraint x_ck on x.orders"
+        ]
     );
 }

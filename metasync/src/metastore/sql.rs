@@ -22,7 +22,8 @@ pub use connection::SqlLimits;
 pub use sqlite::init;
 pub use url::{Resolve, SqlUrl};
 
-use super::{Change, Error, Metastore, Result, Snapshot, Version};
+use super::{Change, Error, Metastore, Result, Snapshot};
+use crate::held::Holder;
 use async_trait::async_trait;
 use connection::{Access, Connection};
 use ids::Ids;
@@ -32,6 +33,7 @@ use read::{Reader, SqlSnapshot};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
+use url::Where;
 use write::Writer;
 
 /// How often a batch is begun anew after a deadlock, a serialization failure or a collision with somebody else's row.
@@ -139,8 +141,11 @@ impl Metastore for SqlMetastore {
         self.url.to_string()
     }
 
-    fn version(&self) -> Version {
-        self.schema.version
+    fn holder(&self) -> Holder {
+        match self.url.0 {
+            Where::File(_) => Holder::Own,
+            Where::Server(_) => Holder::Hive(self.schema.version),
+        }
     }
 
     async fn snapshot(&self) -> Result<Box<dyn Snapshot>> {
