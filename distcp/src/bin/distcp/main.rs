@@ -3,6 +3,7 @@
 //! Decides nothing about data. Everything that is read from the process environment is read here, once.
 
 mod apply;
+mod arenas;
 mod check;
 mod cli;
 mod completions;
@@ -24,6 +25,7 @@ use distcp::console::exit;
 use distcp::console::progress::Screen;
 
 fn main() -> ExitCode {
+    arenas::limit();
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         // A panic that becomes the error of a damaged file is told as that.
