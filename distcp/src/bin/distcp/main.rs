@@ -19,8 +19,8 @@ mod verify;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser as _};
 use distcp::console::exit;
 use distcp::console::progress::Screen;
 
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         Err(error) => {
             Screen::stderr().line(&exit::wrong_usage(
                 cli::PROGRAM,
-                &cli::verb_of(std::env::args_os()),
+                &exit::verb_of(&cli::Cli::command(), std::env::args_os()),
                 &error.render().to_string(),
             ));
             exit::process(distcp::exit::ExitCode::Usage)
