@@ -68,6 +68,10 @@ impl Cli {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
+    use clap::CommandFactory as _;
+
     use super::*;
 
     /// Every verb with its full name, also those below `manifest`.
