@@ -39,7 +39,8 @@ type Result<T, E = TjsonError> = std::result::Result<T, E>;
 /// When it is not such an object.
 pub fn decode<T: Wire>(text: &str) -> Result<T> {
     let wrong = |what: String| TjsonError { at: 0, what };
-    let mut value: T = wire::from_bytes(&to_binary(text)?).map_err(|error| wrong(format!("another object: {error}")))?;
+    let mut value: T =
+        wire::from_bytes(&to_binary(text)?).map_err(|error| wrong(format!("another object: {error}")))?;
     let mut damaged = None;
     value.each_binary(&mut |Binary(bytes)| match BASE64.decode(&*bytes) {
         Ok(decoded) => *bytes = decoded,
@@ -132,7 +133,8 @@ impl Parser<'_> {
             loop {
                 let start = self.at;
                 let id = self.string()?;
-                let id: i16 = id.parse().map_err(|_| TjsonError { at: start, what: format!("`{id}` is no field id") })?;
+                let id: i16 =
+                    id.parse().map_err(|_| TjsonError { at: start, what: format!("`{id}` is no field id") })?;
                 self.expect(b':')?;
                 self.expect(b'{')?;
                 let of = self.type_name()?;
@@ -290,7 +292,8 @@ impl Parser<'_> {
     }
 
     fn hex(&mut self) -> Result<u32> {
-        let digits = self.text.get(self.at..self.at + 4).filter(|digits| digits.bytes().all(|it| it.is_ascii_hexdigit()));
+        let digits =
+            self.text.get(self.at..self.at + 4).filter(|digits| digits.bytes().all(|it| it.is_ascii_hexdigit()));
         let code = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok());
         let code = code.ok_or_else(|| self.wrong("an escape without four hex digits"))?;
         self.at += 4;

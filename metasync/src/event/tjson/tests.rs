@@ -13,7 +13,9 @@ const SAMPLES: &str = include_str!("samples.jsonl");
 fn json(text: &str) -> Value {
     fn plain(value: Value) -> Value {
         match value {
-            Value::Number(number) => number.as_f64().filter(|it| it.abs() < 1e15).map_or(Value::Number(number), Value::from),
+            Value::Number(number) => {
+                number.as_f64().filter(|it| it.abs() < 1e15).map_or(Value::Number(number), Value::from)
+            }
             Value::Array(values) => values.into_iter().map(plain).collect(),
             Value::Object(fields) => fields.into_iter().map(|(key, value)| (key, plain(value))).collect(),
             value => value,
@@ -56,7 +58,8 @@ fn objects_of_real_logs_decode_and_come_back() {
 
 #[test]
 fn fields_that_the_idl_does_not_know_come_back() {
-    let text = r#"{"1":{"str":"t"},"900":{"map":["i64","lst",1,{"7":["tf",2,1,0]}]},"901":{"dbl":"NaN"},"902":{"rec":{}}}"#;
+    let text =
+        r#"{"1":{"str":"t"},"900":{"map":["i64","lst",1,{"7":["tf",2,1,0]}]},"901":{"dbl":"NaN"},"902":{"rec":{}}}"#;
     let table: api::Table = decode(text).unwrap();
     assert!(!table.unknown.is_empty());
     assert_eq!(encode(&table).unwrap(), text);
