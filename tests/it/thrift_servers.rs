@@ -60,7 +60,7 @@ async fn a_managed_table_keeps_its_folder(version: &str) -> Result<()> {
     let there = db.table("there");
     changes.push(Change::RenameTable { from: table, to: there.clone() });
     let keys = managed.partition_keys.iter().map(|key| key.name.as_str());
-    let from = metasync::model::PartitionName::of(keys, &partition.values).unwrap();
+    let from = metasync::model::PartitionName::of(keys, &partition.values).map_err(anyhow::Error::msg)?;
     changes.push(Change::RenamePartition { table: there.clone(), from, to: vec!["2".to_owned()] });
     metastore.apply(&changes).await?;
     metastore.apply(&changes[3..4]).await?;
