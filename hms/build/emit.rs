@@ -80,7 +80,12 @@ fn structure(out: &mut String, names: &Names<'_>, one: &Struct) -> Result<(), St
     emit(out, "_ => r.keep(&field, &mut it.unknown)?, } } r.leave(); Ok(it) }");
     emit(out, "fn write(&self, out: &mut Vec<u8>) {");
     put_fields(out, &one.fields);
-    emit(out, "self.unknown.write(out); out.push(0); } }");
+    emit(out, "self.unknown.write(out); out.push(0); }");
+    emit(out, "#[allow(unused_variables)] fn each_binary(&mut self, see: &mut dyn FnMut(&mut Binary)) {");
+    for field in &one.fields {
+        emit(out, &format!("if let Some(value) = &mut self.{} {{ value.each_binary(see); }}", rust_name(&field.name)));
+    }
+    emit(out, "} }");
     Ok(())
 }
 

@@ -80,6 +80,8 @@ pub trait Wire: Sized {
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError>;
     /// Appends it.
     fn write(&self, out: &mut Vec<u8>);
+    /// Shows every [`Binary`] that the IDL names in it: other protocols than TBinary write bytes otherwise than words.
+    fn each_binary(&mut self, _see: &mut dyn FnMut(&mut Binary)) {}
 }
 
 /// Decodes one value that is the whole of `bytes`.
@@ -398,6 +400,9 @@ impl Wire for Binary {
         put_length(out, self.0.len());
         out.extend_from_slice(&self.0);
     }
+    fn each_binary(&mut self, see: &mut dyn FnMut(&mut Binary)) {
+        see(self);
+    }
 }
 
 /// The most elements that are allocated for before they were read.
@@ -419,6 +424,9 @@ impl<T: Wire> Wire for Vec<T> {
         out.push(T::TYPE);
         put_length(out, self.len());
         self.iter().for_each(|value| value.write(out));
+    }
+    fn each_binary(&mut self, see: &mut dyn FnMut(&mut Binary)) {
+        self.iter_mut().for_each(|value| value.each_binary(see));
     }
 }
 
@@ -465,5 +473,8 @@ impl<K: Wire + Ord, V: Wire> Wire for BTreeMap<K, V> {
             key.write(out);
             value.write(out);
         }
+    }
+    fn each_binary(&mut self, see: &mut dyn FnMut(&mut Binary)) {
+        self.values_mut().for_each(|value| value.each_binary(see));
     }
 }

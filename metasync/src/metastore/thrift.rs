@@ -11,6 +11,8 @@ mod connect;
 mod convert;
 mod read;
 mod speaks;
+#[cfg(test)]
+mod tests;
 mod version;
 mod write;
 

@@ -148,7 +148,7 @@ impl Client {
     async fn error(&self, operation: &str, fault: Fault) -> Error {
         let (operation, place) = (operation.to_owned(), self.place());
         match fault {
-            Fault::Silent(_) | Fault::Closed | Fault::Tls(_) => {
+            Fault::Silent(_) | Fault::Closed | Fault::Broken(_) | Fault::Tls(_) => {
                 let at = self.first.load(Ordering::Relaxed) % self.hosts.len().max(1);
                 let mut found = None;
                 for host in [self.hosts.get(at), self.hosts.first()].into_iter().flatten() {
@@ -165,7 +165,7 @@ impl Client {
                 }
             }
             Fault::Speaks(speech) => self.protocol(speech),
-            Fault::Connect(_) | Fault::Broken(_) => Error::Unreachable { operation, place, why: fault.to_string() },
+            Fault::Connect(_) => Error::Unreachable { operation, place, why: fault.to_string() },
             Fault::Reply(_) | Fault::TooLong => self.failed(&operation, fault.to_string()),
         }
     }

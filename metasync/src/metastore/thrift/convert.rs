@@ -9,6 +9,8 @@ mod attached;
 mod objects;
 mod statistics;
 mod storage;
+#[cfg(test)]
+mod tests;
 
 pub(super) use attached::{
     check_rows, default_rows, foreign_key_rows, from_checks, from_defaults, from_foreign_keys, from_grant,

@@ -2,8 +2,15 @@
 
 use super::client::{Answer, Client, Repeat};
 use crate::metastore::{Error, Result, Version};
+use crate::model::HIVE_CATALOG;
+use hms::api;
 use hms::calls::{GetCatalogs, GetCheckConstraints, GetDatabaseReq, GetTablesByType, GetVersion};
 use hms::message::Call;
+
+/// Every metastore has it.
+const DATABASE: &str = "default";
+/// Nobody has it.
+const NO_TABLE: &str = "understudy_asks_for_the_version";
 
 /// What was seen of a server.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -26,22 +33,32 @@ pub(super) async fn detect(client: &Client) -> Result<Version> {
         Answer::Result(says) => says,
         Answer::Thrown(_) | Answer::NoSuchCall => String::new(),
     };
-    let checks = GetCheckConstraints::default();
+    let (database, table) = (Some(DATABASE.to_owned()), Some(NO_TABLE.to_owned()));
+    let request = api::CheckConstraintsRequest {
+        cat_name: Some(HIVE_CATALOG.to_owned()),
+        db_name: database.clone(),
+        tbl_name: table.clone(),
+        ..Default::default()
+    };
+    let checks = GetCheckConstraints { request: Some(request) };
+    let table_type = Some("EXTERNAL_TABLE".to_owned());
+    let tables = GetTablesByType { db_name: database.clone(), pattern: table, table_type };
+    let request = api::GetDatabaseRequest { name: database, ..Default::default() };
+    let requests = GetDatabaseReq { request: Some(request) };
     let seen = Seen {
         says,
-        tables_by_type: knows(client, &GetTablesByType::default()).await?,
+        tables_by_type: knows(client, &tables).await?,
         catalogs: knows(client, &GetCatalogs {}).await?,
         checks: knows(client, &checks).await?,
-        database_requests: knows(client, &GetDatabaseReq::default()).await?,
+        database_requests: knows(client, &requests).await?,
     };
     decide(&seen).ok_or_else(|| Error::UnknownVersion { place: client.place(), found: named(&seen) })
 }
 
-/// Whether the server knows a call. It is made without arguments, which no server takes for more than a question.
+/// Whether the server knows a call. It asks about a table that is not there; without arguments some servers hang up.
 async fn knows<C: Call + Sync>(client: &Client, call: &C) -> Result<bool> {
     match client.call(call, Repeat::Safe).await {
         Ok(Answer::NoSuchCall) => Ok(false),
-        // It fell over the missing arguments.
         Ok(_) | Err(Error::Failed { .. }) => Ok(true),
         Err(error) => Err(error),
     }

@@ -332,7 +332,6 @@ fn to_object(object: &GrantObject) -> Converted<api::HiveObjectRef> {
         object_type: Some(kind),
         db_name: Some(database.database.clone()),
         object_name: table.map(|table| table.table.clone()),
-        part_values: Some(Vec::new()),
         cat_name: Some(database.catalog.clone()),
         ..Default::default()
     };

@@ -8,8 +8,10 @@ use crate::model::{ColumnStatistics, Table, TableName};
 use crate::volatile::is_volatile;
 use hms::{api, calls};
 
-/// What makes a location another text for the same place.
-const OTHERWISE: &str = "/";
+/// Marks a managed table that is external while it is renamed; its value is that of the parameter `EXTERNAL` before.
+const RENAMING: &str = "understudy.renaming";
+const EXTERNAL: &str = "EXTERNAL";
+const MANAGED_TABLE: &str = "MANAGED_TABLE";
 
 /// Whether two tables differ only in what a server sets by itself, or reads back otherwise.
 fn same(found: &Table, wanted: &Table) -> bool {
@@ -124,38 +126,41 @@ impl ThriftSnapshot {
         if lost.is_empty() { Ok(()) } else { self.put_table_statistics(now, &lost).await }
     }
 
-    /// A server moves the folder of a managed table that is renamed while its location is said to stay. So it is told another
-    /// text for the same place, which it takes for a place of the caller's choice, and the right one afterwards.
+    /// A server moves the folder of a managed table that is renamed. So it is external while that happens, under a mark by
+    /// which a rename that a crash cut short is finished. A transactional table cannot be external, and is refused.
     pub(super) async fn rename_table(&self, from: &TableName, to: &TableName) -> Result<()> {
         let object = format!("table {from} to {to}");
         let conflict =
             |why: &str| Error::Conflict { operation: "rename".to_owned(), object: object.clone(), why: why.to_owned() };
-        let (source, target) = (self.table(from).await?, self.table(to).await?);
-        let mut renamed = match (source, target) {
+        let renamed = match (self.table(from).await?, self.table(to).await?) {
             (None, None) => return Err(conflict("neither is there")),
             (Some(_), Some(_)) => return Err(conflict("both are there")),
-            (Some(source), None) => {
-                let mut renamed = Table { name: to.clone(), ..source.clone() };
-                renamed.storage.location = renamed.storage.location.map(|location| location + OTHERWISE);
+            (None, Some(target)) => target,
+            (Some(mut source), None) => {
+                if source.table_type.as_deref() == Some(MANAGED_TABLE) {
+                    if is_transactional(&source) {
+                        return Err(conflict("the server would move the folder of a transactional table"));
+                    }
+                    make_external(&mut source);
+                    self.alter_table(from, written(self, &object, convert::to_table(&source))?).await?;
+                }
+                let renamed = Table { name: to.clone(), ..source.clone() };
                 let wanted = written(self, &object, convert::to_table(&renamed))?;
                 self.alter_keeping(&source, to, wanted).await?;
                 let found = self.table(to).await?.ok_or_else(|| conflict("it is not there afterwards"))?;
-                if found.storage.location != renamed.storage.location {
+                if found.storage.location != source.storage.location {
                     let why = format!("the server moved it to {}", found.storage.location.unwrap_or_default());
                     return Err(conflict(&why));
                 }
                 found
             }
-            (None, Some(target)) => target,
         };
-        // Also for a rename that a crash cut in two.
-        let Some(location) = renamed.storage.location.as_mut().filter(|location| location.ends_with(OTHERWISE)) else {
+        let mut restored = renamed;
+        if !restore_managed(&mut restored) {
             return Ok(());
-        };
-        location.truncate(location.len() - OTHERWISE.len());
-        let wanted = written(self, &object, convert::to_table(&renamed))?;
-        self.alter_table(to, wanted).await?;
-        self.check_location(&renamed).await
+        }
+        self.alter_table(to, written(self, &object, convert::to_table(&restored))?).await?;
+        self.check_location(&restored).await
     }
 
     pub(super) async fn drop_table(&self, name: &TableName) -> Result<()> {
@@ -169,6 +174,27 @@ impl ThriftSnapshot {
         };
         self.client.put_or(&object, &call, |thrown| gone(thrown.kind)).await
     }
+}
+
+fn is_transactional(table: &Table) -> bool {
+    table.parameters.get("transactional").is_some_and(|value| value.eq_ignore_ascii_case("true"))
+}
+
+fn make_external(table: &mut Table) {
+    let before = table.parameters.insert(EXTERNAL.to_owned(), "TRUE".to_owned());
+    table.parameters.insert(RENAMING.to_owned(), before.unwrap_or_default());
+    table.table_type = Some("EXTERNAL_TABLE".to_owned());
+}
+
+/// Whether the table was external only for a rename; then it is managed again.
+fn restore_managed(table: &mut Table) -> bool {
+    let Some(before) = table.parameters.remove(RENAMING) else { return false };
+    match before.is_empty() {
+        true => table.parameters.remove(EXTERNAL),
+        false => table.parameters.insert(EXTERNAL.to_owned(), before),
+    };
+    table.table_type = Some(MANAGED_TABLE.to_owned());
+    true
 }
 
 fn keys(table: &Table) -> Vec<(&str, &str)> {
