@@ -11,6 +11,7 @@ pub mod sql;
 pub use change::Change;
 pub use error::{Error, Result};
 
+use crate::held::Holder;
 use crate::model::{
     Catalog, ColumnStatistics, Constraint, Database, DatabaseName, Function, Grant, Partition, PartitionName, Role,
     RoleGrant, Table, TableName,
@@ -53,8 +54,8 @@ pub trait Metastore: Send + Sync {
     /// Where it is, without secrets, for messages.
     fn place(&self) -> String;
 
-    /// Its version; our own SQLite schema holds what the newest version holds.
-    fn version(&self) -> Version;
+    /// Whose rules an object has to fit before it is put here: see [`crate::held::hold`].
+    fn holder(&self) -> Holder;
 
     /// Opens it for reading. With SQL all reads through one snapshot see one moment, and nothing is ever written.
     async fn snapshot(&self) -> Result<Box<dyn Snapshot>>;

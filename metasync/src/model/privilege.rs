@@ -109,3 +109,24 @@ pub enum GrantObject {
         column: String,
     },
 }
+
+impl GrantObject {
+    /// The table that it is on or in.
+    pub fn table(&self) -> Option<&TableName> {
+        match self {
+            Self::Table { table }
+            | Self::Partition { table, .. }
+            | Self::Column { table, .. }
+            | Self::PartitionColumn { table, .. } => Some(table),
+            Self::Global | Self::Database { .. } => None,
+        }
+    }
+
+    /// The partition that it is on or in.
+    pub fn partition(&self) -> Option<&PartitionName> {
+        match self {
+            Self::Partition { partition, .. } | Self::PartitionColumn { partition, .. } => Some(partition),
+            _ => None,
+        }
+    }
+}

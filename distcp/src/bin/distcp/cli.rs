@@ -1,12 +1,13 @@
 //! The command line of `distcp`: its verbs, and what runs each of them.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use distcp::console::args::GlobalArgs;
 
-use crate::shell::Shell;
 use crate::{apply, check, completions, copy, demo, man, manifest, plan, status, unlock, verify};
+use distcp::console::shell::Shell;
 
 /// The program's name in messages.
 pub const PROGRAM: &str = "distcp";
@@ -51,7 +52,7 @@ impl Cli {
             Verb::Man(verb) => return man::run(verb),
             _ => {}
         }
-        Shell::run(self.global, async |shell| match &self.verb {
+        Shell::run(PROGRAM, self.global, async |shell| match &self.verb {
             Verb::Copy(verb) => copy::run(shell, verb).await,
             Verb::Plan(verb) => plan::run(shell, verb).await,
             Verb::Apply(verb) => apply::run(shell, verb).await,
@@ -66,10 +67,20 @@ impl Cli {
     }
 }
 
+/// The program and the verb that a command line names, as far as it names one: `distcp manifest create`.
+pub fn verb_of(words: impl Iterator<Item = OsString>) -> String {
+    let (mut command, mut name) = (&Cli::command(), PROGRAM.to_owned());
+    for word in words.skip(1) {
+        if let Some(verb) = command.find_subcommand(&word) {
+            name = format!("{name} {}", verb.get_name());
+            command = verb;
+        }
+    }
+    name
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     /// Every verb with its full name, also those below `manifest`.
@@ -160,6 +171,19 @@ mod tests {
         }
         for words in [["distcp", "--help"], ["distcp", "--version"]] {
             assert_eq!(Cli::try_parse_from(words).unwrap_err().exit_code(), 0, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn the_verb_of_a_wrong_command_line_is_known() {
+        let table = [
+            ("distcp copy a b --sse x", "distcp copy"),
+            ("distcp --json manifest create a --chunk-size 3", "distcp manifest create"),
+            ("distcp --nothing", "distcp"),
+            ("distcp", "distcp"),
+        ];
+        for (line, verb) in table {
+            assert_eq!(verb_of(line.split(' ').map(OsString::from)), verb, "{line}");
         }
     }
 

@@ -12,7 +12,6 @@ mod files_from;
 mod man;
 mod manifest;
 mod plan;
-mod shell;
 mod status;
 mod unlock;
 mod verify;
@@ -39,7 +38,11 @@ fn main() -> ExitCode {
             error.exit()
         }
         Err(error) => {
-            Screen::stderr().line(&exit::wrong_usage(cli::PROGRAM, &error.render().to_string()));
+            Screen::stderr().line(&exit::wrong_usage(
+                cli::PROGRAM,
+                &cli::verb_of(std::env::args_os()),
+                &error.render().to_string(),
+            ));
             exit::process(distcp::exit::ExitCode::Usage)
         }
     }
