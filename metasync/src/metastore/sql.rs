@@ -22,9 +22,11 @@ pub use connection::SqlLimits;
 pub use sqlite::init;
 pub use url::{Resolve, SqlUrl};
 
-use super::{Change, Error, Metastore, Result, Snapshot, Version};
+use super::{Change, Error, Metastore, Result, Snapshot};
+use crate::held::Holder;
 use async_trait::async_trait;
 use connection::{Access, Connection};
+use dialect::Dialect;
 use ids::Ids;
 use manifest::Class;
 use probe::Schema;
@@ -136,8 +138,11 @@ impl Metastore for SqlMetastore {
         self.url.to_string()
     }
 
-    fn version(&self) -> Version {
-        self.schema.version
+    fn holder(&self) -> Holder {
+        match self.schema.dialect {
+            Dialect::Sqlite => Holder::Own,
+            Dialect::Postgres | Dialect::MySql => Holder::Hive(self.schema.version),
+        }
     }
 
     async fn snapshot(&self) -> Result<Box<dyn Snapshot>> {
