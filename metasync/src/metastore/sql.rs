@@ -26,6 +26,7 @@ use super::{Change, Error, Metastore, Result, Snapshot};
 use crate::held::Holder;
 use async_trait::async_trait;
 use connection::{Access, Connection};
+use dialect::Dialect;
 use ids::Ids;
 use manifest::Class;
 use probe::Schema;
@@ -33,7 +34,6 @@ use read::{Reader, SqlSnapshot};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
-use url::Where;
 use write::Writer;
 
 /// How often a batch is begun anew after a deadlock, a serialization failure or a collision with somebody else's row.
@@ -73,11 +73,7 @@ impl SqlMetastore {
         let mut writer = Writer::new(reader, ids);
         for change in changes {
             if let Err(error) = writer.apply(change).await {
-                // The error that matters is the first one; a connection that cannot roll back is dropped by the caller.
-                return match reader.connection.rollback().await {
-                    Ok(()) => Err(error),
-                    Err(_) => Err(unusable(error)),
-                };
+                return Err(give_up(&mut reader.connection, error).await);
             }
         }
         reader.connection.commit().await
@@ -98,10 +94,7 @@ impl SqlMetastore {
                         ids = Some(reserved);
                         done
                     }
-                    Err(error) => match reader.connection.rollback().await {
-                        Ok(()) => Err(error),
-                        Err(_) => Err(unusable(error)),
-                    },
+                    Err(error) => Err(give_up(&mut reader.connection, error).await),
                 },
             };
             match done {
@@ -123,13 +116,17 @@ fn is_worth_another(error: &Error) -> bool {
     matches!(error, Error::Failed { class: Class::Retryable | Class::Conflict, .. })
 }
 
-/// What went wrong on a connection that cannot be used any more.
-fn unusable(error: Error) -> Error {
-    match error {
-        error @ (Error::Unreachable { .. } | Error::Silent { .. }) => error,
-        error => Error::Unreachable {
+/// Rolls back after an error, which stays the one that matters. On a connection that broke there is nothing to roll back: its
+/// owner drops it, and the server gives up the transaction.
+async fn give_up(connection: &mut Connection, error: Error) -> Error {
+    if matches!(error, Error::Unreachable { .. } | Error::Silent { .. }) {
+        return error;
+    }
+    match connection.rollback().await {
+        Ok(()) => error,
+        Err(_) => Error::Unreachable {
             operation: "roll back".to_owned(),
-            place: "a metastore".to_owned(),
+            place: connection.place().to_owned(),
             why: error.to_string(),
         },
     }
@@ -142,9 +139,9 @@ impl Metastore for SqlMetastore {
     }
 
     fn holder(&self) -> Holder {
-        match self.url.0 {
-            Where::File(_) => Holder::Own,
-            Where::Server(_) => Holder::Hive(self.schema.version),
+        match self.schema.dialect {
+            Dialect::Sqlite => Holder::Own,
+            Dialect::Postgres | Dialect::MySql => Holder::Hive(self.schema.version),
         }
     }
 
@@ -153,7 +150,7 @@ impl Metastore for SqlMetastore {
         connection.set_version(self.schema.version);
         connection.begin_snapshot().await?;
         // The first query is what a snapshot begins with in PostgreSQL and SQLite.
-        connection.query("SELECT COUNT(*) FROM \"SEQUENCE_TABLE\"", &[]).await?;
+        connection.query("SELECT \"DB_ID\" FROM \"DBS\" LIMIT 1", &[]).await?;
         Ok(Box::new(SqlSnapshot(Mutex::new(Reader::new(connection, Arc::clone(&self.schema))))))
     }
 

@@ -163,13 +163,11 @@ impl SqlUrl {
         matches!(&self.0, Where::Server(server) if server.password.is_none())
     }
 
-    /// The same with this password.
-    #[must_use]
-    pub fn with_password(mut self, word: String) -> Self {
+    /// Sets the password; a file has none.
+    pub fn set_password(&mut self, password: String) {
         if let Where::Server(server) = &mut self.0 {
-            server.password = Some(word);
+            server.password = Some(password);
         }
-        self
     }
 }
 
@@ -259,9 +257,10 @@ mod tests {
         assert_eq!(password("mysql://u:env:PW@h/d").as_deref(), Some("<env:PW>"));
         assert_eq!(password("mysql://u:file:/run/pw@h/d").as_deref(), Some("<file:/run/pw>"));
         assert_eq!(password("mysql://u@h/d"), None);
-        let url = SqlUrl::parse("mysql://u@h/d", &none).unwrap();
+        let mut url = SqlUrl::parse("mysql://u@h/d", &none).unwrap();
         assert!(url.lacks_password());
-        assert!(!url.with_password("p".to_owned()).lacks_password());
+        url.set_password("p".to_owned());
+        assert!(!url.lacks_password());
     }
 
     #[test]

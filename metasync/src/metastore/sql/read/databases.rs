@@ -5,8 +5,8 @@ use super::children::{Children, principal};
 use crate::metastore::Result;
 use crate::model::{Catalog, Database, DatabaseKind, DatabaseName, HIVE_CATALOG, UnknownFields};
 
-/// What Hive 3 says of the catalog that it makes out of a metastore of before.
-const DEFAULT_CATALOG: &str = "Default catalog for Hive";
+/// What a server of Hive 3 says of the catalog that it makes where there is none.
+const DEFAULT_CATALOG: &str = "Default catalog, for Hive";
 
 pub(super) async fn catalogs(reader: &mut Reader) -> Result<Vec<Catalog>> {
     let Reader { connection, schema, .. } = reader;

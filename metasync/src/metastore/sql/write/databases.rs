@@ -37,7 +37,11 @@ pub(super) async fn put_catalog(writer: &mut Writer<'_>, catalog: &Catalog) -> R
         cell("DESC", &catalog.description),
         cell("LOCATION_URI", &catalog.location),
         // When the default catalog was made is nobody's loss where it cannot be kept.
-        cell_if("CREATE_TIME", catalog.create_time, catalog.create_time.is_none() || catalog.name == HIVE_CATALOG),
+        cell_if(
+            "CREATE_TIME",
+            catalog.create_time.unwrap_or(0),
+            catalog.create_time.is_none() || catalog.name == HIVE_CATALOG,
+        ),
         unknown(&catalog.unknown),
     ];
     rows.push(&schema, &object, cells)?;
@@ -91,7 +95,7 @@ pub(super) async fn put(writer: &mut Writer<'_>, database: &Database) -> Result<
         cell("OWNER_NAME", database.owner.as_ref().map(|owner| &owner.name)),
         cell("OWNER_TYPE", database.owner.as_ref().map(|owner| kind_word(owner.kind))),
         cell_if("CTLG_NAME", &name.catalog, true),
-        cell_if("CREATE_TIME", database.create_time, database.create_time.is_none()),
+        cell_if("CREATE_TIME", database.create_time.unwrap_or(0), database.create_time.is_none()),
         cell_if("DB_MANAGED_LOCATION_URI", &database.managed_location, database.managed_location.is_none()),
         cell_if("TYPE", kind, database.kind == DatabaseKind::Native),
         cell_if("DATACONNECTOR_NAME", connector, connector.is_none()),
@@ -145,6 +149,7 @@ pub(super) async fn set_parameter(
     let sql = format!("SELECT \"PARAM_VALUE\" FROM \"DATABASE_PARAMS\" WHERE {which}");
     let rows = writer.reader.connection.query(&sql, &[id.into(), key.into()]).await?;
     let found = rows.into_iter().next().map(|mut row| row.text(0)).transpose()?;
+    let found_null = found == Some(None);
     let now = found.flatten();
     if now.as_deref() == value {
         return Ok(());
@@ -169,6 +174,10 @@ pub(super) async fn set_parameter(
             writer.reader.connection.execute(&sql, &values).await?
         }
         (None, _) => {
+            if found_null {
+                let sql = format!("DELETE FROM \"DATABASE_PARAMS\" WHERE {which}");
+                writer.reader.connection.execute(&sql, &[id.into(), key.into()]).await?;
+            }
             let mut rows = Rows::new("DATABASE_PARAMS");
             let cells = vec![cell("DB_ID", id), cell("PARAM_KEY", key), cell("PARAM_VALUE", value)];
             rows.push(&schema, &object, cells)?;

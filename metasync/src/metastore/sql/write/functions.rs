@@ -6,7 +6,7 @@ use crate::metastore::Result;
 use crate::metastore::sql::ids::Sequence;
 use crate::metastore::sql::rows::{Rows, cell};
 use crate::metastore::sql::value::Value;
-use crate::model::{DatabaseName, Function, FunctionKind, ResourceKind};
+use crate::model::{DatabaseName, Function, FunctionKind, PrincipalKind, ResourceKind};
 use std::sync::Arc;
 
 async fn find(writer: &mut Writer<'_>, database: i64, name: &str) -> Result<Option<i64>> {
@@ -40,7 +40,8 @@ pub(super) async fn put(writer: &mut Writer<'_>, function: &Function) -> Result<
         cell("FUNC_NAME", &function.name),
         cell("FUNC_TYPE", 1),
         cell("OWNER_NAME", function.owner.as_ref().map(|owner| &owner.name)),
-        cell("OWNER_TYPE", function.owner.as_ref().map(|owner| kind_word(owner.kind))),
+        // Hive's reader takes no null here, whoever owns it.
+        cell("OWNER_TYPE", kind_word(function.owner.as_ref().map_or(PrincipalKind::User, |owner| owner.kind))),
         unknown(&function.unknown),
     ];
     rows.push(&schema, &object, cells)?;

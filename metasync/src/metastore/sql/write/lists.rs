@@ -145,6 +145,7 @@ pub(super) async fn collect(writer: &mut Writer<'_>, mut ids: Vec<i64>) -> Resul
         let unused: Vec<i64> = rows.into_iter().map(|mut row| row.id(0)).collect::<Result<_>>()?;
         writer.delete("COLUMNS_V2", "CD_ID", &unused).await?;
         writer.delete("CDS", "CD_ID", &unused).await?;
+        writer.lists.locked.retain(|id| !unused.contains(id));
         for lists in writer.lists.of_tables.values_mut() {
             lists.retain(|_, id| !unused.contains(id));
         }

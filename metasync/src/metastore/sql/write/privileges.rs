@@ -143,7 +143,7 @@ async fn partition_id(writer: &mut Writer<'_>, table: &TableName, partition: &Pa
 }
 
 pub(super) async fn put(writer: &mut Writer<'_>, grant: &Grant) -> Result<()> {
-    let object = || format!("privilege {} of {} on {:?}", grant.privilege, grant.principal.name, grant.object);
+    let object = || format!("privilege {} of {} on {}", grant.privilege, grant.principal.name, on(&grant.object));
     let schema = Arc::clone(&writer.reader.schema);
     let Some(spot) = spot(writer, &grant.object).await? else {
         return Err(conflict("put", object(), "the object is not there".to_owned()));
@@ -166,6 +166,20 @@ pub(super) async fn put(writer: &mut Writer<'_>, grant: &Grant) -> Result<()> {
     let mut rows = Rows::new(spot.kept.table);
     rows.push(&schema, &object, cells)?;
     rows.insert(&mut writer.reader.connection, &schema).await
+}
+
+/// What a privilege is on, for messages.
+fn on(object: &GrantObject) -> String {
+    match object {
+        GrantObject::Global => "everything".to_owned(),
+        GrantObject::Database { database } => format!("database {database}"),
+        GrantObject::Table { table } => format!("table {table}"),
+        GrantObject::Column { table, column } => format!("column {column} of {table}"),
+        GrantObject::Partition { table, partition } => format!("partition {partition} of {table}"),
+        GrantObject::PartitionColumn { table, partition, column } => {
+            format!("column {column} of partition {partition} of {table}")
+        }
+    }
 }
 
 pub(super) async fn drop(writer: &mut Writer<'_>, grant: &Grant) -> Result<()> {
