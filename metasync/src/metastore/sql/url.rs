@@ -76,13 +76,6 @@ impl SqlUrl {
         })
     }
 
-    /// Gives the login a password that was found elsewhere.
-    pub(crate) fn set_password(&mut self, password: String) {
-        if let Where::Server(server) = &mut self.0 {
-            server.password = Some(password);
-        }
-    }
-
     /// Reads a URL. User, password and database may be percent-encoded; a password may also hold `/` and `@` as they are.
     /// Query parameters: `sslmode` (`disable`, `prefer`, `require`, `verify-ca`, `verify-full`), `sslrootcert`, `sslcert`,
     /// `sslkey`, and for PostgreSQL `schema`. Errors: [`Error::Url`].
