@@ -113,7 +113,7 @@ async fn main() -> Result<()> {
     rate(&format!("diff, {differences} changed"), rows, "rows", started);
 
     let options = CopyOptions::default();
-    let rules = Rules { options: &options, folders: false, comparable_times: false, time_step_ns: 1 };
+    let rules = Rules { options: &options, folders: false, comparable_times: false, reserved: &[], time_step_ns: 1 };
     let known: Vec<Entry> = (0..rows.min(100_000)).map(|i| entry(i, 0)).collect();
     let started = Instant::now();
     let mut equal = 0;

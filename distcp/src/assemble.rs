@@ -14,7 +14,8 @@ use manifest::state::local::LocalState;
 use crate::error::{Failure, Result, chain};
 use crate::event::{Event, Listener, Progress};
 use crate::exit::ExitCode;
-use crate::job::{Job, Stop, Tree};
+use crate::job::{Gate, Job, Stop, Tree};
+use crate::list::within::Within;
 use crate::options::{CopyOptions, Limits, LinkMode};
 use crate::place::{Location, Place};
 use crate::settings::open::{OpenError, OpenOptions, Opener};
@@ -65,6 +66,10 @@ pub struct JobSpec {
     pub keep_runs: usize,
     /// What to do.
     pub options: CopyOptions,
+    /// The folders that the job is about.
+    pub within: Option<Within>,
+    /// Asked between copies and deletes.
+    pub gate: Option<Arc<dyn Gate>>,
     /// Keys of `--files-from`, in any order.
     pub files: Vec<ObjectKey>,
     /// How much to use.
@@ -96,6 +101,7 @@ pub fn job(mut spec: JobSpec, opener: &Opener) -> Result<Job> {
     written_so(&mut spec);
     let source = opener.place(&spec.source, &spec.cwd, &spec.source_options)?;
     let target = opener.place(&spec.target, &spec.cwd, &spec.target_options)?;
+    kept_by_a_service(&spec.options, &target)?;
     let state = state_place(&spec, opener)?;
     read_only(&target, "target")?;
     read_only(&state, "state")?;
@@ -150,6 +156,8 @@ pub fn job(mut spec: JobSpec, opener: &Opener) -> Result<Job> {
         leased: spec.leased,
         keep_runs: spec.keep_runs,
         options,
+        within: spec.within.map(Arc::new),
+        gate: spec.gate,
         files: Arc::new(files),
         limits: spec.limits,
         spool: spec.spool,
@@ -166,6 +174,19 @@ fn written_so(spec: &mut JobSpec) {
         if let Some(value) = value {
             spec.target_options.insert(name.into(), Secret::new(value.as_str()));
         }
+    }
+}
+
+/// Files are not kept in a class, nor encrypted by who keeps them: said of the option, before the store meets its name.
+fn kept_by_a_service(options: &CopyOptions, target: &Place) -> Result<()> {
+    let files = matches!(target.location, Location::Local { .. } | Location::Hdfs { .. });
+    let given = [("--storage-class", options.storage_class.is_some()), ("--sse", options.sse.is_some())];
+    match given.into_iter().find(|(_, given)| files && *given) {
+        Some((option, _)) => {
+            Err(Failure::usage(format!("{option} is for object stores, and the target {target} is none"))
+                .hint(format!("leave {option} out")))
+        }
+        None => Ok(()),
     }
 }
 

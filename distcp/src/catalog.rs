@@ -17,6 +17,7 @@ use crate::event::{Phase, Progress, count};
 use crate::exit::ExitCode;
 use crate::filter::Filter;
 use crate::job::Tree;
+use crate::list::ours::Ours;
 use crate::list::{self, Side};
 use crate::options::{Limits, LinkMode};
 use crate::plan::settled;
@@ -61,7 +62,11 @@ pub async fn create(work: Create) -> Result<Index> {
                 return;
             }
         };
+        let mut ours = Ours::default();
         for listed in listing {
+            if listed.as_ref().is_ok_and(|listed| ours.holds(&listed.key)) {
+                continue;
+            }
             let takes_part = |listed: &Listed| {
                 let link = listed.kind == EntryKind::Symlink && links == LinkMode::Skip;
                 !link && listed.kind != EntryKind::Special && filter.leaves_out(listed).is_none()

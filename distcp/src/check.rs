@@ -134,7 +134,7 @@ impl Finding {
 fn fix(what: &str, error: &StoreError) -> String {
     let s3 = error.place.starts_with("s3:");
     match error.kind {
-        StoreErrorKind::NoBucket => crate::error::NO_BUCKET_FIX.into(),
+        StoreErrorKind::NoBucket => crate::error::no_bucket_fix(&error.place),
         StoreErrorKind::Credentials => format!("correct {}", crate::error::credentials_of(&error.place)),
         StoreErrorKind::Permission if s3 => format!("allow {} there to these credentials", s3_actions(what)),
         StoreErrorKind::Permission => "give this user access to it".into(),

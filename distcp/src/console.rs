@@ -9,4 +9,5 @@ pub mod exit;
 pub mod logging;
 pub mod output;
 pub mod progress;
+pub mod shell;
 pub mod signals;

@@ -23,7 +23,7 @@ use self::passes::{Pass, stream};
 use self::resume::Unfinisheds;
 use crate::error::{Failure, chain};
 use crate::event::{Event, Listener, Means, ObjectReport, Outcome, Phase, Progress, count};
-use crate::job::{Job, Stop};
+use crate::job::{Gate, Job, Stop};
 use crate::options::{MetadataMode, OnError};
 use crate::plan::file::Plan;
 use crate::plan::{Action, Reason, Step, settled};
@@ -338,6 +338,7 @@ pub async fn copy(job: &Job, inputs: Inputs) -> Result<CopyReport, Failure> {
     });
     let mut run = Run {
         copier,
+        gate: job.gate.clone(),
         listener: job.listener.clone(),
         ends: Ends { equal: totals.equal, ..Ends::default() },
         stopped: None,
@@ -356,6 +357,7 @@ pub async fn copy(job: &Job, inputs: Inputs) -> Result<CopyReport, Failure> {
 
 struct Run {
     copier: Arc<Copier>,
+    gate: Option<Arc<dyn Gate>>,
     listener: Listener,
     ends: Ends,
     stopped: Option<Stopped>,
@@ -390,6 +392,12 @@ impl Run {
                 }
             }
             self.drain(&mut tasks).await?;
+        }
+        if let Some(gate) = &self.gate
+            && self.stopped.is_none()
+            && !gate.copied(&self.ends).await
+        {
+            self.stopped = self.stopped.or(Some(Stopped::Error));
         }
         self.copier.progress.enter(Phase::Deleting);
         delete::pass(self, plan, concurrency, spool).await?;

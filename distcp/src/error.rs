@@ -80,8 +80,18 @@ pub fn store_code(error: &StoreError) -> ExitCode {
     }
 }
 
+/// What the service of a place calls that which holds its objects.
+pub(crate) fn bucket_of(place: &str) -> &'static str {
+    match scheme(place) {
+        "az" | "abfs" | "abfss" | "wasb" | "wasbs" => "container",
+        _ => "bucket",
+    }
+}
+
 /// What to do about a bucket or container that does not exist.
-pub(crate) const NO_BUCKET_FIX: &str = "create the bucket, or correct the place";
+pub(crate) fn no_bucket_fix(place: &str) -> String {
+    format!("create the {}, or correct the place", bucket_of(place))
+}
 
 /// Where the credentials of a place come from.
 pub(crate) fn credentials_of(place: &str) -> &'static str {
@@ -121,7 +131,7 @@ impl From<StoreError> for Failure {
         let failure = Failure::new(store_code(&error), chain(&error));
         match error.kind {
             StoreErrorKind::NotFound | StoreErrorKind::KindConflict if failure.code == ExitCode::Usage => failure.hint("check how the place is written"),
-            StoreErrorKind::NoBucket => failure.hint(NO_BUCKET_FIX),
+            StoreErrorKind::NoBucket => failure.hint(no_bucket_fix(&error.place)),
             StoreErrorKind::Credentials => failure.hint(format!("check {}", credentials_of(&error.place))),
             StoreErrorKind::Permission => failure.hint(
                 "check what this user, or the credentials and the endpoint in use, may do there",

@@ -8,7 +8,9 @@ use manifest::state::StateStore;
 use manifest::state::layout::JobName;
 use tokio_util::sync::CancellationToken;
 
+use crate::copy::Ends;
 use crate::event::{Event, Listener, Progress};
+use crate::list::within::Within;
 use crate::options::{Compare, CopyOptions, Limits};
 use crate::store::meter::Meter;
 use crate::store::{Store, Sweep};
@@ -39,6 +41,16 @@ pub struct Stop {
     pub terminated: Arc<std::sync::atomic::AtomicBool>,
 }
 
+/// What an embedding program does when everything was copied and nothing is deleted yet: for a metastore, the moment to say
+/// that new data is there, and that old data is gone.
+#[async_trait::async_trait]
+pub trait Gate: Send + Sync {
+    /// Called once a run that was not stopped before, also when there is nothing to delete, with what the copies came to.
+    /// Deletes follow only on `true`
+    /// (and, as ever, only when nothing failed); `false` ends the run as stopped at an error.
+    async fn copied(&self, ends: &Ends) -> bool;
+}
+
 /// Everything that a run needs, and nothing that it has to look up.
 #[derive(Clone)]
 pub struct Job {
@@ -64,6 +76,10 @@ pub struct Job {
     pub keep_runs: usize,
     /// What to do.
     pub options: CopyOptions,
+    /// The folders that the job is about, of a tree that others share; `None`: the whole tree. For programs that embed a copy.
+    pub within: Option<Arc<Within>>,
+    /// Asked between the copies and the deletes. For programs that embed a copy.
+    pub gate: Option<Arc<dyn Gate>>,
     /// The keys of `--files-from`; `options.filter.listed_only` says that they bind.
     pub files: Arc<Vec<ObjectKey>>,
     /// How much to use.

@@ -27,6 +27,7 @@ pub mod options;
 pub mod place;
 pub mod plan;
 pub mod planning;
+pub mod quantity;
 pub mod run;
 pub mod scan;
 pub mod session;

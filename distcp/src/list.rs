@@ -20,6 +20,8 @@ use crate::store::{self, ListOptions, Store, StoreErrorKind};
 pub mod fan;
 pub mod guess;
 pub mod levels;
+pub mod ours;
+pub mod within;
 
 /// Memory of the sort of an unordered listing before it spills.
 const SORT_MEMORY_BYTES: usize = 32 << 20;

@@ -170,7 +170,7 @@ pub struct CopyOptions {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trash: Option<String>,
     /// Remove from the trash what earlier runs kept there longer ago than this [default: never]
-    #[cfg_attr(feature = "cli", arg(long, value_name = "TIME", requires = "trash", value_parser = crate::console::args::parse_duration, help_heading = "What to change"))]
+    #[cfg_attr(feature = "cli", arg(long, value_name = "TIME", requires = "trash", value_parser = crate::quantity::parse_duration, help_heading = "What to change"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trash_retention: Option<Duration>,
     /// Which keys take part.

@@ -113,7 +113,7 @@ pub enum BadPlace {
 }
 
 /// `, did you mean "x"?` when one of the known words is near.
-pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let word = word.to_ascii_lowercase();
     known
         .into_iter()

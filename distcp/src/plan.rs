@@ -77,6 +77,8 @@ pub enum Reason {
     Special,
     /// An empty folder, and the other side has no folders.
     Folder,
+    /// State or trash of this run stands there on the target (rule 1).
+    Reserved,
 }
 
 impl Reason {
@@ -103,6 +105,7 @@ impl Reason {
             Reason::Link => "link",
             Reason::Special => "socket, pipe, device, or link that leads nowhere",
             Reason::Folder => "empty folder",
+            Reason::Reserved => "state or trash stands there",
         }
     }
 }
@@ -166,6 +169,8 @@ pub struct Rules<'a> {
     pub folders: bool,
     /// Both stores are file systems: times can be compared for equality.
     pub comparable_times: bool,
+    /// Where on the target nothing is ever written: state and trash (rule 1).
+    pub reserved: &'a [ObjectKey],
     /// They are compared in steps of this many nanoseconds: the coarser of both stores.
     pub time_step_ns: i64,
 }
@@ -227,6 +232,9 @@ fn skip_source(source: &Listed, target: Option<&Listed>, listed: bool, rules: &R
         Some(LeftOut::Size) => return Some(Reason::FilteredBySize),
         Some(LeftOut::Age) => return Some(Reason::FilteredByAge),
         None => {}
+    }
+    if rules.reserved.iter().any(|folder| source.key.is_within(folder)) {
+        return Some(Reason::Reserved);
     }
     match source.kind {
         EntryKind::Special => Some(Reason::Special),
@@ -369,6 +377,10 @@ pub struct PlanTotals {
     pub failed: u64,
     /// Rows the manifest has to forget.
     pub forgotten: u64,
+    /// The root of the target is the state or the trash of some job, and that of the source is not: a place that was
+    /// mistaken for another (rule 1).
+    #[serde(default)]
+    pub target_is_ours: bool,
 }
 
 impl PlanTotals {

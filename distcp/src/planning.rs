@@ -13,6 +13,7 @@ use tempfile::TempPath;
 
 use crate::feed::Feed;
 use crate::job::Job;
+use crate::list::ours::{self, Ours};
 use crate::list::{self, Listing, Side};
 use crate::plan::donors::{self, Candidates};
 use crate::plan::file::{Plan, PlanHeader, PlanWriter};
@@ -73,6 +74,7 @@ fn merge(
     let rules = Rules {
         options: &job.options,
         folders,
+        reserved: &job.target.without,
         comparable_times: !source.etags && !target.etags,
         time_step_ns: source.time_step_ns.max(target.time_step_ns),
     };
@@ -81,11 +83,20 @@ fn merge(
     let (mut writer, path) = new_plan(&job.spool)?;
     let mut totals = PlanTotals::default();
     let mut candidates = Candidates::new(&job.spool);
+    let mut ours = Ours::default();
     for row in join3(inputs.known, inputs.source, inputs.target) {
         if job.stop.token.is_cancelled() {
             return Err(cancelled());
         }
-        let (key, known, source, target) = row?;
+        let (key, known, mut source, mut target) = row?;
+        if ours.holds(&key) || job.within.as_ref().is_some_and(|within| !within.holds(&key)) {
+            (source, target) = (None, None);
+            // At most the manifest has to forget it.
+            if known.is_none() {
+                continue;
+            }
+        }
+        totals.target_is_ours |= source.is_none() && target.is_some() && ours::is_marker(&key);
         let listed = files.as_mut().is_none_or(|files| names(files, &key));
         found += usize::from(files.is_some() && listed && source.is_some());
         let action = decide(&key, known, source.clone(), target.clone(), listed, &rules);
@@ -94,6 +105,9 @@ fn merge(
             candidates.add(&action)?;
             writer.push(&action)?;
         }
+    }
+    for folder in ours.named() {
+        job.note(format!("{}/ was left alone: it is the state or the trash of some run", folder.escaped()));
     }
     if !totals.add_up() {
         return Err(Error::Upstream(format!("the plan does not add up: {totals:?}").into()));

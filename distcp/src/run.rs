@@ -53,6 +53,13 @@ pub async fn apply(job: &Job, plan: &Path) -> Report {
 
 /// Makes a plan and changes nothing: neither target nor state. The plan is for reading, or for [`apply`].
 pub async fn plan(job: &Job) -> Result<Plan> {
+    let (plan, refusal) = draft(job).await?;
+    refusal.map_or(Ok(plan), Err)
+}
+
+/// As [`plan`](fn@plan), but a plan that a guard refuses is shown all the same, with the refusal: whoever is to decide whether it
+/// is right needs to see it.
+pub async fn draft(job: &Job) -> Result<(Plan, Option<Failure>)> {
     job.progress.enter(Phase::Starting);
     session::may_use(job).await?;
     let before = session::before(job).await?;
@@ -60,8 +67,8 @@ pub async fn plan(job: &Job) -> Result<Plan> {
     let (base, _) = before.split();
     job.progress.enter(Phase::Listing);
     let plan = with_order(job, &RunId::new(Timestamp::now()), base).await?;
-    refuse(job, &plan.header.totals)?;
-    Ok(plan)
+    let refusal = refuse(job, &plan.header.totals).err();
+    Ok((plan, refusal))
 }
 
 enum Work<'a> {
@@ -215,6 +222,11 @@ async fn build(job: &Job, run_id: &RunId, as_of: Timestamp, base: session::Base,
 }
 
 fn refuse(job: &Job, totals: &PlanTotals) -> Result<()> {
+    if totals.target_is_ours {
+        let target = &job.target.place;
+        return Err(Failure::usage(format!("the target {target} is itself the state or the trash of some job"))
+            .hint("check how TARGET is written"));
+    }
     guard::check(totals, &job.options).map_or(Ok(()), |refusal| Err(refusal.into()))
 }
 

@@ -14,6 +14,7 @@ use manifest::state::holder::Holder;
 use manifest::state::journal::{self, JournalReader, Record};
 use manifest::state::layout::{self, Item, RunId};
 use manifest::state::lease::{self, Lease};
+use manifest::state::marker;
 use manifest::state::probe;
 use manifest::{Entry, EntryKind, ObjectKey, Sorter};
 use serde::{Deserialize, Serialize};
@@ -153,12 +154,13 @@ pub async fn new_run(job: &Job, started: Timestamp) -> Result<RunId> {
     Ok(RunId::after(started, last.as_ref()))
 }
 
-/// Proves that the state can hold a lease, that no other job has the target, and takes the lease.
+/// Proves that the state can hold a lease, that no other job has the target, marks the state as one, and takes the lease.
 pub async fn take_lease(job: &Job, run_id: &RunId, started: Timestamp) -> Result<Lease> {
     if job.leased && !job.state.is_this_machine() {
         probe::probe(job.state.as_ref()).await?;
     }
     may_use(job).await?;
+    marker::mark(job.state.as_ref()).await?;
     if !job.leased {
         return Ok(Lease::none());
     }

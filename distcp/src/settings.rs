@@ -311,7 +311,7 @@ fn read_store(file: &str, name: &str, table: toml::Table) -> Result<StoreSetting
 
 /// A value of the configuration: `env:NAME`, `file:PATH` (its text without the last line end) or itself. The error says
 /// what is missing, not what is there.
-fn resolve(value: &Secret, environment: &Environment) -> Result<Secret, String> {
+pub fn resolve(value: &Secret, environment: &Environment) -> Result<Secret, String> {
     let text = value.reveal();
     if let Some(name) = text.strip_prefix("env:") {
         return match environment.get(name) {

@@ -1,7 +1,8 @@
 //! The trash: where objects of the target are kept before a run deletes or overwrites them, and how long.
 //!
 //! ```text
-//! <trash>/<run id>/<key>                   what the run replaced or removed; the folder of a run is the tree it came from
+//! <trash>/.understudy-trash.json           says that the folder is a trash; written before anything else, and stays
+//!         <run id>/<key>                   what the run replaced or removed; the folder of a run is the tree it came from
 //!         .understudy/<job>/<run id>.json  whose folder that is; written before its first object, removed after its last
 //! ```
 //! Only folders that a marker of this job names are ever removed: a trash may be shared. A crash leaves an object in the
@@ -22,6 +23,12 @@ use serde::Serialize;
 use crate::job::{Job, Tree};
 use crate::store::{ListOptions, Payload, PutOptions, Result, StoreError, StoreErrorKind, Sweep};
 
+/// The file at the root of every trash, by which a listing knows the folder for one (rule 1). It sorts before every other
+/// file of a trash.
+pub const MARKER: &str = ".understudy-trash.json";
+/// What stands in it: every job writes the same.
+const MARKER_TEXT: &str = "{\"format\":\"understudy-trash-folder\",\"version\":1,\"note\":\"Jobs of distcp keep here what they \
+                           replace or remove. A run's folder can be copied back.\"}\n";
 /// The folder of markers, below the trash.
 const MARKERS: &str = ".understudy";
 /// The file of a job's markers that is written to learn what time it is to the store.
@@ -57,13 +64,15 @@ fn markers(job: &JobName) -> String {
 }
 
 impl Trash {
-    /// Says that the run's folder is this job's. Written before anything is kept; writing it twice does no harm.
+    /// Says that the folder is a trash, and the run's folder in it this job's. Written before anything is kept; writing it twice does no harm.
     pub async fn mark(&self, job: &JobName, run: &RunId, target: &str) -> Result<()> {
         let marker = Marker { format: "understudy-trash", version: 1, job: job.as_str(), run_id: run.as_str(), target };
         let place = self.tree.store.place();
         let text = serde_json::to_vec_pretty(&marker)
             .map_err(|error| StoreError::new("mark", place, StoreErrorKind::Other, error.to_string()))?;
         let key = ObjectKey::from(format!("{}{run}.json", markers(job)));
+        let of_all = Payload::new(Bytes::from_static(MARKER_TEXT.as_bytes()));
+        self.tree.store.put(&ObjectKey::from(MARKER), of_all, &PutOptions::default()).await?;
         self.tree.store.put(&key, Payload::new(text.into()), &PutOptions::default()).await.map(drop)
     }
 

@@ -19,6 +19,7 @@ use crate::event::{Phase, count};
 use crate::exit::ExitCode;
 use crate::feed::Feed;
 use crate::job::Job;
+use crate::list::ours::Ours;
 use crate::list::{self, Side};
 use crate::options::LinkMode;
 use crate::run::{Report, measure};
@@ -244,8 +245,12 @@ fn stream(job: &Job, manifest: Option<Arc<manifest::reader::Manifest>>, level: L
     tokio::task::spawn_blocking(move || {
         let result = (|| -> manifest::Result<()> {
             let (source, target) = (source.in_order(&job.spool)?, target.in_order(&job.spool)?);
+            let mut ours = Ours::default();
             for row in join3(rows.into_iter().flatten(), source, target) {
                 let (key, row, source, target) = row?;
+                if ours.holds(&key) || job.within.as_ref().is_some_and(|within| !within.holds(&key)) {
+                    continue;
+                }
                 let size = source.as_ref().or(target.as_ref()).map_or(0, |listed| listed.fingerprint.size_bytes);
                 let check = check(row.as_ref(), source.as_ref(), target.as_ref(), level, &job);
                 if let Some(check) = check
@@ -280,6 +285,8 @@ fn check(
     match (source, target) {
         (None, None) => None,
         (Some(source), _) if skips(source) => None,
+        // State or trash of the job stands there on the target, and nothing else can (rule 1).
+        (Some(source), _) if job.target.without.iter().any(|folder| source.key.is_within(folder)) => None,
         (Some(source), None) if source.kind == EntryKind::Folder && !job.target.store.capabilities().folders => None,
         (Some(_), None) => Some(Check::Found(Mark::OnlySource, None)),
         (None, Some(target)) if skips(target) => None,

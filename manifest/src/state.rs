@@ -1,7 +1,8 @@
 //! The state folder of a job: what survives a machine that vanishes (design section 5).
 //!
 //! ```text
-//! <state>/<job>/job.json             which places the job joins; written before its first run
+//! <state>/.understudy-state.json     says that the folder is a state; written before anything else
+//!         <job>/job.json             which places the job joins; written before its first run
 //!               lease.json           who runs now
 //!               checkpoint.json      where the next run starts; swapped atomically
 //!               manifests/<id>.json  indexes, immutable
@@ -22,6 +23,7 @@ pub mod journal;
 pub mod layout;
 pub mod lease;
 pub mod local;
+pub mod marker;
 pub mod memory;
 pub mod probe;
 pub mod receipt;

@@ -17,8 +17,11 @@ use crate::key::ObjectKey;
 use crate::reader::{blocking, index_name, part_name, read_part};
 use crate::state::StateStore;
 
-/// Finished parts that are encoded and stored while rows of the next come in: so many are in memory beside it.
+/// Finished parts that are encoded and stored while rows of the next come in: at most so many are in memory beside it.
 pub const PARTS_IN_FLIGHT: usize = 3;
+/// Rows of all of them together; a part with more goes alone. Parts of the usual length go side by side, and a few of the
+/// longest do not add up: while it is encoded, a row takes a kilobyte.
+pub const ROWS_IN_FLIGHT: usize = 24 << 10;
 
 const STREAM: &str = "the rows of a manifest";
 
@@ -54,6 +57,8 @@ pub struct ManifestWriter {
     open: Option<PartRef>,
     parts: Vec<Option<PartRef>>,
     storing: JoinSet<Result<(usize, PartRef)>>,
+    /// Rows of the parts that are being stored.
+    rows_storing: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -89,11 +94,12 @@ impl ManifestWriter {
             open: None,
             parts: Vec::new(),
             storing: JoinSet::new(),
+            rows_storing: 0,
         }
     }
 
-    /// Adds a row; keys ascend strictly, else [`Error::OutOfOrder`]. Waits while [`PARTS_IN_FLIGHT`] parts are being
-    /// stored. After an error the writer is of no more use.
+    /// Adds a row; keys ascend strictly, else [`Error::OutOfOrder`]. Waits while [`PARTS_IN_FLIGHT`] parts, or parts of
+    /// [`ROWS_IN_FLIGHT`] rows, are being stored. After an error the writer is of no more use.
     pub async fn push(&mut self, row: Entry) -> Result<()> {
         self.check_order(&row.key)?;
         self.reopen().await?;
@@ -180,9 +186,13 @@ impl ManifestWriter {
         if self.rows.is_empty() {
             return Ok(());
         }
-        while self.storing.len() >= PARTS_IN_FLIGHT {
+        let rows = self.rows.len();
+        while !self.storing.is_empty()
+            && (self.storing.len() >= PARTS_IN_FLIGHT || self.rows_storing + rows > ROWS_IN_FLIGHT)
+        {
             self.stored().await?;
         }
+        self.rows_storing += rows;
         let (rows, canonical) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.canonical));
         let (place, slot) = (self.place.clone(), self.parts.len());
         self.parts.push(None);
@@ -194,6 +204,7 @@ impl ManifestWriter {
         match self.storing.join_next().await {
             Some(Ok(stored)) => {
                 let (slot, part) = stored?;
+                self.rows_storing = self.rows_storing.saturating_sub(usize::try_from(part.rows).unwrap_or(usize::MAX));
                 self.parts[slot] = Some(part);
                 Ok(())
             }

@@ -54,6 +54,17 @@ pub enum Versions {
     All,
 }
 
+/// `before 3.0`, `from 4.0 on`, `every Hive`.
+impl std::fmt::Display for Versions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Before(version) => write!(f, "before {version}"),
+            Self::From(version) => write!(f, "from {version} on"),
+            Self::All => f.write_str("every Hive"),
+        }
+    }
+}
+
 impl Versions {
     fn contain(self, version: Version) -> bool {
         match self {

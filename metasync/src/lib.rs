@@ -5,8 +5,11 @@
 
 pub mod event;
 pub mod held;
+pub mod location;
 pub mod metastore;
 pub mod model;
 pub mod object;
+pub mod policy;
+pub mod translate;
 pub mod volatile;
 pub mod walk;

@@ -6,6 +6,8 @@
 
 mod change;
 mod error;
+pub mod open;
+pub mod sql;
 pub mod thrift;
 
 pub use change::Change;

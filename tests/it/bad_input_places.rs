@@ -92,6 +92,18 @@ fn case_22_a_missing_bucket_is_one_clear_error_wherever_it_stands() {
     refused(folder.path(), &shell, &["source", "target", "--state", missing], 2, &words);
 }
 
+#[test]
+fn case_22_a_missing_container_is_called_one() {
+    let Some(azure) = services::azure() else { return };
+    let (folder, shell) = home();
+    let shell = shell.with_azure(&azure);
+    let missing = "az://no-such-container-here/lake";
+    let words = [missing, "the container does not exist", "create the container, or correct the place"];
+    refused(folder.path(), &shell, &["source", missing], 2, &words);
+    let words = ["the container of the state at az://no-such-container-here/lake", "does not exist"];
+    refused(folder.path(), &shell, &["source", "target", "--state", missing], 2, &words);
+}
+
 fn without_keys(folder: &Path, s3: &S3) -> Shell {
     Shell::new(folder).with("AWS_ENDPOINT_URL", &s3.endpoint).with("AWS_EC2_METADATA_DISABLED", "true")
 }

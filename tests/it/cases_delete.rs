@@ -224,3 +224,23 @@ async fn case_09_emptied_folders_go_with_their_last_file() {
     assert_eq!(contents(&a), contents(&b));
     assert!(!b.join("x").exists());
 }
+
+/// Whoever is to decide whether so many deletes are right sees them.
+#[test]
+fn rule_06_a_dry_run_over_the_guard_prints_the_plan_and_then_refuses() {
+    let home = tempfile::tempdir().unwrap();
+    for folder in ["source", "target"] {
+        std::fs::create_dir(home.path().join(folder)).unwrap();
+    }
+    std::fs::write(home.path().join("source/new"), "new").unwrap();
+    std::fs::write(home.path().join("target/old"), "old").unwrap();
+    let shell = tests::cli::Shell::new(home.path());
+    let words = ["source", "target", "--delete", "--max-deletes", "0"];
+    let ran = shell.run(&[&["copy"], &words[..], &["--dry-run"]].concat()).expect(5);
+    assert!(ran.stdout.contains("delete old") && ran.stdout.contains("copy new"), "{ran:#?}");
+    assert!(ran.last_word().contains("--max-deletes 1"), "{ran:#?}");
+    let ran = shell.run(&[&["plan"], &words[..], &["-o", "it.plan", "--json"]].concat()).expect(5);
+    assert!(ran.stdout.contains("\"step\":\"delete\"") && ran.summary()["exit_code"] == 5, "{ran:#?}");
+    assert!(!home.path().join("it.plan").exists());
+    assert!(home.path().join("target/old").exists());
+}

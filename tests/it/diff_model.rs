@@ -145,8 +145,13 @@ struct Case {
 
 impl Case {
     fn decide(&self, key: &ObjectKey) -> Option<Action> {
-        let rules =
-            Rules { options: &self.options, folders: self.folders, comparable_times: self.same_clock, time_step_ns: 1 };
+        let rules = Rules {
+            options: &self.options,
+            folders: self.folders,
+            comparable_times: self.same_clock,
+            reserved: &[],
+            time_step_ns: 1,
+        };
         decide(key, self.known.clone(), self.source.clone(), self.target.clone(), self.listed, &rules)
     }
 }

@@ -86,20 +86,24 @@ fn case_29_an_object_above_the_limits_of_one_request() {
     let scratch = tempfile::tempdir().unwrap();
     let gib = 1u64 << 30;
     let size = if services::long() { 6 * gib + 17 } else { 96 * (1 << 20) + 17 };
+    // 97 parts of 6 GiB: versitygw keeps the list of all parts in one attribute of the file, which the file system bounds.
+    let chunks = ["--chunk-size", if services::long() { "64M" } else { "8M" }];
     std::fs::create_dir(scratch.path().join("source")).unwrap();
     let file = File::create(scratch.path().join("source/large")).unwrap();
-    file.set_len(size).unwrap();
     // Holes, with something else in each stretch of 64 MiB.
     for at in (0..size).step_by(64 << 20) {
         let word = blake3::hash(&at.to_le_bytes());
         file.write_all_at(word.as_bytes(), at + at / (64 << 20)).unwrap();
     }
+    file.set_len(size).unwrap();
     drop(file);
     tests::trees::age(&scratch.path().join("source"));
     let (first, second) = (s3.fresh_bucket("large-a"), s3.fresh_bucket("large-b"));
     let (there, beside) = (format!("s3://{first}/lake"), format!("s3://{second}/lake"));
     let shell = Shell::new(scratch.path()).with_s3(&s3);
-    let mut child = shell.distcp(&["copy", "source", &there, "--bwlimit", &(size / 20).to_string()]).spawn().unwrap();
+    let copy = [&["copy", "source", &there, "--json"], &chunks[..]].concat();
+    let slowly = (size / 20).to_string();
+    let mut child = shell.distcp(&[&copy[..], &["--bwlimit", &slowly]].concat()).stdout(Stdio::null()).spawn().unwrap();
     let until = Instant::now() + Duration::from_secs(60);
     while !has_part(&scratch.path().join(".local")) {
         assert!(Instant::now() < until && child.try_wait().unwrap().is_none(), "it was to be killed in its upload");
@@ -113,12 +117,12 @@ fn case_29_an_object_above_the_limits_of_one_request() {
         value["job"].as_str().map(str::to_owned)
     });
     shell.run(&["unlock", "--job", &job.expect("the job is known"), "--yes"]).expect(0);
-    let resumed = shell.run(&["copy", "source", &there, "--json"]).expect(0);
+    let resumed = shell.run(&copy).expect(0);
     assert_eq!(resumed.number("counts/copied"), 1);
-    assert!(resumed.number("bytes/read") < size, "what was sent is not sent again");
+    assert!(resumed.number("bytes/read") < size, "what was sent is not sent again: {resumed:#?}");
     shell.run(&["verify", "source", &there]).expect(0);
 
-    let mut copy = vec!["copy", &there, &beside, "--json"];
+    let mut copy = [&["copy", &there, &beside, "--json"], &chunks[..]].concat();
     if !services::long() {
         copy.extend(["--source-option", "max_copy_bytes=8388608", "--target-option", "max_copy_bytes=8388608"]);
     }
@@ -138,6 +142,8 @@ fn has_part(folder: &Path) -> bool {
         let path = entry.path();
         match path.is_dir() {
             true => has_part(&path),
+            // A segment that has no name yet would be lost with its writer.
+            false if entry.file_name().as_encoded_bytes().starts_with(b".") => false,
             false => std::fs::read(&path).is_ok_and(|bytes| bytes.windows(9).any(|window| window == b"part_done")),
         }
     })

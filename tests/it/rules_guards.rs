@@ -10,6 +10,7 @@ use distcp::options::{Cap, Compare};
 use distcp::store::StoreErrorKind;
 use distcp::store::memory::MemoryStore;
 use distcp::verify::Level;
+use manifest::state::layout::MARKER;
 use tests::contract::{pattern, put};
 use tests::fault::{Fault, FaultPlan, FaultStore, Method, Rule};
 use tests::jobs::Pair;
@@ -44,7 +45,8 @@ async fn is_refused(pair: &Pair, target: &MemoryStore, option: &str) {
     assert!(failure.hint.as_deref().is_some_and(|hint| hint.contains(option)), "{failure:?}");
     assert_eq!(target.objects(), objects, "nothing is done");
     let new: Vec<String> = pair.state_files().await.into_keys().filter(|name| !state.contains_key(name)).collect();
-    assert!(new.iter().all(|name| name.ends_with("receipt.json") || name.ends_with("lease.json")), "{new:?}");
+    let said = ["receipt.json", "lease.json", MARKER];
+    assert!(new.iter().all(|name| said.iter().any(|end| name.ends_with(end))), "{new:?}");
     assert_eq!(pair.plan().await.unwrap_err().code.code(), 5, "a dry run says so, too");
 }
 

@@ -76,9 +76,11 @@ fn options_of_a_store_are_refused_where_there_is_none() {
     std::fs::write(home.path().join("source/a"), "a").unwrap();
     let shell = Shell::new(home.path());
     let ran = shell.run(&["copy", "source", "target", "--storage-class", "GLACIER"]).expect(2);
-    assert!(ran.last_word().contains("storage_class") && ran.last_word().contains("local"), "{ran:#?}");
+    assert!(ran.last_word().contains("--storage-class is for object stores"), "{ran:#?}");
+    let ran = shell.run(&["copy", "source", "hdfs://127.0.0.1:1/target", "--sse", "AES256"]).expect(2);
+    assert!(ran.last_word().contains("--sse is for object stores"), "{ran:#?}");
     let ran = shell.run(&["copy", "source", "target", "--sse", "rot13"]).expect(2);
-    assert!(ran.stderr.contains("AES256"), "{ran:#?}");
+    assert!(ran.stderr.contains("AES256") && ran.stderr.contains("see: distcp copy --help"), "{ran:#?}");
     assert!(!home.path().join("target").exists());
 }
 

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use distcp::commit::committed_manifest;
 use distcp::error::Failure;
 use distcp::event::{Event, ObjectReport, Outcome, Progress};
-use distcp::job::{Job, Stop, Tree};
+use distcp::job::{Gate, Job, Stop, Tree};
+use distcp::list::within::Within;
 use distcp::options::{CopyOptions, Limits, LinkMode};
 use distcp::plan::file::Plan;
 use distcp::run::{self, Report};
@@ -54,6 +55,10 @@ pub struct Pair {
     pub files: Vec<ObjectKey>,
     /// Ends a run from outside.
     pub stop: Stop,
+    /// The folders that the job is about.
+    pub within: Option<Within>,
+    /// Asked between copies and deletes.
+    pub gate: Option<Arc<dyn Gate>>,
     spool: TempDir,
     events: Arc<Mutex<Vec<Event>>>,
 }
@@ -75,6 +80,8 @@ impl Pair {
             keep_runs: 30,
             files: Vec::new(),
             stop: Stop::default(),
+            within: None,
+            gate: None,
             spool: tempfile::tempdir().expect("a temporary folder"),
             events: Arc::default(),
         }
@@ -117,6 +124,8 @@ impl Pair {
             user: "tester".into(),
             leased: self.leased,
             keep_runs: self.keep_runs,
+            within: self.within.clone().map(Arc::new),
+            gate: self.gate.clone(),
             options: self.options.clone(),
             files: Arc::new(self.files.clone()),
             limits: self.limits.clone(),

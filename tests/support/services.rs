@@ -297,7 +297,7 @@ pub fn long() -> bool {
 }
 
 /// Records the running test if this machine cannot have the service.
-fn skipped(service: &str) -> bool {
+pub(crate) fn skipped(service: &str) -> bool {
     let names = std::env::var("UNDERSTUDY_TEST_SKIP").unwrap_or_default();
     if !names.split(',').any(|name| name == service) {
         return false;
@@ -312,7 +312,7 @@ fn skipped(service: &str) -> bool {
     true
 }
 
-fn variable(service: &str, name: &str) -> String {
+pub(crate) fn variable(service: &str, name: &str) -> String {
     let value = std::env::var(name).ok().or_else(|| in_env_file(name));
     value.unwrap_or_else(|| panic!("{name} is not set: run `cargo xtask services up {service}`, or `cargo xtask test`"))
 }

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
-/// How long a process may take to end after TERM before it is killed.
+/// How long a process may take to end when asked before it is killed.
 const TERM_GRACE: Duration = Duration::from_secs(10);
 /// How long a killed process may take to vanish.
 const KILL_GRACE: Duration = Duration::from_secs(5);
@@ -40,9 +40,9 @@ impl Identity {
         same_boot && Stat::read(self.pid).is_some_and(|stat| stat.start_ticks == self.start_ticks && !stat.has_ended())
     }
 
-    /// Ends exactly this process: TERM, then KILL. Ended already is fine.
-    pub fn end(&self) -> Result<()> {
-        for (signal, grace) in [(Signal::TERM, TERM_GRACE), (Signal::KILL, KILL_GRACE)] {
+    /// Ends exactly this process: this signal, then KILL. Ended already is fine.
+    pub fn end(&self, first: Signal) -> Result<()> {
+        for (signal, grace) in [(first, TERM_GRACE), (Signal::KILL, KILL_GRACE)] {
             if !self.runs() {
                 return Ok(());
             }
@@ -109,9 +109,9 @@ mod tests {
         let ours = Identity::of(child.id()).unwrap();
         let other = Identity { start_ticks: ours.start_ticks + 1, ..ours.clone() };
         assert!(ours.runs() && !other.runs());
-        other.end().unwrap();
+        other.end(Signal::TERM).unwrap();
         assert!(child.try_wait().unwrap().is_none(), "a process that is not ours was ended");
-        ours.end().unwrap();
+        ours.end(Signal::TERM).unwrap();
         assert!(!ours.runs(), "a zombie counts as ended");
         assert!(!child.wait().unwrap().success());
     }

@@ -8,9 +8,16 @@ mod awscli;
 mod azurite;
 mod b3sum;
 mod hdfs;
+mod hms;
+mod mariadb;
+mod maven;
+mod postgres;
 mod rclone;
 mod s3mock;
 mod s5cmd;
+mod spark;
+#[path = "../../tests/support/sql.rs"]
+mod sql;
 mod state;
 mod up;
 mod venv;
@@ -24,8 +31,9 @@ use crate::folders::{Folders, lock};
 use crate::terminal::{err, out};
 use anyhow::{Result, bail};
 use clap::Subcommand;
+use rustix::process::Signal;
 use state::Running;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// One server or tool that can be had from a package registry.
@@ -44,24 +52,58 @@ pub trait Service: Sync {
     fn version_arguments(&self) -> &'static [&'static str];
     /// Fetches and builds it. May be repeated after a failure, on top of what that left.
     fn install(&self, folders: &Folders, interrupt: &Interrupt) -> Result<()>;
-    /// How to run it as a server, for those that are one.
-    fn server(&self) -> Option<&dyn Server>;
+    /// The services whose processes its own stand on: they are started before these and ended after them.
+    fn needs(&self) -> &'static [&'static str] {
+        &[]
+    }
+    /// The processes that it runs as; a tool has none.
+    fn servers(&self) -> Vec<&dyn Server> {
+        Vec::new()
+    }
 }
 
-/// A service that is a process with an address.
+/// One process of a service, with an address.
 pub trait Server: Sync {
-    /// Lays out `data`, an empty folder.
-    fn prepare(&self, data: &std::path::Path) -> Result<()>;
-    /// The command that serves `data`, which [`Server::prepare`] has seen, on this loopback port.
-    fn command(&self, binary: &std::path::Path, port: u16, data: &std::path::Path) -> Command;
+    /// What it is called where its state, data and log are: the service's name if it is the only process.
+    fn process(&self) -> &'static str;
+    /// Lays out the data folder, which is there and empty.
+    fn prepare(&self, _place: &Place<'_>, _interrupt: &Interrupt) -> Result<()> {
+        Ok(())
+    }
+    /// The command that serves the data, which [`Server::prepare`] has laid out.
+    fn command(&self, place: &Place<'_>) -> Result<Command>;
     /// Whether it answers now.
     fn answers(&self, port: u16) -> bool;
-    /// What a user of it must know, as variables; `data` as for [`Server::command`].
-    fn variables(&self, port: u16, data: &std::path::Path) -> Vec<(&'static str, String)>;
+    /// What a user of it must know, as variables.
+    fn variables(&self, place: &Place<'_>) -> Vec<(&'static str, String)>;
+    /// What asks it to end, whoever is connected.
+    fn stop_signal(&self) -> Signal {
+        Signal::TERM
+    }
+    /// Deletes what it keeps outside of its data folder, which may be missing or half laid out.
+    fn clean(&self, _data: &Path) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Where a process runs.
+pub struct Place<'a> {
+    /// Those of the checkout.
+    pub folders: &'a Folders,
+    /// The loopback port that it listens on.
+    pub port: u16,
+    /// Its own folder, deleted when it ends.
+    pub data: PathBuf,
+}
+
+impl<'a> Place<'a> {
+    fn of(server: &dyn Server, port: u16, folders: &'a Folders) -> Self {
+        Self { folders, port, data: folders.data(server.process()) }
+    }
 }
 
 /// All services, in the order in which they are installed and started.
-pub fn all() -> [&'static dyn Service; 8] {
+pub fn all() -> [&'static dyn Service; 14] {
     [
         &versitygw::VersityGw,
         &s3mock::S3Mock,
@@ -71,6 +113,12 @@ pub fn all() -> [&'static dyn Service; 8] {
         &s5cmd::S5cmd,
         &awscli::AwsCli,
         &b3sum::B3sum,
+        &postgres::Postgres,
+        &mariadb::MariaDb,
+        &hms::HMS_23,
+        &hms::HMS_31,
+        &hms::HMS_40,
+        &spark::Spark,
     ]
 }
 
@@ -81,8 +129,9 @@ pub fn all() -> [&'static dyn Service; 8] {
   set -a; . target/services/env; set +a
 The integration tests read that file by themselves. Logs: target/services/log.
 
-First installation takes some minutes (versitygw is built by go, b3sum by cargo, azurite comes from npm, HDFS
-and S3Mock from Maven and need a JDK, the rest from PyPI).")]
+First installation takes some minutes (versitygw is built by go, b3sum by cargo, azurite comes from npm; HDFS, S3Mock,
+the databases and the metastores come from Maven and need a JDK, the rest comes from PyPI). A metastore brings the
+databases that it needs up with it, and goes down with them.")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -143,18 +192,28 @@ fn status(services: &[&dyn Service], folders: &Folders) -> Result<()> {
     let _lock = lock(&folders.services().join("lock"), "the services")?;
     for service in services {
         let installed = if up::is_installed(*service, folders) { "installed" } else { "not installed" };
-        let running = match (service.server(), Running::read(folders, service.name())?) {
-            (None, _) => "a tool".to_owned(),
-            (Some(server), Some(running)) if running.identity.runs() => {
-                let answers = if server.answers(running.port) { "answers" } else { "does not answer" };
-                format!("runs as pid {} on 127.0.0.1:{}, {answers}", running.identity.pid, running.port)
-            }
-            (Some(_), Some(running)) => format!("ended by itself (was pid {})", running.identity.pid),
-            (Some(_), None) => "not running".to_owned(),
+        let line = |name: &str, running: &str| {
+            out!("{name:<17} {installed:<13} {running:<46} {}", service.about());
         };
-        out!("{:<10} {installed:<13} {running:<44} {}", service.name(), service.about());
+        if service.servers().is_empty() {
+            line(service.name(), "a tool");
+        }
+        for server in service.servers() {
+            line(server.process(), &state_of(server, folders)?);
+        }
     }
     Ok(())
+}
+
+fn state_of(server: &dyn Server, folders: &Folders) -> Result<String> {
+    Ok(match Running::read(folders, server.process())? {
+        Some(running) if running.identity.runs() => {
+            let answers = if server.answers(running.port) { "answers" } else { "does not answer" };
+            format!("runs as pid {} on 127.0.0.1:{}, {answers}", running.identity.pid, running.port)
+        }
+        Some(running) => format!("ended by itself (was pid {})", running.identity.pid),
+        None => "not running".to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -166,6 +225,21 @@ mod tests {
         for (i, a) in all().iter().enumerate() {
             for b in &all()[..i] {
                 assert!(a.name() != b.name() && a.variable() != b.variable());
+            }
+        }
+    }
+
+    #[test]
+    fn processes_have_unique_names_and_what_a_service_needs_comes_before_it() {
+        let mut processes = std::collections::BTreeSet::new();
+        for (i, service) in all().iter().enumerate() {
+            for server in service.servers() {
+                assert!(processes.insert(server.process()), "{} is there twice", server.process());
+            }
+            for need in service.needs() {
+                let needed = all()[..i].iter().find(|earlier| earlier.name() == *need);
+                // One look is all that `up` and `down` take.
+                assert!(needed.is_some_and(|needed| needed.needs().is_empty()), "{need}");
             }
         }
     }

@@ -14,6 +14,7 @@ use manifest::ChunkSize;
 use crate::assemble::Speed;
 use crate::filter::{self, Filter, Rule};
 use crate::options::{DEFAULT_CONCURRENCY, Limits};
+use crate::quantity::{digits, parse_duration, parse_size};
 use crate::settings::Secret;
 use crate::store::pace::{TimeOfDay, Timetable};
 use crate::store::retry::RetryPolicy;
@@ -303,34 +304,6 @@ fn not_empty(text: OsString) -> Result<OsString, String> {
     if text.is_empty() { Err("a place is not empty".into()) } else { Ok(text) }
 }
 
-/// A size in bytes: a number, with `K`, `M`, `G` or `T` in powers of 1024.
-pub fn parse_size(text: &str) -> Result<u64, String> {
-    let bad = || format!("expected a size such as 1048576, 64M or 2G, not {text:?}");
-    let (number, shift) = match text.chars().last() {
-        Some('K' | 'k') => (&text[..text.len() - 1], 10),
-        Some('M' | 'm') => (&text[..text.len() - 1], 20),
-        Some('G' | 'g') => (&text[..text.len() - 1], 30),
-        Some('T' | 't') => (&text[..text.len() - 1], 40),
-        _ => (text, 0),
-    };
-    let number = digits(number).ok_or_else(bad)?;
-    number.checked_mul(1 << shift).ok_or_else(|| format!("{text:?} is more than 64 bits hold"))
-}
-
-/// A length of time: a number of seconds, or one with `s`, `m`, `h` or `d`.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let bad = || format!("expected a time such as 90, 90s, 30m, 12h or 7d, not {text:?}");
-    let (number, seconds) = match text.chars().last() {
-        Some('s') => (&text[..text.len() - 1], 1),
-        Some('m') => (&text[..text.len() - 1], 60),
-        Some('h') => (&text[..text.len() - 1], 3600),
-        Some('d') => (&text[..text.len() - 1], 86_400),
-        _ => (text, 1),
-    };
-    let number = digits(number).ok_or_else(bad)?;
-    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(|| format!("{text:?} is more than 64 bits hold"))
-}
-
 /// A time: RFC 3339, or a duration back from now.
 pub fn parse_moment(text: &str) -> Result<Moment, String> {
     if let Ok(length) = parse_duration(text) {
@@ -382,14 +355,6 @@ pub fn parse_pair(text: &str) -> Result<(String, Secret), String> {
         Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), Secret::new(value))),
         _ => Err("expected KEY=VALUE, such as region=eu-central-1".to_owned()),
     }
-}
-
-/// A number of decimal digits only: `+5`, ` 5` and an empty text are none.
-fn digits(text: &str) -> Option<u64> {
-    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    text.parse().ok()
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //!
 //! Decides no code: that is the run's to say (rule 9). Pure but for the conversion to the process's own type.
 
+use std::ffi::OsString;
+
 use super::output::counted;
 use crate::event::Outcome;
 use crate::exit::ExitCode;
@@ -70,7 +72,8 @@ pub fn line(program: &str, command: &str, message: &str, hint: Option<&str>) -> 
 
 /// What clap says of a wrong command line, with the error as its last line: how the verb is used, then what is wrong, what
 /// was probably meant, and where to read on.
-pub fn wrong_usage(program: &str, rendered: &str) -> String {
+/// `verb` is the program with the verb that was typed, for what clap says without the usage.
+pub fn wrong_usage(program: &str, verb: &str, rendered: &str) -> String {
     let mut usage = None;
     let mut what = Vec::new();
     let mut tips = Vec::new();
@@ -84,7 +87,7 @@ pub fn wrong_usage(program: &str, rendered: &str) -> String {
     }
     // The words before the first option or argument: the verb.
     let verb =
-        usage.unwrap_or(program).split(' ').take_while(|word| !word.starts_with(['-', '[', '<'])).collect::<Vec<_>>();
+        usage.unwrap_or(verb).split(' ').take_while(|word| !word.starts_with(['-', '[', '<'])).collect::<Vec<_>>();
     let mut text = usage.map(|usage| format!("Usage: {usage}\n")).unwrap_or_default();
     text.push_str(&format!("{program}: {}", what.join(" ")));
     for tip in tips {
@@ -92,6 +95,18 @@ pub fn wrong_usage(program: &str, rendered: &str) -> String {
     }
     text.push_str(&format!("; see: {} --help", verb.join(" ")));
     text
+}
+
+/// The program and the verb that a command line names, as far as it names one: `distcp manifest create`.
+pub fn verb_of(command: &clap::Command, words: impl Iterator<Item = OsString>) -> String {
+    let (mut command, mut name) = (command, command.get_name().to_owned());
+    for word in words.skip(1) {
+        if let Some(verb) = command.find_subcommand(&word) {
+            name = format!("{name} {}", verb.get_name());
+            command = verb;
+        }
+    }
+    name
 }
 
 fn what_happened(summary: &Summary) -> String {
@@ -166,11 +181,11 @@ mod tests {
             Usage: distcp copy --delete <SOURCE> <TARGET>\n\nFor more information, try '--help'.\n";
         let wanted = "Usage: distcp copy --delete <SOURCE> <TARGET>\n\
             distcp: unexpected argument '--delet' found; a similar argument exists: '--delete'; see: distcp copy --help";
-        assert_eq!(wrong_usage("distcp", rendered), wanted);
+        assert_eq!(wrong_usage("distcp", "distcp", rendered), wanted);
         let rendered =
             "error: invalid value 'x' for '--min-size <SIZE>': expected a size\n\nFor more information, try '--help'.";
-        let wanted = "distcp: invalid value 'x' for '--min-size <SIZE>': expected a size; see: distcp --help";
-        assert_eq!(wrong_usage("distcp", rendered), wanted);
+        let wanted = "distcp: invalid value 'x' for '--min-size <SIZE>': expected a size; see: distcp copy --help";
+        assert_eq!(wrong_usage("distcp", "distcp copy", rendered), wanted);
     }
 
     fn ended(code: ExitCode, change: impl FnOnce(&mut Summary)) -> Report {

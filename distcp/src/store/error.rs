@@ -111,6 +111,9 @@ impl StoreError {
     pub fn reason(&self) -> String {
         let why = match self.kind {
             StoreErrorKind::NotFound => "it does not exist",
+            StoreErrorKind::NoBucket if crate::error::bucket_of(&self.place) == "container" => {
+                "the container does not exist"
+            }
             StoreErrorKind::NoBucket => "the bucket does not exist",
             StoreErrorKind::Precondition => "it is not the version that was expected",
             StoreErrorKind::Credentials => "credentials are missing or wrong",

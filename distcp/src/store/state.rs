@@ -49,7 +49,11 @@ impl ObjectState {
 
     fn error(&self, operation: &'static str, name: &str, error: &StoreError) -> Error {
         if error.kind == StoreErrorKind::NoBucket {
-            return Error::Missing { what: "the bucket of the state at", name: self.store.place().to_owned() };
+            let what = match crate::error::bucket_of(self.store.place()) {
+                "container" => "the container of the state at",
+                _ => "the bucket of the state at",
+            };
+            return Error::Missing { what, name: self.store.place().to_owned() };
         }
         Error::State {
             operation,

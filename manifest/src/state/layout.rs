@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 
 /// The longest job name, in bytes.
 pub const MAX_JOB_NAME: usize = 100;
+/// The file at the root of every state, by which a listing knows the folder for one (rule 1). It sorts before every other
+/// file of a state: whoever reads a sorted listing meets it first.
+pub const MARKER: &str = ".understudy-state.json";
 /// How much of the target's last segment a derived job name shows, in bytes.
 const MAX_SLUG: usize = 40;
 /// Digits of a segment's number: enough for a segment a second for three years.
@@ -22,7 +25,7 @@ const SEGMENT_DIGITS: usize = 8;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadName {
     /// Not a job name.
-    #[error("a job name is 1 to {MAX_JOB_NAME} of A-Z a-z 0-9 . _ - and starts with no dot, not {0:?}")]
+    #[error("a job name is 1 to {MAX_JOB_NAME} of A-Z a-z 0-9 . _ - and starts with no dot or dash, not {0:?}")]
     Job(String),
     /// Not a run id.
     #[error("a run id is a time and eight hexadecimal digits as in 20261121T031500Z-0a1b2c3d, not {0:?}")]
@@ -43,9 +46,9 @@ pub struct RunId(String);
 const MILLISECOND: SignedDuration = SignedDuration::from_millis(1);
 
 impl JobName {
-    /// A job name from user text: `[A-Za-z0-9._-]{1,100}`, not starting with a dot.
+    /// A job name from user text: `[A-Za-z0-9._-]{1,100}`, starting with neither a dot nor a dash.
     pub fn new(text: &str) -> Result<Self, BadName> {
-        let fine = text.len() <= MAX_JOB_NAME && !text.starts_with('.') && is_segment(text);
+        let fine = text.len() <= MAX_JOB_NAME && !text.starts_with(['.', '-']) && is_segment(text);
         if fine { Ok(Self(text.to_owned())) } else { Err(BadName::Job(text.to_owned())) }
     }
 
@@ -166,9 +169,10 @@ pub fn is_segment(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
-/// Whether `name` can be the name of a state file: segments ([`is_segment`]) joined by `/`, none starting with a dot.
+/// Whether `name` can be the name of a state file: segments ([`is_segment`]) joined by `/`, none starting with a dot; or
+/// [`MARKER`].
 pub fn is_name(name: &str) -> bool {
-    name.split('/').all(|segment| is_segment(segment) && !segment.starts_with('.'))
+    name == MARKER || name.split('/').all(|segment| is_segment(segment) && !segment.starts_with('.'))
 }
 
 /// The job's folder, ending with `/`.
@@ -307,6 +311,7 @@ mod tests {
             (".", false),
             ("..", false),
             (".hidden", false),
+            ("-option", false),
             ("a/b", false),
             ("a\\b", false),
             ("a b", false),
@@ -368,8 +373,10 @@ mod tests {
         ];
         for (name, item) in names {
             assert!(is_name(&name), "{name}");
+            assert!(name.as_str() > MARKER, "{name}");
             assert_eq!(classify(&job, &name), item, "{name}");
         }
+        assert!(is_name(MARKER));
         assert_eq!(classify(&job, "nightly2/parts/ab"), Item::Other);
         assert_eq!(classify(&job, "nightly/parts/x/y"), Item::Other);
     }

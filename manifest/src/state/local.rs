@@ -21,8 +21,8 @@ use crate::error::{Class, Error, Result};
 
 /// The first letters of a temporary file's name.
 const TEMPORARY: &str = ".tmp-";
-/// The lock file, in the root: held for the moment of a swap.
-const LOCK: &str = ".lock";
+/// The lock file, in the root: held for the moment of a swap. Sorts behind the state's marker, as every file must.
+const LOCK: &str = ".understudy.lock";
 /// How often a folder is made again when somebody removes it, being empty, before our file stands in it.
 const FOLDER_ATTEMPTS: u32 = 8;
 /// Listing refuses folders that lie deeper than this below the root: none of ours does.
@@ -465,9 +465,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn rule_01_the_marker_comes_before_every_other_file() {
+        let (_folder, state) = state();
+        super::super::marker::mark(&state).await.unwrap();
+        let tag = state.create("0/x", Bytes::from_static(b"1")).await.unwrap().unwrap();
+        state.swap("0/x", Bytes::from_static(b"2"), &tag).await.unwrap().unwrap();
+        let mut names: Vec<_> = fs::read_dir(state.root()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, [super::super::layout::MARKER, LOCK, "0"]);
+    }
+
+    #[tokio::test]
     async fn names_cannot_leave_the_folder() {
         let (_folder, state) = state();
-        for name in ["../x", "/etc/x", "a/../x", "", "a//b", ".lock", "a/.tmp-1", "a\0b"] {
+        for name in ["../x", "/etc/x", "a/../x", "", "a//b", LOCK, "a/.tmp-1", "a\0b"] {
             assert!(state.create(name, Bytes::new()).await.is_err(), "{name:?}");
             assert!(state.get(name).await.is_err(), "{name:?}");
             assert!(state.delete(name).await.is_err(), "{name:?}");

@@ -4,7 +4,7 @@
 //! one [`Arc`].
 
 use super::{Parameters, UnknownFields};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::sync::Arc;
 
 /// A column, or a partition key.
@@ -84,6 +84,7 @@ impl Skew {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct StorageDescriptor {
     /// In order, without partition keys. One [`Arc`] for all that share it in the metastore.
+    #[serde(serialize_with = "unshared")]
     pub columns: Arc<Vec<Column>>,
     /// A URL; absent for views.
     pub location: Option<String>,
@@ -111,4 +112,8 @@ pub struct StorageDescriptor {
     /// What our IDL does not name.
     #[serde(skip_serializing_if = "UnknownFields::is_empty")]
     pub unknown: UnknownFields,
+}
+
+fn unshared<S: Serializer>(columns: &Arc<Vec<Column>>, serializer: S) -> Result<S::Ok, S::Error> {
+    columns.as_ref().serialize(serializer)
 }

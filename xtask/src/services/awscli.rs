@@ -1,6 +1,6 @@
 //! The AWS command line, an S3 client that we did not write.
 
-use super::{Server, Service, venv};
+use super::{Service, venv};
 use crate::command::Interrupt;
 use crate::folders::Folders;
 use anyhow::Result;
@@ -36,9 +36,5 @@ impl Service for AwsCli {
 
     fn install(&self, folders: &Folders, interrupt: &Interrupt) -> Result<()> {
         venv::install(folders, self.name(), self.package(), interrupt)
-    }
-
-    fn server(&self) -> Option<&dyn Server> {
-        None
     }
 }

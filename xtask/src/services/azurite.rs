@@ -3,14 +3,14 @@
 //! It runs on a Node of its own: on the Node 20 of many machines npm picks an older Azurite without half of it. It listens
 //! on loopback only, sends no telemetry, and knows no dfs endpoint: of ADLS Gen2 it proves the blob endpoint at most.
 
-use super::{Server, Service};
+use super::{Place, Server, Service};
 use crate::command::{Interrupt, program, run_logged};
 use crate::folders::{Folders, write_whole};
 use anyhow::{Context, Result};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -78,23 +78,23 @@ impl Service for Azurite {
             .with_context(|| format!("make {} executable", binary.display()))
     }
 
-    fn server(&self) -> Option<&dyn Server> {
-        Some(self)
+    fn servers(&self) -> Vec<&dyn Server> {
+        vec![self]
     }
 }
 
 impl Server for Azurite {
-    /// Containers are made by whoever needs one: that takes a signed request.
-    fn prepare(&self, _data: &Path) -> Result<()> {
-        Ok(())
+    fn process(&self) -> &'static str {
+        self.name()
     }
 
-    fn command(&self, binary: &Path, port: u16, data: &Path) -> Command {
-        let mut command = program(binary);
+    fn command(&self, place: &Place<'_>) -> Result<Command> {
+        let (port, data) = (place.port, &place.data);
+        let mut command = program(self.binary(place.folders));
         command.arg("--location").arg(data).args(["--blobHost", "127.0.0.1", "--blobPort", &port.to_string()]);
         command.env("AZURITE_ACCOUNTS", format!("{ACCOUNT}:{ACCOUNT_KEY};{OTHER_ACCOUNT}:{OTHER_KEY}"));
         command.args(["--silent", "--skipApiVersionCheck", "--disableTelemetry"]);
-        command
+        Ok(command)
     }
 
     /// Any HTTP answer will do: an unsigned request is refused by a server that works.
@@ -102,7 +102,8 @@ impl Server for Azurite {
         probe(port).is_ok_and(|answer| answer.starts_with(b"HTTP/1."))
     }
 
-    fn variables(&self, port: u16, _data: &Path) -> Vec<(&'static str, String)> {
+    fn variables(&self, place: &Place<'_>) -> Vec<(&'static str, String)> {
+        let port = place.port;
         vec![
             ("UNDERSTUDY_TEST_AZURE_ENDPOINT", format!("http://127.0.0.1:{port}/{ACCOUNT}")),
             ("UNDERSTUDY_TEST_AZURE_ACCOUNT", ACCOUNT.to_owned()),

@@ -1,6 +1,6 @@
 //! b3sum, the reference for our hashes. Built by cargo: there is no package of the binary.
 
-use super::{Server, Service};
+use super::Service;
 use crate::command::{Interrupt, cargo, run_logged};
 use crate::folders::Folders;
 use anyhow::Result;
@@ -47,9 +47,5 @@ impl Service for B3sum {
         // Only the binary is wanted; a folder that stays costs some disk and nothing else.
         let _ = std::fs::remove_dir_all(build);
         Ok(())
-    }
-
-    fn server(&self) -> Option<&dyn Server> {
-        None
     }
 }

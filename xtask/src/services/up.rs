@@ -1,7 +1,7 @@
 //! Bringing services up and down. One xtask at a time: a lock file is held throughout.
 
 use super::state::{Running, write_env};
-use super::{Server, Service, all};
+use super::{Place, Server, Service, all};
 use crate::command::{Interrupt, Interrupted, log_file, run_logged, tail};
 use crate::folders::{Folders, lock, write_whole};
 use crate::process::{Identity, POLL};
@@ -14,7 +14,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// How long a started server may take to answer, on a machine that is busy.
-const READY_LIMIT: Duration = Duration::from_secs(60);
+const READY_LIMIT: Duration = Duration::from_secs(90);
 /// Another program can take the free port between our look and the server's start.
 const START_TRIES: usize = 3;
 /// How long `--version` may take.
@@ -31,16 +31,22 @@ pub struct Up {
     pub failed: Vec<(&'static str, String)>,
 }
 
-/// Installs and starts; what cannot be had is named in the result and the others go on. Errors: interrupted, or the
-/// target folder cannot be written. On an error nothing that this call started runs on.
+/// Installs and starts these and what they need; what cannot be had is named in the result and the others go on. Errors:
+/// interrupted, or the target folder cannot be written. On an error nothing that this call started runs on.
 pub fn up(services: &[&'static dyn Service], folders: &Folders, interrupt: &Interrupt) -> Result<Up> {
     let _lock = lock(&folders.services().join("lock"), "the services")?;
-    let mut up = Up::default();
+    let services = with_needs(services);
+    let mut up = Up { failed: install_missing(&services, folders, interrupt)?, ..Up::default() };
     for service in services {
-        match bring_up(*service, folders, interrupt) {
-            Ok(true) => up.started.push(*service),
+        if up.failed.iter().any(|(name, _)| *name == service.name()) {
+            continue;
+        }
+        match bring_up(service, &up, folders, interrupt) {
+            Ok(true) => up.started.push(service),
             Ok(false) => (),
             Err(error) if error.is::<Interrupted>() => {
+                // Of this one a process may run already.
+                end(service, folders)?;
                 end_all(&up.started, folders)?;
                 return Err(error);
             }
@@ -51,10 +57,27 @@ pub fn up(services: &[&'static dyn Service], folders: &Folders, interrupt: &Inte
     Ok(up)
 }
 
-/// Ends servers that are recorded as running, and deletes their data.
+/// Ends what is recorded as running of these services and of those that stand on them, and deletes their data.
 pub fn down(services: &[&'static dyn Service], folders: &Folders) -> Result<()> {
     let _lock = lock(&folders.services().join("lock"), "the services")?;
     end_all(services, folders)
+}
+
+/// These and what they need, in the order in which they are started.
+fn with_needs(services: &[&'static dyn Service]) -> Vec<&'static dyn Service> {
+    let asked = |name| services.iter().any(|service| service.name() == name);
+    let needed = |name| services.iter().any(|service| service.needs().contains(&name));
+    all().into_iter().filter(|service| asked(service.name()) || needed(service.name())).collect()
+}
+
+/// These and what stands on them, in the order in which they are ended.
+fn with_dependents(services: &[&'static dyn Service]) -> Vec<&'static dyn Service> {
+    let asked = |name| services.iter().any(|service| service.name() == name);
+    all()
+        .into_iter()
+        .rev()
+        .filter(|service| asked(service.name()) || service.needs().iter().any(|n| asked(n)))
+        .collect()
 }
 
 /// Whether the stamp says that exactly this package was installed and answered, and its program is there.
@@ -63,23 +86,61 @@ pub fn is_installed(service: &dyn Service, folders: &Folders) -> bool {
     stamp.is_ok_and(|text| text == service.package()) && service.binary(folders).is_file()
 }
 
-/// Whether a server was started.
-fn bring_up(service: &dyn Service, folders: &Folders, interrupt: &Interrupt) -> Result<bool> {
-    interrupt.check()?;
-    if !is_installed(service, folders) {
+/// Installs what is missing, all at once: it is mostly waiting for downloads. Answers with what failed.
+fn install_missing(
+    services: &[&'static dyn Service],
+    folders: &Folders,
+    interrupt: &Interrupt,
+) -> Result<Vec<(&'static str, String)>> {
+    let missing: Vec<_> = services.iter().filter(|service| !is_installed(**service, folders)).collect();
+    for service in &missing {
         // One of another version may run.
-        end(service, folders)?;
-        install(service, folders, interrupt)?;
+        end(**service, folders)?;
     }
-    let Some(server) = service.server() else { return Ok(false) };
-    if let Some(running) = Running::read(folders, service.name())? {
-        if running.identity.runs() && server.answers(running.port) {
-            return Ok(false);
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let start =
+            |service: &'static dyn Service| scope.spawn(move || (service, install(service, folders, interrupt)));
+        let threads: Vec<_> = missing.iter().map(|service| start(**service)).collect();
+        threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
+    });
+    interrupt.check()?;
+    let mut failed = Vec::new();
+    for result in results {
+        match result {
+            Ok((_, Ok(()))) => (),
+            Ok((service, Err(error))) => failed.push((service.name(), format!("{error:#}"))),
+            Err(panic) => std::panic::resume_unwind(panic),
         }
-        end(service, folders)?;
     }
-    start(service, server, folders, interrupt)?;
-    Ok(true)
+    Ok(failed)
+}
+
+/// Whether a process was started.
+fn bring_up(service: &dyn Service, up: &Up, folders: &Folders, interrupt: &Interrupt) -> Result<bool> {
+    interrupt.check()?;
+    if let Some((name, _)) = up.failed.iter().find(|(name, _)| service.needs().contains(name)) {
+        bail!("it needs {name}");
+    }
+    // What it stands on is another one now, and empty.
+    let stale = up.started.iter().any(|started| service.needs().contains(&started.name()));
+    let mut started = false;
+    for server in service.servers() {
+        if let Some(running) = Running::read(folders, server.process())? {
+            if !stale && running.identity.runs() && server.answers(running.port) {
+                continue;
+            }
+            end_server(server, folders)?;
+        }
+        let since = Instant::now();
+        if let Err(error) = start(server, folders, interrupt) {
+            // Half of a service is none.
+            end(service, folders)?;
+            return Err(error);
+        }
+        err!("started {} in {:.1} s", server.process(), since.elapsed().as_secs_f64());
+        started = true;
+    }
+    Ok(started)
 }
 
 fn install(service: &dyn Service, folders: &Folders, interrupt: &Interrupt) -> Result<()> {
@@ -96,12 +157,12 @@ fn install(service: &dyn Service, folders: &Folders, interrupt: &Interrupt) -> R
     Ok(())
 }
 
-fn start(service: &dyn Service, server: &dyn Server, folders: &Folders, interrupt: &Interrupt) -> Result<()> {
+fn start(server: &dyn Server, folders: &Folders, interrupt: &Interrupt) -> Result<()> {
     let mut tries = 1;
     loop {
-        match start_once(service, server, folders, interrupt) {
+        match start_once(server, folders, interrupt) {
             Err(error) if tries < START_TRIES && !error.is::<Interrupted>() => {
-                err!("starting {} again: {error:#}", service.name());
+                err!("starting {} again: {error:#}", server.process());
                 tries += 1;
             }
             result => return result,
@@ -109,22 +170,26 @@ fn start(service: &dyn Service, server: &dyn Server, folders: &Folders, interrup
     }
 }
 
-fn start_once(service: &dyn Service, server: &dyn Server, folders: &Folders, interrupt: &Interrupt) -> Result<()> {
+fn start_once(server: &dyn Server, folders: &Folders, interrupt: &Interrupt) -> Result<()> {
     // What a crash left behind must not be served again.
-    remove_data(service, folders)?;
-    let data = folders.data(service.name());
-    std::fs::create_dir_all(&data).with_context(|| format!("create {}", data.display()))?;
-    server.prepare(&data)?;
-    let port = free_port()?;
-    let log = folders.log(service.name());
+    remove_data(server, folders)?;
+    let place = Place::of(server, free_port()?, folders);
+    std::fs::create_dir_all(&place.data).with_context(|| format!("create {}", place.data.display()))?;
+    let prepared = server.prepare(&place, interrupt);
+    if prepared.is_err() {
+        remove_data(server, folders)?;
+    }
+    prepared.with_context(|| format!("prepare {}", server.process()))?;
+    let log = folders.log(server.process());
     let out = log_file(&log)?;
     let err = out.try_clone().context("share the log")?;
-    let mut command = server.command(&service.binary(folders), port, &data);
+    let mut command = server.command(&place)?;
     // A group of its own: Ctrl-C at the terminal is for xtask, which ends the server in order.
     command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
-    let mut child = command.spawn().with_context(|| format!("start {}", service.name()))?;
+    let mut child = command.spawn().with_context(|| format!("start {}", server.process()))?;
     let recorded = Identity::of(child.id()).and_then(|identity| {
-        Running { identity: identity.clone(), port }.write(folders, service.name()).map(|()| identity)
+        let running = Running { identity: identity.clone(), port: place.port };
+        running.write(folders, server.process()).map(|()| identity)
     });
     let identity = match recorded {
         Ok(identity) => identity,
@@ -134,9 +199,9 @@ fn start_once(service: &dyn Service, server: &dyn Server, folders: &Folders, int
             return Err(error);
         }
     };
-    let ready = wait_until_ready(server, &identity, port, interrupt);
+    let ready = wait_until_ready(server, &identity, place.port, interrupt);
     if ready.is_err() {
-        end(service, folders)?;
+        end_server(server, folders)?;
     }
     ready.map_err(|error| match error.is::<Interrupted>() {
         true => error,
@@ -160,22 +225,27 @@ fn wait_until_ready(server: &dyn Server, identity: &Identity, port: u16, interru
 }
 
 fn end_all(services: &[&'static dyn Service], folders: &Folders) -> Result<()> {
-    for service in services {
-        end(*service, folders)?;
+    for service in with_dependents(services) {
+        end(service, folders)?;
     }
     refresh_env(folders).map(|_| ())
 }
 
-/// Ends the recorded process, then forgets it: a crash in between finds the record and goes on.
 fn end(service: &dyn Service, folders: &Folders) -> Result<()> {
-    if let Some(running) = Running::read(folders, service.name())? {
-        running.identity.end().with_context(|| format!("end {}", service.name()))?;
-    }
-    remove_data(service, folders)
+    service.servers().into_iter().try_for_each(|server| end_server(server, folders))
 }
 
-fn remove_data(service: &dyn Service, folders: &Folders) -> Result<()> {
-    let folder = folders.run(service.name());
+/// Ends the recorded process, then forgets it: a crash in between finds the record and goes on.
+fn end_server(server: &dyn Server, folders: &Folders) -> Result<()> {
+    if let Some(running) = Running::read(folders, server.process())? {
+        running.identity.end(server.stop_signal()).with_context(|| format!("end {}", server.process()))?;
+    }
+    remove_data(server, folders)
+}
+
+fn remove_data(server: &dyn Server, folders: &Folders) -> Result<()> {
+    server.clean(&folders.data(server.process()))?;
+    let folder = folders.run(server.process());
     match std::fs::remove_dir_all(&folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("delete {}", folder.display()))
@@ -191,10 +261,12 @@ fn refresh_env(folders: &Folders) -> Result<BTreeMap<String, String>> {
         if is_installed(service, folders) {
             variables.insert(service.variable().to_owned(), service.binary(folders).display().to_string());
         }
-        let running = Running::read(folders, service.name())?.filter(|running| running.identity.runs());
-        if let (Some(server), Some(running)) = (service.server(), running) {
-            let of_server = server.variables(running.port, &folders.data(service.name()));
-            variables.extend(of_server.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        for server in service.servers() {
+            let running = Running::read(folders, server.process())?.filter(|running| running.identity.runs());
+            if let Some(running) = running {
+                let of_server = server.variables(&Place::of(server, running.port, folders));
+                variables.extend(of_server.into_iter().map(|(name, value)| (name.to_owned(), value)));
+            }
         }
     }
     write_env(folders, &variables)?;
@@ -204,10 +276,12 @@ fn refresh_env(folders: &Folders) -> Result<BTreeMap<String, String>> {
 /// `NAME key=value ...`: the program, and what a user of a server must know.
 pub fn line(service: &dyn Service, folders: &Folders) -> Result<String> {
     let mut line = format!("{} binary={}", service.name(), service.binary(folders).display());
-    if let (Some(server), Some(running)) = (service.server(), Running::read(folders, service.name())?) {
-        line += &format!(" pid={}", running.identity.pid);
-        for (name, value) in server.variables(running.port, &folders.data(service.name())) {
-            line += &format!(" {name}={value}");
+    for server in service.servers() {
+        if let Some(running) = Running::read(folders, server.process())? {
+            line += &format!(" pid={}", running.identity.pid);
+            for (name, value) in server.variables(&Place::of(server, running.port, folders)) {
+                line += &format!(" {name}={value}");
+            }
         }
     }
     Ok(line)

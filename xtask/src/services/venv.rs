@@ -4,12 +4,16 @@ use crate::command::{Interrupt, program, run_logged};
 use crate::folders::Folders;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long making the environment may take.
 const VENV_LIMIT: Duration = Duration::from_secs(180);
 /// How long one package may take, downloads included.
 const PIP_LIMIT: Duration = Duration::from_secs(600);
+
+/// Two pips in one environment would be in each other's way.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// A program of the environment.
 pub fn script(folders: &Folders, name: &str) -> PathBuf {
@@ -18,6 +22,7 @@ pub fn script(folders: &Folders, name: &str) -> PathBuf {
 
 /// Installs one requirement; makes the environment first if there is none.
 pub fn install(folders: &Folders, name: &str, requirement: &str, interrupt: &Interrupt) -> Result<()> {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let ready = folders.venv().join("ready");
     if !ready.is_file() {
         let mut command = program("python3");

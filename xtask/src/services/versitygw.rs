@@ -3,13 +3,13 @@
 //! Objects are files below `run/versitygw/data/<bucket>/`, which the benchmarks use to count what arrived. It listens on
 //! loopback only. It ignores conditions on the target of CopyObject and refuses `x` beside `x/y`, as file systems do.
 
-use super::{Server, Service};
+use super::{Place, Server, Service};
 use crate::command::{Interrupt, program, run_logged};
 use crate::folders::Folders;
 use anyhow::{Context, Result};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -59,23 +59,28 @@ impl Service for VersityGw {
         run_logged(&mut command, &log, BUILD_LIMIT, interrupt).context("the Go toolchain builds it")
     }
 
-    fn server(&self) -> Option<&dyn Server> {
-        Some(self)
+    fn servers(&self) -> Vec<&dyn Server> {
+        vec![self]
     }
 }
 
 impl Server for VersityGw {
+    fn process(&self) -> &'static str {
+        self.name()
+    }
+
     /// A folder is a bucket, so one that exists from the start costs no request.
-    fn prepare(&self, data: &Path) -> Result<()> {
-        let bucket = data.join(BUCKET);
+    fn prepare(&self, place: &Place<'_>, _interrupt: &Interrupt) -> Result<()> {
+        let bucket = place.data.join(BUCKET);
         std::fs::create_dir(&bucket).with_context(|| format!("create {}", bucket.display()))
     }
 
-    fn command(&self, binary: &Path, port: u16, data: &Path) -> Command {
-        let mut command = program(binary);
+    fn command(&self, place: &Place<'_>) -> Result<Command> {
+        let (port, data) = (place.port, &place.data);
+        let mut command = program(self.binary(place.folders));
         command.args(["--port", &format!("127.0.0.1:{port}"), "--access", ACCESS_KEY, "--secret", SECRET_KEY]);
         command.args(["--quiet", "--keep-alive", "posix"]).arg(data);
-        command
+        Ok(command)
     }
 
     /// Any HTTP answer will do: an unsigned request is refused by a server that works.
@@ -83,7 +88,8 @@ impl Server for VersityGw {
         probe(port).is_ok_and(|answer| answer.starts_with(b"HTTP/1."))
     }
 
-    fn variables(&self, port: u16, data: &Path) -> Vec<(&'static str, String)> {
+    fn variables(&self, place: &Place<'_>) -> Vec<(&'static str, String)> {
+        let (port, data) = (place.port, &place.data);
         vec![
             ("UNDERSTUDY_TEST_S3_ENDPOINT", format!("http://127.0.0.1:{port}")),
             ("UNDERSTUDY_TEST_S3_ACCESS_KEY", ACCESS_KEY.to_owned()),

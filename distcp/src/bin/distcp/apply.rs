@@ -13,7 +13,7 @@ use distcp::run;
 use manifest::ChunkSize;
 
 use crate::copy::RUN_CODES;
-use crate::shell::Shell;
+use distcp::console::shell::Shell;
 
 const EXAMPLE: &str = "distcp plan ./warehouse s3://backup/warehouse -o warehouse.plan
 distcp apply warehouse.plan";

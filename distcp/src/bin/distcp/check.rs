@@ -17,7 +17,7 @@ use distcp::store::retry::RetryPolicy;
 use distcp::summary::Summary;
 use serde::Serialize;
 
-use crate::shell::Shell;
+use distcp::console::shell::Shell;
 
 /// How long a store that fails is tried again, unless `--retry-for` says otherwise: somebody is watching.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use distcp::console::args::GlobalArgs;
 
-use crate::shell::Shell;
 use crate::{apply, check, completions, copy, demo, man, manifest, plan, status, unlock, verify};
+use distcp::console::shell::Shell;
 
 /// The program's name in messages.
 pub const PROGRAM: &str = "distcp";
@@ -51,7 +51,7 @@ impl Cli {
             Verb::Man(verb) => return man::run(verb),
             _ => {}
         }
-        Shell::run(self.global, async |shell| match &self.verb {
+        Shell::run(PROGRAM, self.global, async |shell| match &self.verb {
             Verb::Copy(verb) => copy::run(shell, verb).await,
             Verb::Plan(verb) => plan::run(shell, verb).await,
             Verb::Apply(verb) => apply::run(shell, verb).await,
@@ -68,6 +68,8 @@ impl Cli {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use clap::CommandFactory as _;
 
     use super::*;
@@ -160,6 +162,23 @@ mod tests {
         }
         for words in [["distcp", "--help"], ["distcp", "--version"]] {
             assert_eq!(Cli::try_parse_from(words).unwrap_err().exit_code(), 0, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn the_verb_of_a_wrong_command_line_is_known() {
+        let table = [
+            ("distcp copy a b --sse x", "distcp copy"),
+            ("distcp --json manifest create a --chunk-size 3", "distcp manifest create"),
+            ("distcp --nothing", "distcp"),
+            ("distcp", "distcp"),
+        ];
+        for (line, verb) in table {
+            assert_eq!(
+                distcp::console::exit::verb_of(&Cli::command(), line.split(' ').map(OsString::from)),
+                verb,
+                "{line}"
+            );
         }
     }
 

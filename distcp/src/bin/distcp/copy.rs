@@ -13,8 +13,8 @@ use distcp::run;
 use jiff::Timestamp;
 use manifest::ChunkSize;
 
-use crate::shell::Shell;
 use crate::{files_from, plan};
+use distcp::console::shell::Shell;
 
 /// What a run between two places can end with.
 pub const RUN_CODES: [ExitCode; 11] = [

@@ -16,7 +16,7 @@ use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
 use tempfile::TempDir;
 
-use crate::shell::Shell;
+use distcp::console::shell::Shell;
 
 const CODES: [ExitCode; 5] =
     [ExitCode::Done, ExitCode::Failed, ExitCode::Usage, ExitCode::Interrupted, ExitCode::Terminated];

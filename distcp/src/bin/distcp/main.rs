@@ -3,6 +3,7 @@
 //! Decides nothing about data. Everything that is read from the process environment is read here, once.
 
 mod apply;
+mod arenas;
 mod check;
 mod cli;
 mod completions;
@@ -12,19 +13,19 @@ mod files_from;
 mod man;
 mod manifest;
 mod plan;
-mod shell;
 mod status;
 mod unlock;
 mod verify;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser as _};
 use distcp::console::exit;
 use distcp::console::progress::Screen;
 
 fn main() -> ExitCode {
+    arenas::limit();
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         // A panic that becomes the error of a damaged file is told as that.
@@ -39,7 +40,11 @@ fn main() -> ExitCode {
             error.exit()
         }
         Err(error) => {
-            Screen::stderr().line(&exit::wrong_usage(cli::PROGRAM, &error.render().to_string()));
+            Screen::stderr().line(&exit::wrong_usage(
+                cli::PROGRAM,
+                &exit::verb_of(&cli::Cli::command(), std::env::args_os()),
+                &error.render().to_string(),
+            ));
             exit::process(distcp::exit::ExitCode::Usage)
         }
     }

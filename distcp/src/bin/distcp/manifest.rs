@@ -15,7 +15,7 @@ use distcp::exit::ExitCode;
 use manifest::{Index, Manifest};
 use serde::Serialize;
 
-use crate::shell::Shell;
+use distcp::console::shell::Shell;
 
 /// Make manifests of trees, and look at them
 #[derive(Debug, Args)]

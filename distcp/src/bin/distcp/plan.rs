@@ -16,7 +16,7 @@ use distcp::summary::{Counts, Summary};
 use serde::Serialize;
 
 use crate::copy::JobArgs;
-use crate::shell::Shell;
+use distcp::console::shell::Shell;
 
 const CODES: [ExitCode; 8] = [
     ExitCode::Done,
@@ -51,13 +51,13 @@ pub async fn run(shell: &Shell, verb: &PlanVerb) -> ExitCode {
     }
 }
 
-/// Makes the plan, keeps it in `file`, and prints it.
+/// Makes the plan, keeps it in `file`, and prints it. One that a guard refuses is printed and not kept.
 pub async fn show(shell: &Shell, command: &'static str, spec: JobSpec, file: Option<PathBuf>) -> ExitCode {
     let spec = JobSpec { create_state: false, ..spec };
     let clock = tokio::time::Instant::now();
     let planned = async {
         let job = shell.job(spec).await?;
-        let plan = shell.shown(&job, run::plan(&job)).await?;
+        let (plan, refusal) = shell.shown(&job, run::draft(&job)).await?;
         let (source, target) = (job.source.meter.snapshot(), job.target.meter.snapshot());
         let mut summary = Summary::new(command, job.name.as_str());
         summary.requests = source.requests + target.requests;
@@ -66,10 +66,13 @@ pub async fn show(shell: &Shell, command: &'static str, spec: JobSpec, file: Opt
         let (output, by_service) = (shell.output.clone(), job.copied_by_service());
         // Rows are read and printed on a thread of their own: a plan may be long, and a pager slow.
         tokio::task::spawn_blocking(move || {
-            if let Some(file) = &file {
+            if let Some(file) = file.as_ref().filter(|_| refusal.is_none()) {
                 keep(plan.path(), file)?;
             }
             print(&output, &plan, by_service)?;
+            if let Some(refusal) = refusal {
+                return Err(refusal);
+            }
             summary.duration_ms = u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX);
             end(&output, fill(summary, &plan.header, file.as_deref()));
             Ok::<_, Failure>(ExitCode::Done)

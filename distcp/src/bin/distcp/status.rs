@@ -11,7 +11,7 @@ use distcp::jobs::{self, JobStatus};
 use manifest::state::layout::JobName;
 use serde::Serialize;
 
-use crate::shell::Shell;
+use distcp::console::shell::Shell;
 
 const CODES: [ExitCode; 5] =
     [ExitCode::Done, ExitCode::Failed, ExitCode::Usage, ExitCode::Permission, ExitCode::Temporary];

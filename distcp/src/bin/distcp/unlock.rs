@@ -6,8 +6,8 @@ use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
 use distcp::jobs;
 
-use crate::shell::Shell;
 use crate::status::job_name;
+use distcp::console::shell::Shell;
 
 const CODES: [ExitCode; 6] =
     [ExitCode::Done, ExitCode::Failed, ExitCode::Usage, ExitCode::Leased, ExitCode::Permission, ExitCode::Temporary];

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use manifest::ChunkSize;
 use serde::Serialize;
 
-use crate::shell::Shell;
+use distcp::console::shell::Shell;
 
 /// What a comparison can end with.
 const CODES: [ExitCode; 9] = [

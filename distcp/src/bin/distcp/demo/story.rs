@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::child::{Ended, Program};
 use super::tree::{self, Amount};
-use crate::shell::Shell;
+use distcp::console::shell::Shell;
 
 /// The source, below the demo's folder.
 const SOURCE: &str = "warehouse";

@@ -10,7 +10,7 @@ use distcp::exit::ExitCode;
 use manifest::check::check;
 use serde::Serialize;
 
-use crate::shell::Shell;
+use distcp::console::shell::Shell;
 
 const EXAMPLE: &str = "distcp manifest create ./warehouse -o warehouse.manifest
 distcp manifest check warehouse.manifest";

@@ -15,7 +15,7 @@ use distcp::settings::Secret;
 use jiff::Timestamp;
 use manifest::ChunkSize;
 
-use crate::shell::Shell;
+use distcp::console::shell::Shell;
 
 const CODES: [ExitCode; 7] = [
     ExitCode::Done,

@@ -12,8 +12,8 @@ use distcp::verify::{self, Mark};
 use futures::TryStreamExt as _;
 use manifest::{Difference, diff_manifests};
 
-use crate::shell::Shell;
 use crate::verify::print;
+use distcp::console::shell::Shell;
 
 const CODES: [ExitCode; 7] = [
     ExitCode::Done,

@@ -11,7 +11,7 @@ use futures::TryStreamExt as _;
 use manifest::{Entry, EntryKind, Evidence};
 use serde::Serialize;
 
-use crate::shell::Shell;
+use distcp::console::shell::Shell;
 
 const EXAMPLE: &str = "distcp manifest create ./warehouse -o warehouse.manifest
 distcp manifest show warehouse.manifest --entries";

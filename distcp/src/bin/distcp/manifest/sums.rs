@@ -11,7 +11,7 @@ use futures::TryStreamExt as _;
 use manifest::sums::{Sum, sum};
 use serde::Serialize;
 
-use crate::shell::Shell;
+use distcp::console::shell::Shell;
 
 const CODES: [ExitCode; 6] =
     [ExitCode::Done, ExitCode::Failed, ExitCode::Usage, ExitCode::Partial, ExitCode::Permission, ExitCode::Temporary];

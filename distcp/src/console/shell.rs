@@ -6,26 +6,24 @@ use std::process::ExitCode as ProcessExit;
 use std::sync::Arc;
 use std::time::Duration;
 
-use distcp::assemble::{self, JobSpec};
-use distcp::console::args::{GlobalArgs, PaceArgs, StoreArgs};
-use distcp::console::environment::{self, Process};
-use distcp::console::output::Output;
-use distcp::console::progress::{Screen, Show, Ticker};
-use distcp::console::{exit, logging, signals};
-use distcp::error::{Failure, Result};
-use distcp::event::Progress;
-use distcp::exit::ExitCode;
-use distcp::job::{Job, Stop};
-use distcp::options::{CopyOptions, Limits};
-use distcp::run::Report;
-use distcp::settings::Secret;
-use distcp::settings::open::Opener;
-use distcp::store::meter::Meter;
-use distcp::summary::Summary;
+use super::args::{GlobalArgs, PaceArgs, StoreArgs};
+use super::environment::{self, Process};
+use super::output::Output;
+use super::progress::{Screen, Show, Ticker};
+use super::{exit, logging, signals};
+use crate::assemble::{self, JobSpec};
+use crate::error::{Failure, Result};
+use crate::event::Progress;
+use crate::exit::ExitCode;
+use crate::job::{Job, Stop};
+use crate::options::{CopyOptions, Limits};
+use crate::run::Report;
+use crate::settings::Secret;
+use crate::settings::open::Opener;
+use crate::store::meter::Meter;
+use crate::summary::Summary;
 
 use manifest::state::StateStore;
-
-use crate::cli::PROGRAM;
 
 /// Threads for file system calls, hashing and sorting; started when they are needed.
 const BLOCKING_THREADS: usize = 256;
@@ -47,16 +45,16 @@ pub struct Shell {
 
 impl Shell {
     /// Starts the surroundings, runs a verb in them, prints what is left, and ends.
-    pub fn run(args: GlobalArgs, verb: impl AsyncFnOnce(&Shell) -> ExitCode) -> ProcessExit {
+    pub fn run(program: &'static str, args: GlobalArgs, verb: impl AsyncFnOnce(&Shell) -> ExitCode) -> ProcessExit {
         let screen = Screen::stderr();
-        match Self::start(args, &screen) {
+        match Self::start(program, args, &screen) {
             Ok((shell, runtime)) => {
                 let code = runtime.block_on(async {
                     match signals::watch(shell.stop.clone(), screen) {
                         Ok(_watch) => verb(&shell).await,
                         Err(error) => {
                             shell.output.error(exit::line(
-                                PROGRAM,
+                                program,
                                 "signals",
                                 &format!("cannot be handled: {error}"),
                                 None,
@@ -70,17 +68,21 @@ impl Shell {
                 exit::process(code)
             }
             Err(error) => {
-                screen.line(&format!("{PROGRAM}: cannot start: {error:#}"));
+                screen.line(&format!("{program}: cannot start: {error:#}"));
                 exit::process(ExitCode::Failed)
             }
         }
     }
 
-    fn start(args: GlobalArgs, screen: &Screen) -> anyhow::Result<(Self, tokio::runtime::Runtime)> {
+    fn start(
+        program: &'static str,
+        args: GlobalArgs,
+        screen: &Screen,
+    ) -> anyhow::Result<(Self, tokio::runtime::Runtime)> {
         use anyhow::Context as _;
         logging::start(&args, screen);
         let process = Process::read().context("the working folder cannot be read")?;
-        let output = Output::new(PROGRAM, &args, screen.clone()).context("no thread for the output")?;
+        let output = Output::new(program, &args, screen.clone()).context("no thread for the output")?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS)
@@ -110,6 +112,8 @@ impl Shell {
             create_state: true,
             keep_runs: self.args.keep_runs,
             options: CopyOptions::default(),
+            within: None,
+            gate: None,
             files: Vec::new(),
             limits: Limits::default(),
             speed: pace.speed(environment::time_of_day()),

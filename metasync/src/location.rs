@@ -1,0 +1,234 @@
+//! Locations in metadata, and where they stand on the replica: the `[[locations]]` of a policy.
+//!
+//! Pure text, as it stands in a metastore: nothing is resolved and nothing is asked. Schemes s3, s3a and s3n are one, as are
+//! `file:/x`, `file:///x` and `/x`; a location matches at a segment boundary, the longest match wins, and what is written
+//! takes the form of `to` (rule 4).
+
+use std::fmt;
+
+/// A location, taken apart. `Display` is how it was written.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Location {
+    text: String,
+    /// Scheme and authority, normalised: equal for equal places.
+    service: String,
+    /// Without slashes at the ends, without empty segments.
+    segments: Vec<String>,
+}
+
+impl Location {
+    /// Takes it apart. Errors: no absolute path and no URL; then why.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (scheme, rest) = match text.split_once(':') {
+            Some((scheme, rest)) if is_scheme(scheme) => (scheme.to_ascii_lowercase(), rest),
+            _ if text.starts_with('/') => ("file".to_owned(), text),
+            _ => return Err(format!("`{text}` is neither a URL nor an absolute path")),
+        };
+        let (authority, path) = match rest.strip_prefix("//") {
+            Some(rest) => rest.split_at(rest.find('/').unwrap_or(rest.len())),
+            None if rest.starts_with('/') => ("", rest),
+            None => return Err(format!("`{text}` has no absolute path")),
+        };
+        let scheme = match scheme.as_str() {
+            "s3a" | "s3n" => "s3",
+            "wasbs" | "wasb" | "abfs" => "abfss",
+            other => other,
+        };
+        // A container of an account is one place, whichever of its two endpoints is named.
+        let authority = authority.to_ascii_lowercase().replace(".blob.core.", ".dfs.core.");
+        let segments: Vec<String> = path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect();
+        if segments.iter().any(|part| part == "." || part == "..") {
+            return Err(format!("`{text}` has a segment `.` or `..`"));
+        }
+        Ok(Self { text: text.to_owned(), service: format!("{scheme}://{authority}"), segments })
+    }
+
+    /// Whether `other` is this place or inside it; then the segments that lead there.
+    pub fn relative<'a>(&self, other: &'a Self) -> Option<&'a [String]> {
+        match self.service == other.service {
+            true => other.segments.strip_prefix(self.segments.as_slice()),
+            false => None,
+        }
+    }
+
+    /// Whether both are one place, however written.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.relative(other).is_some_and(<[String]>::is_empty)
+    }
+
+    /// Whether one is inside the other, or both are one.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.relative(other).is_some() || other.relative(self).is_some()
+    }
+
+    /// The place that these segments lead to from here, in this place's form.
+    pub fn join(&self, segments: &[String]) -> Self {
+        let mut joined = self.clone();
+        for segment in segments {
+            if !joined.text.ends_with('/') {
+                joined.text.push('/');
+            }
+            joined.text.push_str(segment);
+            joined.segments.push(segment.clone());
+        }
+        joined
+    }
+
+    /// The folder that it is in; `None` for the root of its service.
+    pub fn parent(&self) -> Option<Self> {
+        let (_, rest) = self.segments.split_last()?;
+        let trimmed = self.text.trim_end_matches('/');
+        let text = trimmed.get(..trimmed.rfind('/')?)?;
+        let text = if rest.is_empty() { format!("{text}/") } else { text.trim_end_matches('/').to_owned() };
+        Some(Self { text, service: self.service.clone(), segments: rest.to_vec() })
+    }
+}
+
+/// As it was written.
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text.chars().all(|character| character.is_ascii_alphanumeric() || matches!(character, '+' | '-' | '.'))
+}
+
+/// From where to where, of a policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LocationMap {
+    /// Longest first.
+    pairs: Vec<(Location, Location)>,
+}
+
+impl LocationMap {
+    /// Checks the pairs. Errors: two of the same source place, two to the same target place, or a target inside a source or
+    /// around it; then which.
+    pub fn new(mut pairs: Vec<(Location, Location)>) -> Result<Self, String> {
+        for (i, (from, to)) in pairs.iter().enumerate() {
+            for (other_from, other_to) in &pairs[..i] {
+                if from.is_same(other_from) {
+                    return Err(format!("{from} is mapped twice"));
+                }
+                if to.is_same(other_to) {
+                    return Err(format!("{other_from} and {from} are mapped to one place, {to}"));
+                }
+            }
+            if let Some((other, _)) = pairs.iter().find(|(other, _)| other.overlaps(to)) {
+                return Err(format!("the target {to} and the source {other} overlap"));
+            }
+        }
+        pairs.sort_by_key(|(from, _)| std::cmp::Reverse(from.segments.len()));
+        Ok(Self { pairs })
+    }
+
+    /// Where it stands on the replica; `None` if no pair matches.
+    pub fn map(&self, location: &Location) -> Option<Location> {
+        self.pairs.iter().find_map(|(from, to)| Some(to.join(from.relative(location)?)))
+    }
+
+    /// The same for text that may be anything: `None` too if it is no location.
+    pub fn map_text(&self, text: &str) -> Option<String> {
+        Some(self.map(&Location::parse(text).ok()?)?.to_string())
+    }
+
+    /// The pair that decides for this location.
+    pub fn pair(&self, location: &Location) -> Option<&(Location, Location)> {
+        self.pairs.iter().find(|(from, _)| from.relative(location).is_some())
+    }
+
+    /// All pairs, the longest source first.
+    pub fn pairs(&self) -> &[(Location, Location)] {
+        &self.pairs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn location(text: &str) -> Location {
+        Location::parse(text).unwrap()
+    }
+
+    fn map(pairs: &[(&str, &str)]) -> Result<LocationMap, String> {
+        LocationMap::new(pairs.iter().map(|(from, to)| (location(from), location(to))).collect())
+    }
+
+    #[test]
+    fn rule_04_a_location_matches_at_a_segment_boundary_and_takes_the_form_of_its_target() {
+        let map = map(&[
+            ("s3://lake-eu/warehouse", "s3a://lake-us/w"),
+            ("s3://lake-eu/warehouse/hot/", "abfss://c@a.dfs.core.windows.net/h"),
+        ])
+        .unwrap();
+        for (from, to) in [
+            ("s3a://lake-eu/warehouse/t/p=1", Some("s3a://lake-us/w/t/p=1")),
+            ("s3n://lake-eu//warehouse", Some("s3a://lake-us/w")),
+            ("s3://lake-eu/warehouse/hot/x", Some("abfss://c@a.dfs.core.windows.net/h/x")),
+            ("s3://lake-eu/warehouse/hotter", Some("s3a://lake-us/w/hotter")),
+            ("s3://lake-eu/warehouse-2/t", None),
+            ("s3://lake-eu-2/warehouse/t", None),
+            ("s3://lake-eu", None),
+            ("jdbc:derby:x", None),
+            ("just text", None),
+        ] {
+            assert_eq!(map.map_text(from).as_deref(), to, "{from}");
+        }
+    }
+
+    #[test]
+    fn one_place_has_many_forms() {
+        for (a, b) in [
+            ("file:/x/y", "/x//y/"),
+            ("file:///x/y", "file:/x/y"),
+            ("s3a://b/x", "s3://b/x/"),
+            ("wasbs://c@a.blob.core.windows.net/x", "abfss://c@a.dfs.core.windows.net/x"),
+        ] {
+            assert!(location(a).is_same(&location(b)), "{a} {b}");
+        }
+        assert!(!location("hdfs://a/x").is_same(&location("hdfs://b/x")));
+        for wrong in ["x", "", "s3:x", "s3://b/../c", "/a/./b"] {
+            assert!(Location::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn maps_that_contradict_themselves_are_refused() {
+        for (pairs, word) in [
+            (&[("/a", "/t1"), ("file:/a/", "/t2")][..], "twice"),
+            (&[("/a", "/t"), ("/b", "/t/")], "one place"),
+            (&[("/a", "/a/copy")], "overlap"),
+            (&[("/a/b", "/a")], "overlap"),
+            (&[("/a", "/t"), ("/t/x", "/u")], "overlap"),
+        ] {
+            let error = map(pairs).unwrap_err();
+            assert!(error.contains(word), "{pairs:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_folder_has_a_parent() {
+        assert_eq!(location("s3://b/x/y/").parent().unwrap().to_string(), "s3://b/x");
+        assert_eq!(location("s3://b/x").parent().unwrap().to_string(), "s3://b/");
+        assert_eq!(location("/x").parent().unwrap().to_string(), "/");
+        assert_eq!(location("s3://b/").parent(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_leads_from_a_to_b_joins_to_b(base in "[a-c]{1,3}(/[a-c]{1,2}){0,3}", rest in prop::collection::vec("[a-c%=]{1,3}", 0..4)) {
+            let a = location(&format!("s3://{base}"));
+            let b = a.join(&rest);
+            prop_assert_eq!(a.relative(&b), Some(rest.as_slice()));
+            let again = location(&b.to_string());
+            prop_assert!(b.is_same(&again));
+            if let (Some(parent), false) = (b.parent(), rest.is_empty()) {
+                prop_assert!(parent.is_same(&a.join(&rest[..rest.len() - 1])));
+            }
+        }
+    }
+}

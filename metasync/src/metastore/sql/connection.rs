@@ -1,0 +1,453 @@
+//! One connection to one of three databases: statements with plain values in, rows of plain values out.
+//!
+//! Every call ends within the connection's limit; one that did not leaves the connection unusable, and the transaction on it
+//! is rolled back by the server when the socket closes. A crash leaves nothing half-written: what is not committed is gone.
+
+use super::dialect::Dialect;
+use super::error::{Doing, from_sqlx};
+use super::url::{Server, SqlUrl, Tls, TlsMode, Where};
+use super::value::{Row, Value};
+use crate::metastore::{Error, Result, Version};
+use futures::TryStreamExt as _;
+use manifest::Class;
+use sqlx::mysql::{MySqlArguments, MySqlConnectOptions, MySqlConnection, MySqlRow, MySqlSslMode};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow, PgSslMode};
+use sqlx::sqlite::{
+    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow, SqliteSynchronous,
+};
+use sqlx::{Arguments as _, AssertSqlSafe, Column as _, ConnectOptions as _, Connection as _, Row as _, TypeInfo as _};
+use sqlx::{ValueRef as _, query, query_with};
+use std::time::Duration;
+
+/// Statements that a connection keeps prepared: ours are few, but for the lists of ids, which are not kept.
+const PREPARED_STATEMENTS: usize = 200;
+
+/// Rows that SQLite's thread may be ahead of us.
+const SQLITE_ROWS_AHEAD: usize = 1000;
+
+/// What MySQL and MariaDB must do so that a value is stored as it is or not at all, and that identifiers are quoted as in
+/// standard SQL.
+const MYSQL_SESSION: &str = "SET SESSION sql_mode = 'ANSI_QUOTES,STRICT_ALL_TABLES,STRICT_TRANS_TABLES,\
+    NO_ENGINE_SUBSTITUTION,NO_BACKSLASH_ESCAPES', innodb_lock_wait_timeout = 30";
+
+/// Limits of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct SqlLimits {
+    /// Until a connection stands.
+    pub connect: Duration,
+    /// Until a statement is done.
+    pub statement: Duration,
+}
+
+impl Default for SqlLimits {
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(20), statement: Duration::from_secs(300) }
+    }
+}
+
+/// Whether a connection may write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    Write,
+    /// Also makes the file of SQLite.
+    Create,
+}
+
+pub(crate) struct Connection {
+    inner: Inner,
+    dialect: Dialect,
+    place: String,
+    limit: Duration,
+    version: Version,
+}
+
+enum Inner {
+    Postgres(Box<PgConnection>),
+    MySql(Box<MySqlConnection>),
+    Sqlite(Box<SqliteConnection>),
+}
+
+/// A column of an insert by arrays, PostgreSQL's fastest way: one parameter a column, whatever the number of rows.
+pub(crate) enum Array {
+    Bool(Vec<Option<bool>>),
+    Int(Vec<Option<i64>>),
+    Float(Vec<Option<f64>>),
+    Text(Vec<Option<String>>),
+    Bytes(Vec<Option<Vec<u8>>>),
+}
+
+impl Connection {
+    pub(crate) async fn open(url: &SqlUrl, access: Access, limits: SqlLimits) -> Result<Self> {
+        let place = url.to_string();
+        let dialect = match &url.0 {
+            Where::Server(server) => server.dialect,
+            Where::File(_) => Dialect::Sqlite,
+        };
+        let doing = Doing { operation: "connect", place: &place, limit: limits.connect, version: Version::V4_1 };
+        let inner = match tokio::time::timeout(limits.connect, connect(url, access)).await {
+            Err(_) => {
+                let operation = doing.operation.to_owned();
+                return Err(Error::Silent { operation, place, limit: limits.connect });
+            }
+            Ok(Err(error)) => return Err(from_sqlx(error, doing)),
+            Ok(Ok(inner)) => inner,
+        };
+        let mut connection = Self { inner, dialect, place, limit: limits.statement, version: Version::V4_1 };
+        match dialect {
+            Dialect::MySql => connection.command(MYSQL_SESSION).await?,
+            Dialect::Postgres => {
+                let limit = limits.statement.as_millis();
+                connection.command(&format!("SET statement_timeout = {limit}")).await?;
+            }
+            Dialect::Sqlite => {}
+        }
+        Ok(connection)
+    }
+
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    pub(crate) fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// What errors name as the metastore's version.
+    pub(crate) fn set_version(&mut self, version: Version) {
+        self.version = version;
+    }
+
+    /// A statement without parameters or rows, as it stands.
+    pub(crate) async fn command(&mut self, sql: &str) -> Result<()> {
+        self.execute(sql, &[]).await.map(|_| ())
+    }
+
+    /// Runs a statement; how many rows it touched (found, not changed).
+    pub(crate) async fn execute(&mut self, sql: &str, values: &[Value]) -> Result<u64> {
+        let sql = AssertSqlSafe(self.dialect.statement(sql));
+        let (keep, doing) = (values.len() > 1, self.doing());
+        let done = async {
+            // Commands that set up a session or a transaction cannot be prepared everywhere.
+            match (&mut self.inner, values.is_empty()) {
+                (Inner::Postgres(connection), true) => {
+                    sqlx::raw_sql(sql).execute(&mut **connection).await.map(|done| done.rows_affected())
+                }
+                (Inner::MySql(connection), true) => {
+                    sqlx::raw_sql(sql).execute(&mut **connection).await.map(|done| done.rows_affected())
+                }
+                (Inner::Sqlite(connection), true) => {
+                    sqlx::raw_sql(sql).execute(&mut **connection).await.map(|done| done.rows_affected())
+                }
+                (Inner::Postgres(connection), false) => query_with(sql, postgres_arguments(values)?)
+                    .persistent(keep)
+                    .execute(&mut **connection)
+                    .await
+                    .map(|done| done.rows_affected()),
+                (Inner::MySql(connection), false) => query_with(sql, mysql_arguments(values)?)
+                    .persistent(keep)
+                    .execute(&mut **connection)
+                    .await
+                    .map(|done| done.rows_affected()),
+                (Inner::Sqlite(connection), false) => query_with(sql, sqlite_arguments(values)?)
+                    .persistent(keep)
+                    .execute(&mut **connection)
+                    .await
+                    .map(|done| done.rows_affected()),
+            }
+        };
+        finish(tokio::time::timeout(self.limit, done).await, doing, &self.place)
+    }
+
+    /// Rows of a query. The caller bounds how many there can be.
+    pub(crate) async fn query(&mut self, sql: &str, values: &[Value]) -> Result<Vec<Row>> {
+        let sql = AssertSqlSafe(self.dialect.statement(sql));
+        let (keep, doing) = (!values.is_empty(), self.doing());
+        let rows = async {
+            match &mut self.inner {
+                Inner::Postgres(connection) => {
+                    let query = query_with(sql, postgres_arguments(values)?).persistent(keep);
+                    let rows = query.fetch(&mut **connection);
+                    rows.and_then(|row| std::future::ready(postgres_row(&row))).try_collect().await
+                }
+                Inner::MySql(connection) => {
+                    let query = query_with(sql, mysql_arguments(values)?).persistent(keep);
+                    let rows = query.fetch(&mut **connection);
+                    rows.and_then(|row| std::future::ready(mysql_row(&row))).try_collect().await
+                }
+                Inner::Sqlite(connection) => {
+                    let query = query_with(sql, sqlite_arguments(values)?).persistent(keep);
+                    let rows = query.fetch(&mut **connection);
+                    rows.and_then(|row| std::future::ready(sqlite_row(&row))).try_collect().await
+                }
+            }
+        };
+        finish(tokio::time::timeout(self.limit, rows).await, doing, &self.place)
+    }
+
+    /// An insert by arrays; PostgreSQL only.
+    pub(crate) async fn execute_arrays(&mut self, sql: &str, columns: Vec<Array>) -> Result<()> {
+        let doing = self.doing();
+        let done = async {
+            let Inner::Postgres(connection) = &mut self.inner else {
+                return Err(sqlx::Error::Protocol("arrays are for PostgreSQL".to_owned()));
+            };
+            let mut query = query(AssertSqlSafe(self.dialect.statement(sql)));
+            for column in columns {
+                query = match column {
+                    Array::Bool(values) => query.bind(values),
+                    Array::Int(values) => query.bind(values),
+                    Array::Float(values) => query.bind(values),
+                    Array::Text(values) => query.bind(values),
+                    Array::Bytes(values) => query.bind(values),
+                };
+            }
+            query.execute(&mut **connection).await
+        };
+        finish(tokio::time::timeout(self.limit, done).await, doing, &self.place).map(|_| ())
+    }
+
+    pub(crate) async fn begin_snapshot(&mut self) -> Result<()> {
+        for command in self.dialect.begin_snapshot() {
+            self.command(command).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn begin_write(&mut self) -> Result<()> {
+        for command in self.dialect.begin_write() {
+            self.command(command).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn commit(&mut self) -> Result<()> {
+        self.command("COMMIT").await
+    }
+
+    /// Gives up a transaction. A connection that cannot even do that is dropped by its owner, which does the same.
+    pub(crate) async fn rollback(&mut self) -> Result<()> {
+        self.command("ROLLBACK").await
+    }
+
+    /// Says goodbye; a server that does not hear it notices the closed socket.
+    pub(crate) async fn close(self) {
+        let closed = async {
+            match self.inner {
+                Inner::Postgres(connection) => connection.close().await,
+                Inner::MySql(connection) => connection.close().await,
+                Inner::Sqlite(connection) => connection.close().await,
+            }
+        };
+        // Whatever happens here changes nothing: no transaction is open any more.
+        let _ = tokio::time::timeout(self.limit, closed).await;
+    }
+
+    fn doing(&self) -> (&'static str, Duration, Version) {
+        ("run a statement", self.limit, self.version)
+    }
+}
+
+fn finish<T>(
+    done: Result<Result<T, sqlx::Error>, tokio::time::error::Elapsed>,
+    (operation, limit, version): (&'static str, Duration, Version),
+    place: &str,
+) -> Result<T> {
+    match done {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => Err(from_sqlx(error, Doing { operation, place, limit, version })),
+        Err(_) => Err(Error::Silent { operation: operation.to_owned(), place: place.to_owned(), limit }),
+    }
+}
+
+async fn connect(url: &SqlUrl, access: Access) -> Result<Inner, sqlx::Error> {
+    Ok(match &url.0 {
+        Where::Server(server) if server.dialect == Dialect::MySql => {
+            Inner::MySql(Box::new(mysql_options(server).connect().await?))
+        }
+        Where::Server(server) => Inner::Postgres(Box::new(postgres_options(server).connect().await?)),
+        Where::File(path) => {
+            let mut options = SqliteConnectOptions::new()
+                .filename(path)
+                .foreign_keys(true)
+                .busy_timeout(Duration::from_secs(30))
+                .row_buffer_size(SQLITE_ROWS_AHEAD)
+                .statement_cache_capacity(PREPARED_STATEMENTS)
+                .create_if_missing(access == Access::Create)
+                .read_only(access == Access::Read)
+                .disable_statement_logging();
+            if access != Access::Read {
+                // FULL: what was committed is there after a power cut, too.
+                options = options.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
+            }
+            Inner::Sqlite(Box::new(options.connect().await?))
+        }
+    })
+}
+
+fn postgres_options(server: &Server) -> PgConnectOptions {
+    let Tls { mode, root_certificate, client_certificate, client_key } = &server.tls;
+    let mut options = PgConnectOptions::new_without_pgpass()
+        .host(&server.host)
+        .port(server.port)
+        .username(&server.user)
+        .password(server.password.as_deref().unwrap_or_default())
+        .database(&server.database)
+        .application_name("understudy")
+        .statement_cache_capacity(PREPARED_STATEMENTS)
+        .extra_float_digits(3)
+        .ssl_mode(match mode {
+            TlsMode::Disable => PgSslMode::Disable,
+            TlsMode::Prefer => PgSslMode::Prefer,
+            TlsMode::Require => PgSslMode::Require,
+            TlsMode::VerifyCa => PgSslMode::VerifyCa,
+            TlsMode::VerifyFull => PgSslMode::VerifyFull,
+        });
+    if let Some(path) = root_certificate {
+        options = options.ssl_root_cert(path);
+    }
+    if let (Some(certificate), Some(key)) = (client_certificate, client_key) {
+        options = options.ssl_client_cert(certificate).ssl_client_key(key);
+    }
+    if let Some(schema) = &server.schema {
+        options = options.options([("search_path", format!("\"{schema}\""))]);
+    }
+    options.disable_statement_logging()
+}
+
+fn mysql_options(server: &Server) -> MySqlConnectOptions {
+    let Tls { mode, root_certificate, client_certificate, client_key } = &server.tls;
+    let mut options = MySqlConnectOptions::new()
+        .host(&server.host)
+        .port(server.port)
+        .username(&server.user)
+        .database(&server.database)
+        .statement_cache_capacity(PREPARED_STATEMENTS)
+        .ssl_mode(match mode {
+            TlsMode::Disable => MySqlSslMode::Disabled,
+            TlsMode::Prefer => MySqlSslMode::Preferred,
+            TlsMode::Require => MySqlSslMode::Required,
+            TlsMode::VerifyCa => MySqlSslMode::VerifyCa,
+            TlsMode::VerifyFull => MySqlSslMode::VerifyIdentity,
+        });
+    if let Some(password) = &server.password {
+        options = options.password(password);
+    }
+    if let Some(path) = root_certificate {
+        options = options.ssl_ca(path);
+    }
+    if let (Some(certificate), Some(key)) = (client_certificate, client_key) {
+        options = options.ssl_client_cert(certificate).ssl_client_key(key);
+    }
+    options.disable_statement_logging()
+}
+
+macro_rules! arguments {
+    ($name:ident, $arguments:ty) => {
+        fn $name(values: &[Value]) -> Result<$arguments, sqlx::Error> {
+            let mut arguments = <$arguments>::default();
+            arguments.reserve(values.len(), values.iter().map(Value::size).sum());
+            for value in values {
+                match value {
+                    Value::Null => arguments.add(None::<String>),
+                    Value::Bool(value) => arguments.add(*value),
+                    Value::Int(value) => arguments.add(*value),
+                    Value::Float(value) => arguments.add(*value),
+                    Value::Text(value) => arguments.add(value.clone()),
+                    Value::Bytes(value) => arguments.add(value.clone()),
+                }
+                .map_err(sqlx::Error::Encode)?;
+            }
+            Ok(arguments)
+        }
+    };
+}
+
+arguments!(postgres_arguments, PgArguments);
+arguments!(mysql_arguments, MySqlArguments);
+arguments!(sqlite_arguments, SqliteArguments);
+
+fn unreadable(column: &str, kind: &str) -> sqlx::Error {
+    sqlx::Error::Decode(format!("the column {column} is of type {kind}, which no metastore has").into())
+}
+
+fn postgres_row(row: &PgRow) -> Result<Row, sqlx::Error> {
+    let mut values = Vec::with_capacity(row.len());
+    for (at, column) in row.columns().iter().enumerate() {
+        if row.try_get_raw(at)?.is_null() {
+            values.push(Value::Null);
+            continue;
+        }
+        values.push(match column.type_info().name() {
+            "INT8" => Value::Int(row.try_get_unchecked(at)?),
+            "INT4" => row.try_get_unchecked::<i32, _>(at)?.into(),
+            "INT2" => Value::Int(row.try_get_unchecked::<i16, _>(at)?.into()),
+            "VARCHAR" | "TEXT" | "CHAR" | "NAME" | "\"CHAR\"" | "BPCHAR" => Value::Text(row.try_get_unchecked(at)?),
+            "BOOL" => Value::Bool(row.try_get_unchecked(at)?),
+            "FLOAT8" => Value::Float(row.try_get_unchecked(at)?),
+            "FLOAT4" => Value::Float(row.try_get_unchecked::<f32, _>(at)?.into()),
+            "BYTEA" => Value::Bytes(row.try_get_unchecked(at)?),
+            other => return Err(unreadable(column.name(), other)),
+        });
+    }
+    Ok(Row(values))
+}
+
+fn mysql_row(row: &MySqlRow) -> Result<Row, sqlx::Error> {
+    let mut values = Vec::with_capacity(row.len());
+    for (at, column) in row.columns().iter().enumerate() {
+        if row.try_get_raw(at)?.is_null() {
+            values.push(Value::Null);
+            continue;
+        }
+        values.push(match column.type_info().name() {
+            "BIGINT" | "INT" | "MEDIUMINT" | "SMALLINT" | "TINYINT" | "BOOLEAN" => {
+                Value::Int(row.try_get_unchecked(at)?)
+            }
+            "BIT" => Value::Bool(row.try_get_unchecked::<u64, _>(at)? != 0),
+            unsigned if unsigned.ends_with("UNSIGNED") => {
+                let number: u64 = row.try_get_unchecked(at)?;
+                Value::Int(i64::try_from(number).map_err(|error| sqlx::Error::Decode(error.into()))?)
+            }
+            "DOUBLE" => Value::Float(row.try_get_unchecked(at)?),
+            "FLOAT" => Value::Float(row.try_get_unchecked::<f32, _>(at)?.into()),
+            "VARCHAR" | "CHAR" | "TEXT" | "TINYTEXT" | "MEDIUMTEXT" | "LONGTEXT" | "ENUM" => {
+                Value::Text(row.try_get_unchecked(at)?)
+            }
+            // Texts with a binary collation look like bytes; who reads the column knows which it is.
+            "VARBINARY" | "BINARY" | "BLOB" | "TINYBLOB" | "MEDIUMBLOB" | "LONGBLOB" => {
+                Value::Bytes(row.try_get_unchecked(at)?)
+            }
+            other => return Err(unreadable(column.name(), other)),
+        });
+    }
+    Ok(Row(values))
+}
+
+fn sqlite_row(row: &SqliteRow) -> Result<Row, sqlx::Error> {
+    let mut values = Vec::with_capacity(row.len());
+    for at in 0..row.len() {
+        let raw = row.try_get_raw(at)?;
+        // The type of the value, not of the column: SQLite has both.
+        let kind = if raw.is_null() { "NULL".to_owned() } else { raw.type_info().name().to_owned() };
+        values.push(match kind.as_str() {
+            "NULL" => Value::Null,
+            "INTEGER" | "BOOLEAN" => Value::Int(row.try_get_unchecked(at)?),
+            "REAL" => Value::Float(row.try_get_unchecked(at)?),
+            "TEXT" => Value::Text(row.try_get_unchecked(at)?),
+            "BLOB" => Value::Bytes(row.try_get_unchecked(at)?),
+            other => return Err(unreadable(row.column(at).name(), other)),
+        });
+    }
+    Ok(Row(values))
+}
+
+/// What is not possible in a state that only a mistake of ours leads to.
+pub(crate) fn mistake(operation: &str, why: &str) -> Error {
+    Error::Failed {
+        operation: operation.to_owned(),
+        object: "a metastore".to_owned(),
+        why: why.to_owned(),
+        class: Class::Permanent,
+    }
+}

@@ -1,0 +1,148 @@
+//! What the three databases say differently.
+//!
+//! Pure. Statements are written once, with identifiers in double quotes and `?` for parameters: PostgreSQL and SQLite read
+//! such identifiers as they are, MySQL under `ANSI_QUOTES`, which every connection sets; PostgreSQL numbers its parameters.
+
+use std::fmt::Write as _;
+
+/// Which database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    Postgres,
+    /// MySQL and MariaDB.
+    MySql,
+    Sqlite,
+}
+
+/// Parameters in one statement: SQLite's limit, the lowest of the three.
+pub(crate) const MAX_PARAMETERS: usize = 32_766;
+
+impl Dialect {
+    /// The statement as this database takes it. Ours hold no `?` but for parameters.
+    pub(crate) fn statement(self, sql: &str) -> String {
+        if self != Self::Postgres {
+            return sql.to_owned();
+        }
+        let mut out = String::with_capacity(sql.len() + 16);
+        for (number, piece) in sql.split('?').enumerate() {
+            if number > 0 {
+                // Writing to a string does not fail.
+                let _ = write!(out, "${number}");
+            }
+            out.push_str(piece);
+        }
+        out
+    }
+
+    /// Behind a SELECT: nobody else changes these rows until the transaction ends. SQLite has one writer anyway.
+    pub(crate) fn for_update(self) -> &'static str {
+        match self {
+            Self::Postgres | Self::MySql => " FOR UPDATE",
+            Self::Sqlite => "",
+        }
+    }
+
+    /// Behind a SELECT: nobody removes these rows until the transaction ends.
+    pub(crate) fn for_share(self) -> &'static str {
+        match self {
+            Self::Postgres => " FOR SHARE",
+            Self::MySql => " LOCK IN SHARE MODE",
+            Self::Sqlite => "",
+        }
+    }
+
+    /// Begins a transaction that only reads, and sees one moment.
+    pub(crate) fn begin_snapshot(self) -> &'static [&'static str] {
+        match self {
+            Self::Postgres => &["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"],
+            Self::MySql => &[
+                "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+                "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
+            ],
+            Self::Sqlite => &["BEGIN DEFERRED"],
+        }
+    }
+
+    /// Begins a transaction that writes: each statement sees what is committed, so that what was locked is read as it is now.
+    pub(crate) fn begin_write(self) -> &'static [&'static str] {
+        match self {
+            Self::Postgres => &["BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"],
+            Self::MySql => &["SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", "START TRANSACTION READ WRITE"],
+            Self::Sqlite => &["BEGIN IMMEDIATE"],
+        }
+    }
+
+    /// What stands behind an INSERT so that a row whose key is there becomes this one.
+    pub(crate) fn on_conflict(self, key: &str, columns: &[&str]) -> String {
+        let others: Vec<&&str> = columns.iter().filter(|column| **column != key).collect();
+        let set = |value: &dyn Fn(&str) -> String| -> String {
+            others.iter().map(|column| format!("\"{column}\" = {}", value(column))).collect::<Vec<_>>().join(", ")
+        };
+        match self {
+            Self::Postgres | Self::Sqlite => {
+                let set = set(&|column| format!("excluded.\"{column}\""));
+                format!(" ON CONFLICT (\"{key}\") DO UPDATE SET {set}")
+            }
+            Self::MySql => {
+                let set = set(&|column| format!("VALUES(\"{column}\")"));
+                format!(" ON DUPLICATE KEY UPDATE {set}")
+            }
+        }
+    }
+}
+
+/// `("a", "b")`
+pub(crate) fn column_list(columns: &[&str]) -> String {
+    let quoted: Vec<String> = columns.iter().map(|column| format!("\"{column}\"")).collect();
+    format!("({})", quoted.join(", "))
+}
+
+/// `?, ?, ?`
+pub(crate) fn placeholders(count: usize) -> String {
+    vec!["?"; count].join(", ")
+}
+
+/// `1, 2, 3`: ids stand in the statement itself, numbers need no quoting. None is `NULL`, which nothing is in.
+pub(crate) fn id_list(ids: &[i64]) -> String {
+    if ids.is_empty() {
+        return "NULL".to_owned();
+    }
+    let mut out = String::with_capacity(ids.len() * 8);
+    for (index, id) in ids.iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        let _ = write!(out, "{id}");
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_numbered_for_postgresql_only() {
+        let sql = "SELECT \"A\" FROM \"T\" WHERE \"B\" = ? AND \"C\" IN (?, ?)";
+        let numbered = "SELECT \"A\" FROM \"T\" WHERE \"B\" = $1 AND \"C\" IN ($2, $3)";
+        assert_eq!(Dialect::Postgres.statement(sql), numbered);
+        assert_eq!(Dialect::MySql.statement(sql), sql);
+        assert_eq!(Dialect::Sqlite.statement(sql), sql);
+    }
+
+    #[test]
+    fn a_row_that_is_there_takes_every_column_but_its_key() {
+        let columns = ["ID", "A", "B"];
+        let lite = Dialect::Sqlite.on_conflict("ID", &columns);
+        assert_eq!(lite, " ON CONFLICT (\"ID\") DO UPDATE SET \"A\" = excluded.\"A\", \"B\" = excluded.\"B\"");
+        let mysql = Dialect::MySql.on_conflict("ID", &columns);
+        assert_eq!(mysql, " ON DUPLICATE KEY UPDATE \"A\" = VALUES(\"A\"), \"B\" = VALUES(\"B\")");
+    }
+
+    #[test]
+    fn lists_of_ids_are_never_empty() {
+        assert_eq!(id_list(&[]), "NULL");
+        assert_eq!(id_list(&[3, -1]), "3,-1");
+        assert_eq!(placeholders(3), "?, ?, ?");
+    }
+}
