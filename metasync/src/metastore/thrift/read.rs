@@ -23,7 +23,7 @@ use std::sync::Arc;
 use tokio::sync::OnceCell;
 
 /// What Hive 3 says of the catalog that it makes by itself.
-const DEFAULT_CATALOG_DESCRIPTION: &str = "Default catalog, for Hive";
+const DEFAULT_CATALOG_DESCRIPTION: &str = "Default catalog for Hive";
 /// What this client can take, by the words of Hive 4: objects as they are stored, not as they are shown to simpler clients.
 pub(super) const CAPABILITIES: [&str; 14] = [
     "ACCEPTS_UNMODIFIED_METADATA",
@@ -151,7 +151,8 @@ impl Snapshot for ThriftSnapshot {
             return Ok(vec![Catalog {
                 name: HIVE_CATALOG.to_owned(),
                 description: Some(DEFAULT_CATALOG_DESCRIPTION.to_owned()),
-                location,
+                // As later servers write it.
+                location: location.replacen("file:///", "file:/", 1),
                 create_time: None,
                 unknown: Default::default(),
             }]);

@@ -94,7 +94,8 @@ fn foreign(first: [u8; 4], bytes: &[u8]) -> Speech {
 /// Greets a server that said nothing in other ways, and says what it understands.
 pub(super) async fn probe(host: &Host, options: &Options) -> Option<Speech> {
     if options.tls.is_some() {
-        return answers(host, options.framed).await.then_some(Speech::NoTls);
+        let plain = answers(host, options.framed).await || answers(host, !options.framed).await;
+        return plain.then_some(Speech::NoTls);
     }
     if answers(host, !options.framed).await {
         return Some(if options.framed { Speech::Buffered } else { Speech::Framed });

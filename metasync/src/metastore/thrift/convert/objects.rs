@@ -17,7 +17,7 @@ pub(in crate::metastore::thrift) fn from_catalog(catalog: api::Catalog) -> Conve
         name: required(catalog.name, "name")?,
         description: catalog.description,
         location: required(catalog.location_uri, "locationUri")?,
-        create_time: catalog.create_time.map(i64::from),
+        create_time: catalog.create_time.filter(|time| *time != 0).map(i64::from),
         unknown: from_unknown(catalog.unknown),
     })
 }
