@@ -13,9 +13,9 @@ fn own_name(what: &str) -> String {
     format!("t_{}_{:08x}_{what}", std::process::id(), rand::random::<u32>())
 }
 
-/// A folder that a metastore may make folders in, as a URL.
+/// A folder that a metastore may make folders in, as Hadoop writes it: servers make this of every other form.
 fn root(folder: &tempfile::TempDir) -> String {
-    format!("file://{}", folder.path().display())
+    format!("file:{}", folder.path().display())
 }
 
 async fn keeps_the_contract(adapter: Adapter) {

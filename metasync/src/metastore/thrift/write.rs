@@ -10,6 +10,7 @@ mod tables;
 
 use super::convert::{self, Converted};
 use super::read::{ThriftSnapshot, V3_0, qualified};
+use crate::location::same_place;
 use crate::metastore::{Change, Error, Result, Version};
 use crate::model::{Catalog, Database, DatabaseKind, DatabaseName, HIVE_CATALOG, TableName};
 use hms::{ExceptionKind, api, calls};
@@ -135,17 +136,24 @@ impl ThriftSnapshot {
         }
         let wanted = written(self, &object, convert::to_database(database))?;
         let there = self.database(&database.name).await?;
-        let same = |found: &Database| Database { create_time: database.create_time, ..found.clone() } == *database;
+        let same = |found: &Database| {
+            let mut found = Database { create_time: database.create_time, ..found.clone() };
+            if same_place(found.location.as_deref(), database.location.as_deref()) {
+                found.location.clone_from(&database.location);
+            }
+            found == *database
+        };
         match &there {
             Some(found) if same(found) => return Ok(()),
             Some(_) => self.alter_database(&database.name, wanted).await?,
             None => self.client.put(&object, &calls::CreateDatabase { database: Some(wanted) }).await?,
         }
         let found = self.database(&database.name).await?.ok_or_else(|| missing("put", object.clone()))?;
-        if database.location.is_some() && found.location != database.location {
+        if database.location.is_some() && !same_place(found.location.as_deref(), database.location.as_deref()) {
             let why = format!(
-                "its location stays {}: servers before Hive 3 do not move a database",
-                found.location.unwrap_or_default()
+                "the server keeps it at {}, not at {}",
+                found.location.unwrap_or_default(),
+                database.location.as_deref().unwrap_or_default()
             );
             return Err(self.cannot(&object, &why));
         }

@@ -1,6 +1,7 @@
 //! Partitions: put, rename, drop.
 
 use super::{environment, gone, missing, named, written};
+use crate::location::same_place;
 use crate::metastore::thrift::convert;
 use crate::metastore::thrift::read::{ThriftSnapshot, V3_0};
 use crate::metastore::{Error, Result, Snapshot as _, Version};
@@ -154,7 +155,7 @@ impl ThriftSnapshot {
         let external = table.table_type.as_deref() == Some("EXTERNAL_TABLE");
         if let Some(target) = target {
             // What a crash left of a rename in two steps has the same folder; anything else is somebody else's.
-            if external || target.storage.location != source.storage.location {
+            if external || !same_place(target.storage.location.as_deref(), source.storage.location.as_deref()) {
                 return Err(conflict("both are there"));
             }
         }

@@ -1,6 +1,7 @@
 //! Tables: put, rename, drop.
 
 use super::{environment, gone, missing, named, written};
+use crate::location::same_place;
 use crate::metastore::thrift::convert;
 use crate::metastore::thrift::read::{IDENTIFIER, ThriftSnapshot, capabilities};
 use crate::metastore::{Error, Result, Version};
@@ -55,7 +56,8 @@ impl ThriftSnapshot {
     async fn check_location(&self, table: &Table) -> Result<()> {
         let object = format!("table {}", table.name);
         let found = self.table(&table.name).await?.ok_or_else(|| missing("put", object.clone()))?;
-        if found.storage.location != table.storage.location && table.storage.location.is_some() {
+        let same = same_place(found.storage.location.as_deref(), table.storage.location.as_deref());
+        if !same && table.storage.location.is_some() {
             let why = format!("the server put it at {}", found.storage.location.unwrap_or_default());
             return Err(self.cannot(&object, &why));
         }
@@ -148,7 +150,7 @@ impl ThriftSnapshot {
                 let wanted = written(self, &object, convert::to_table(&renamed))?;
                 self.alter_keeping(&source, to, wanted).await?;
                 let found = self.table(to).await?.ok_or_else(|| conflict("it is not there afterwards"))?;
-                if found.storage.location != source.storage.location {
+                if !same_place(found.storage.location.as_deref(), source.storage.location.as_deref()) {
                     let why = format!("the server moved it to {}", found.storage.location.unwrap_or_default());
                     return Err(conflict(&why));
                 }
