@@ -12,6 +12,9 @@ use distcp::plan::file::Plan;
 use distcp::settings::Settings;
 use distcp::store::{azure, gcs, s3};
 use futures::executor::block_on;
+use hms::message::decode_reply;
+use hms::scan::Scanner;
+use hms::{api, calls, tjson, wire};
 use manifest::ContentHash;
 use manifest::format::{PartDigest, decode_part};
 use manifest::index::Index;
@@ -137,5 +140,31 @@ pub fn place(data: &[u8]) {
     let (here, stores) = (Path::new("/here"), [("lake".to_owned(), "s3://lake/a".to_owned())].into());
     if let Ok(place) = Place::parse(OsStr::from_bytes(data), here, &stores) {
         let _ = (place.to_string(), place.identity());
+    }
+}
+
+/// A reply of a metastore, as several calls understand it; the scan and the decoder agree on where it ends.
+pub fn thrift(data: &[u8]) {
+    if let Ok(Some(length)) = Scanner::new().advance(data) {
+        assert!(length <= data.len(), "a message ends within its bytes");
+    }
+    let _ = decode_reply::<calls::GetTable>(data, 1);
+    let _ = decode_reply::<calls::GetPartitionsByNames>(data, 1);
+    let _ = decode_reply::<calls::GetNextNotification>(data, 1);
+    if let Ok(table) = wire::from_bytes::<api::Table>(data) {
+        // What was understood is written so that it is understood again.
+        let written = wire::to_bytes(&table);
+        let again = wire::from_bytes::<api::Table>(&written).expect("what we wrote");
+        assert_eq!(wire::to_bytes(&again), written);
+    }
+}
+
+/// An object inside an event's message.
+pub fn tjson(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let _ = tjson::decode::<api::Table>(text);
+    if let Ok(binary) = tjson::to_binary(text) {
+        let written = tjson::to_text(&binary).expect("what was understood");
+        assert_eq!(tjson::to_binary(&written).expect("what we wrote"), binary);
     }
 }

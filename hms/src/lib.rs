@@ -12,6 +12,7 @@
 
 pub mod message;
 pub mod scan;
+pub mod tjson;
 pub mod wire;
 
 #[allow(missing_docs, clippy::all)]

@@ -4,8 +4,8 @@
 
 use crate::metastore::Change;
 use crate::model::{
-    Catalog, ColumnStatistics, Constraint, Database, Function, Grant, Partition, PartitionName, Role, RoleGrant, Table,
-    TableName,
+    Catalog, ColumnStatistics, Constraint, ConstraintKind, Database, Function, Grant, Partition, PartitionName, Role,
+    RoleGrant, Table, TableName,
 };
 use serde::Serialize;
 use std::fmt;
@@ -64,6 +64,11 @@ pub enum Object {
 }
 
 impl Object {
+    /// Whether it can only be put when another table, which may come later in a walk, is there.
+    pub fn is_foreign_key(&self) -> bool {
+        matches!(self, Self::Constraint(Constraint { kind: ConstraintKind::ForeignKey { .. }, .. }))
+    }
+
     /// The change that puts it into a metastore that holds what it belongs to.
     pub fn into_change(self) -> Change {
         match self {

@@ -25,9 +25,10 @@ const MAX_INPUT_BYTES: u32 = 64 << 10;
 const INPUT_SECONDS: u32 = 10;
 
 /// All targets, as `fuzz/Cargo.toml` has them.
-pub const TARGETS: [&str; 8] = ["index", "part", "state", "journal", "plan", "listing", "settings", "place"];
+pub const TARGETS: [&str; 10] =
+    ["index", "part", "state", "journal", "plan", "listing", "settings", "place", "thrift", "tjson"];
 
-/// Fuzz the readers of manifests, state, plans, listings, configuration and places.
+/// Fuzz the readers of manifests, state, plans, listings, configuration, places, and of what a metastore says.
 #[derive(clap::Args)]
 pub struct Args {
     /// Only this target

@@ -62,7 +62,8 @@ pub fn ensure_same(expected: &[Object], found: &[Object]) -> Result<()> {
 /// Puts objects, converted to what the metastore can hold; what it refuses is left out.
 pub async fn put(metastore: &dyn Metastore, objects: &[Object]) -> Result<()> {
     let held = objects.iter().filter_map(|object| hold(object.clone(), metastore.holder()).ok());
-    let changes: Vec<Change> = held.map(|(object, _)| object.into_change()).collect();
+    let (last, first): (Vec<Object>, Vec<Object>) = held.map(|(object, _)| object).partition(Object::is_foreign_key);
+    let changes: Vec<Change> = first.into_iter().chain(last).map(Object::into_change).collect();
     metastore.apply(&changes).await.context("put")
 }
 

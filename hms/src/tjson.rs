@@ -6,10 +6,10 @@
 //! only the IDL can tell them from words, so [`decode`] and [`encode`] turn those that it names.
 //! (Apache Thrift, `TJSONProtocol`.) Depth is bounded, errors name the offset, nothing panics.
 
+use crate::wire::{self, Binary, MAX_DEPTH, Reader, Wire, kind};
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use hms::wire::{self, Binary, MAX_DEPTH, Reader, Wire, kind};
 use std::fmt::Write as _;
 
 /// Thrift writes no padding, and takes any.

@@ -1,7 +1,7 @@
 //! Golden texts of real Hive servers, values that come back, and hostile text.
 
 use super::*;
-use hms::api;
+use crate::api;
 use proptest::prelude::*;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};

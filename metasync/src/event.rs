@@ -1,3 +1,0 @@
-//! Events of a metastore's notification log.
-
-pub mod tjson;
