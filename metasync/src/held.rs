@@ -92,6 +92,7 @@ limits! {
     CATALOG: "a catalog other than `hive`", Versions::Before(V3_0), Refused;
     REMOTE: "a database behind a data connector", Versions::Before(V4_0), Refused;
     MANAGED_LOCATION: "a database's location for managed tables", Versions::Before(V4_0), Left;
+    CREATE_TIME: "the time at which a database or catalog was created", Versions::Before(V4_0), Left;
     OWNER_KIND: "a role or group as owner of a table: becomes a user", Versions::Before(V3_0), Changed;
     SERDE_DETAILS: "a SerDe's description, serializer, deserializer and kind", Versions::Before(V3_0), Left;
     WRITE_ID: "the write id of a table or partition", Versions::Before(V4_0), Left;
@@ -153,9 +154,17 @@ fn fit_object(object: &mut Object, fit: &mut Fit) {
         fit.meets(&UNKNOWN, had);
     }
     match object {
-        Object::Catalog(catalog) => fit.catalog(&catalog.name),
+        Object::Catalog(catalog) => {
+            fit.catalog(&catalog.name);
+            if fit.meets(&CREATE_TIME, catalog.create_time.is_some()) {
+                catalog.create_time = None;
+            }
+        }
         Object::Database(database) => {
             fit.catalog(&database.name.catalog);
+            if fit.meets(&CREATE_TIME, database.create_time.is_some()) {
+                database.create_time = None;
+            }
             fit.meets(&REMOTE, database.kind != DatabaseKind::Native);
             if fit.meets(&MANAGED_LOCATION, database.managed_location.is_some()) {
                 database.managed_location = None;

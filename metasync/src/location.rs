@@ -61,9 +61,13 @@ impl Location {
         self.relative(other).is_some() || other.relative(self).is_some()
     }
 
-    /// The place that these segments lead to from here, in this place's form.
+    /// The place that these segments lead to from here, in this place's form; a local one as Hadoop prints it, `file:/x`,
+    /// which is what servers make of every other form.
     pub fn join(&self, segments: &[String]) -> Self {
         let mut joined = self.clone();
+        if joined.service == "file://" {
+            joined.text = format!("file:/{}", joined.segments.join("/"));
+        }
         for segment in segments {
             if !joined.text.ends_with('/') {
                 joined.text.push('/');
@@ -89,6 +93,12 @@ impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
+}
+
+/// Whether two locations of a metastore are one place, however written.
+pub fn same_place(a: Option<&str>, b: Option<&str>) -> bool {
+    let parsed = |text: Option<&str>| Location::parse(text?).ok();
+    a == b || parsed(a).zip(parsed(b)).is_some_and(|(a, b)| a.is_same(&b))
 }
 
 fn is_scheme(text: &str) -> bool {
@@ -191,6 +201,8 @@ mod tests {
             assert!(location(a).is_same(&location(b)), "{a} {b}");
         }
         assert!(!location("hdfs://a/x").is_same(&location("hdfs://b/x")));
+        assert_eq!(location("file:///x//y").join(&["z".to_owned()]).to_string(), "file:/x/y/z");
+        assert!(same_place(Some("file:///x"), Some("file:/x")) && !same_place(Some("/x"), None));
         for wrong in ["x", "", "s3:x", "s3://b/../c", "/a/./b"] {
             assert!(Location::parse(wrong).is_err(), "{wrong}");
         }

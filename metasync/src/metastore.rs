@@ -6,7 +6,9 @@
 
 mod change;
 mod error;
+pub mod open;
 pub mod sql;
+pub mod thrift;
 
 pub use change::Change;
 pub use error::{Error, Result};

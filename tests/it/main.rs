@@ -42,6 +42,7 @@ mod spine;
 mod store_contract;
 mod store_model;
 mod support_checks;
+mod thrift_servers;
 mod trash;
 mod write_options;
 mod writers;

@@ -13,9 +13,9 @@ fn own_name(what: &str) -> String {
     format!("t_{}_{:08x}_{what}", std::process::id(), rand::random::<u32>())
 }
 
-/// A folder that a metastore may make folders in, as a URL.
+/// A folder that a metastore may make folders in, as Hadoop writes it: servers make this of every other form.
 fn root(folder: &tempfile::TempDir) -> String {
-    format!("file://{}", folder.path().display())
+    format!("file:{}", folder.path().display())
 }
 
 async fn keeps_the_contract(adapter: Adapter) {
@@ -113,6 +113,11 @@ fn everything_uses_every_limit_that_an_object_of_hive_can_meet() {
     let names: Vec<String> = refused.map(|object| object.to_string()).collect();
     assert_eq!(
         names,
-        ["constraint x_uq on x.orders", "constraint x_nn on x.orders", "constraint x_df on x.orders", "constraint x_ck on x.orders"]
+        [
+            "constraint x_uq on x.orders",
+            "constraint x_nn on x.orders",
+            "constraint x_df on x.orders",
+            "constraint x_ck on x.orders"
+        ]
     );
 }

@@ -280,7 +280,7 @@ impl Drop for Hms {
 /// What Hive's own schema tool says of a database, with `-validate`: `Err` if it finds anything wrong.
 ///
 /// # Errors
-/// What it printed.
+/// What it printed, and what it logged: some versions name what is missing only there.
 ///
 /// # Panics
 /// If it cannot be run.
@@ -290,7 +290,11 @@ pub fn schematool_validate(version: Version, sql_url: &str) -> Result<String, St
     command.arg("schematool").arg(folder.path()).arg(sql_url).arg("-validate");
     let (status, printed) = run(&mut command, folder.path(), SCHEMATOOL_LIMIT);
     // Asked of something that it does not know, some versions end with 0.
-    if status.success() && printed.contains("[SUCCESS]") { Ok(printed) } else { Err(format!("{status}\n{printed}")) }
+    if status.success() && printed.contains("[SUCCESS]") {
+        Ok(printed)
+    } else {
+        Err(format!("{status}\n{printed}\n{}", logged(folder.path())))
+    }
 }
 
 /// Runs a PySpark script against a metastore 2.3 or 3.1, with `spark` as its session, and answers with what it printed. `None`

@@ -232,12 +232,13 @@ mod tests {
     #[test]
     fn processes_have_unique_names_and_what_a_service_needs_comes_before_it() {
         let mut processes = std::collections::BTreeSet::new();
-        for (i, service) in all().iter().enumerate() {
+        let all = all();
+        for (i, service) in all.iter().enumerate() {
             for server in service.servers() {
                 assert!(processes.insert(server.process()), "{} is there twice", server.process());
             }
             for need in service.needs() {
-                let needed = all()[..i].iter().find(|earlier| earlier.name() == *need);
+                let needed = all[..i].iter().find(|earlier| earlier.name() == *need);
                 // One look is all that `up` and `down` take.
                 assert!(needed.is_some_and(|needed| needed.needs().is_empty()), "{need}");
             }

@@ -2,6 +2,8 @@
 //!
 //! Decides no code: that is the run's to say (rule 9). Pure but for the conversion to the process's own type.
 
+use std::ffi::OsString;
+
 use super::output::counted;
 use crate::event::Outcome;
 use crate::exit::ExitCode;
@@ -93,6 +95,18 @@ pub fn wrong_usage(program: &str, verb: &str, rendered: &str) -> String {
     }
     text.push_str(&format!("; see: {} --help", verb.join(" ")));
     text
+}
+
+/// The program and the verb that a command line names, as far as it names one: `distcp manifest create`.
+pub fn verb_of(command: &clap::Command, words: impl Iterator<Item = OsString>) -> String {
+    let (mut command, mut name) = (command, command.get_name().to_owned());
+    for word in words.skip(1) {
+        if let Some(verb) = command.find_subcommand(&word) {
+            name = format!("{name} {}", verb.get_name());
+            command = verb;
+        }
+    }
+    name
 }
 
 fn what_happened(summary: &Summary) -> String {

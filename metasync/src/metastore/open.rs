@@ -100,9 +100,11 @@ fn thrift_options(url: &str) -> Result<(&str, Options)> {
             "ca" => authorities = Some(small_file(Path::new(value)).map_err(|why| wrong(format!("ca: {why}")))?),
             "user" => options.user = Some(value.to_owned()),
             "connections" => {
-                options.connections = value.parse().ok().filter(|number| (1..=64).contains(number)).ok_or_else(|| {
-                    wrong(format!("connections is a number from 1 to 64, not `{value}`"))
-                })?;
+                options.connections = value
+                    .parse()
+                    .ok()
+                    .filter(|number| (1..=64).contains(number))
+                    .ok_or_else(|| wrong(format!("connections is a number from 1 to 64, not `{value}`")))?;
             }
             _ => {
                 let hint = distcp::place::nearest(key, THRIFT_OPTIONS);

@@ -211,7 +211,7 @@ mod tests {
         let inside = closed.path().join("inside");
         std::fs::create_dir(&inside).unwrap();
         open(&inside).unwrap();
-        // It was made for its owner alone.
+        std::fs::set_permissions(closed.path(), Permissions::from_mode(0o700)).unwrap();
         assert!(!anybody_reaches(&inside));
         open(closed.path()).unwrap();
         assert_eq!(anybody_reaches(&inside), anybody_reaches(&std::env::temp_dir()));

@@ -1,4 +1,4 @@
-//! Which crate may use which: `manifest <- distcp <- metasync`; tests and benches may use all, xtask none.
+//! Which crate may use which: `manifest <- distcp <- metasync -> hms`; tests and benches may use all, xtask none.
 
 use super::Finding;
 use anyhow::{Context, Result};
@@ -6,12 +6,13 @@ use std::path::Path;
 use toml::{Table, Value};
 
 /// Every crate of the workspace with those of ours that it may use.
-const ALLOWED: [(&str, &[&str]); 6] = [
+const ALLOWED: [(&str, &[&str]); 7] = [
     ("manifest", &[]),
     ("distcp", &["manifest"]),
-    ("metasync", &["manifest", "distcp"]),
-    ("tests", &["manifest", "distcp", "metasync"]),
-    ("benches", &["manifest", "distcp", "metasync"]),
+    ("hms", &[]),
+    ("metasync", &["manifest", "distcp", "hms"]),
+    ("tests", &["manifest", "distcp", "hms", "metasync"]),
+    ("benches", &["manifest", "distcp", "hms", "metasync"]),
     ("xtask", &[]),
 ];
 
@@ -42,7 +43,9 @@ fn check_manifest(path: &str, manifest: &Table) -> Vec<Finding> {
     let used = dependencies(manifest);
     let ours = used.iter().filter(|used| ALLOWED.iter().any(|(known, _)| known == used));
     let wrong = ours.filter(|used| !allowed.contains(&used.as_str()) && *used != name);
-    wrong.map(|used| finding(format!("`{name}` must not use `{used}`: manifest <- distcp <- metasync"))).collect()
+    wrong
+        .map(|used| finding(format!("`{name}` must not use `{used}`: manifest <- distcp <- metasync -> hms")))
+        .collect()
 }
 
 /// The package names in all dependency sections, those for one target or build included.
@@ -78,6 +81,9 @@ mod tests {
             ("distcp", "target.'cfg(unix)'.dependencies", "metasync = \"1\"", 1),
             ("distcp", "dependencies", "short = { package = \"metasync\", path = \"../metasync\" }", 1),
             ("metasync", "dependencies", "distcp.workspace = true", 0),
+            ("metasync", "dependencies", "hms.workspace = true", 0),
+            ("hms", "dependencies", "manifest.workspace = true", 1),
+            ("distcp", "dependencies", "hms.workspace = true", 1),
             ("metasync", "dev-dependencies", "tests.workspace = true", 1),
             ("tests", "dependencies", "metasync.workspace = true", 0),
             ("xtask", "dependencies", "manifest.workspace = true", 1),

@@ -1,9 +1,8 @@
 //! The command line of `distcp`: its verbs, and what runs each of them.
 
-use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use distcp::console::args::GlobalArgs;
 
 use crate::{apply, check, completions, copy, demo, man, manifest, plan, status, unlock, verify};
@@ -67,20 +66,12 @@ impl Cli {
     }
 }
 
-/// The program and the verb that a command line names, as far as it names one: `distcp manifest create`.
-pub fn verb_of(words: impl Iterator<Item = OsString>) -> String {
-    let (mut command, mut name) = (&Cli::command(), PROGRAM.to_owned());
-    for word in words.skip(1) {
-        if let Some(verb) = command.find_subcommand(&word) {
-            name = format!("{name} {}", verb.get_name());
-            command = verb;
-        }
-    }
-    name
-}
-
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
+    use clap::CommandFactory as _;
+
     use super::*;
 
     /// Every verb with its full name, also those below `manifest`.
@@ -183,7 +174,11 @@ mod tests {
             ("distcp", "distcp"),
         ];
         for (line, verb) in table {
-            assert_eq!(verb_of(line.split(' ').map(OsString::from)), verb, "{line}");
+            assert_eq!(
+                distcp::console::exit::verb_of(&Cli::command(), line.split(' ').map(OsString::from)),
+                verb,
+                "{line}"
+            );
         }
     }
 

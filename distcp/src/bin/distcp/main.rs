@@ -3,6 +3,7 @@
 //! Decides nothing about data. Everything that is read from the process environment is read here, once.
 
 mod apply;
+mod arenas;
 mod check;
 mod cli;
 mod completions;
@@ -18,12 +19,13 @@ mod verify;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser as _};
 use distcp::console::exit;
 use distcp::console::progress::Screen;
 
 fn main() -> ExitCode {
+    arenas::limit();
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         // A panic that becomes the error of a damaged file is told as that.
@@ -40,7 +42,7 @@ fn main() -> ExitCode {
         Err(error) => {
             Screen::stderr().line(&exit::wrong_usage(
                 cli::PROGRAM,
-                &cli::verb_of(std::env::args_os()),
+                &exit::verb_of(&cli::Cli::command(), std::env::args_os()),
                 &error.render().to_string(),
             ));
             exit::process(distcp::exit::ExitCode::Usage)

@@ -7,8 +7,8 @@ mod completions;
 mod man;
 mod metastore;
 
-use clap::Parser as _;
 use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser as _};
 use distcp::console::exit;
 use distcp::console::progress::Screen;
 use std::process::ExitCode;
@@ -21,7 +21,11 @@ fn main() -> ExitCode {
             error.exit()
         }
         Err(error) => {
-            Screen::stderr().line(&exit::wrong_usage(cli::PROGRAM, &error.render().to_string()));
+            Screen::stderr().line(&exit::wrong_usage(
+                cli::PROGRAM,
+                &exit::verb_of(&cli::Cli::command(), std::env::args_os()),
+                &error.render().to_string(),
+            ));
             exit::process(distcp::exit::ExitCode::Usage)
         }
     }

@@ -22,7 +22,8 @@ pub(super) fn find(text: &str, login: &Login) -> Option<String> {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     lines.map(fields).find_map(|mut fields| {
         let password = (fields.len() == 5).then(|| fields.pop()).flatten()?;
-        let fits = fields.iter().zip(&wanted).all(|((field, plain), wanted)| (*plain && field == "*") || field == wanted);
+        let fits =
+            fields.iter().zip(&wanted).all(|((field, plain), wanted)| (*plain && field == "*") || field == wanted);
         fits.then_some(password.0)
     })
 }

@@ -4,6 +4,7 @@
 //! never printed, neither by `Debug` nor by `Display` nor in an error.
 
 use super::dialect::Dialect;
+use crate::metastore::open::Login;
 use crate::metastore::{Error, Result};
 use percent_encoding::percent_decode_str;
 use std::fmt;
@@ -60,6 +61,19 @@ impl SqlUrl {
     pub fn is_one(url: &str) -> bool {
         let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
         matches!(scheme, "postgres" | "postgresql" | "mysql" | "mariadb" | "sqlite")
+    }
+
+    /// Who logs in where; `None` for a file.
+    pub(crate) fn login(&self) -> Option<Login> {
+        let Where::Server(server) = &self.0 else { return None };
+        Some(Login {
+            is_postgres: server.dialect == Dialect::Postgres,
+            host: server.host.clone(),
+            port: server.port,
+            user: server.user.clone(),
+            database: server.database.clone(),
+            has_password: server.password.is_some(),
+        })
     }
 
     /// Reads a URL. User, password and database may be percent-encoded; a password may also hold `/` and `@` as they are.

@@ -1,0 +1,3 @@
+//! Events of a metastore's notification log.
+
+pub mod tjson;
