@@ -30,6 +30,11 @@ const SQLITE_ROWS_AHEAD: usize = 1000;
 const MYSQL_SESSION: &str = "SET SESSION sql_mode = 'ANSI_QUOTES,STRICT_ALL_TABLES,STRICT_TRANS_TABLES,\
     NO_ENGINE_SUBSTITUTION,NO_BACKSLASH_ESCAPES', innodb_lock_wait_timeout = 30";
 
+/// Writes find rows by key. PostgreSQL keeps the plan of a foreign key's check for the whole session: made while a table was
+/// nearly empty, it would read the whole table for each of a million rows. Its price for the other way where there is no index
+/// would set off the compiler of plans (`jit`), 100 ms a statement.
+const POSTGRES_BY_INDEX: &str = "SET enable_seqscan = off; SET jit = off";
+
 /// Limits of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct SqlLimits {
@@ -99,6 +104,9 @@ impl Connection {
             Dialect::Postgres => {
                 let limit = limits.statement.as_millis();
                 connection.command(&format!("SET statement_timeout = {limit}")).await?;
+                if access != Access::Read {
+                    connection.command(POSTGRES_BY_INDEX).await?;
+                }
             }
             Dialect::Sqlite => {}
         }
@@ -126,7 +134,7 @@ impl Connection {
     /// Runs a statement; how many rows it touched (found, not changed).
     pub(crate) async fn execute(&mut self, sql: &str, values: &[Value]) -> Result<u64> {
         let sql = AssertSqlSafe(self.dialect.statement(sql));
-        let (keep, doing) = (values.len() > 1, self.doing());
+        let doing = self.doing();
         let done = async {
             // Commands that set up a session or a transaction cannot be prepared everywhere.
             match (&mut self.inner, values.is_empty()) {
@@ -140,17 +148,14 @@ impl Connection {
                     sqlx::raw_sql(sql).execute(&mut **connection).await.map(|done| done.rows_affected())
                 }
                 (Inner::Postgres(connection), false) => query_with(sql, postgres_arguments(values)?)
-                    .persistent(keep)
                     .execute(&mut **connection)
                     .await
                     .map(|done| done.rows_affected()),
                 (Inner::MySql(connection), false) => query_with(sql, mysql_arguments(values)?)
-                    .persistent(keep)
                     .execute(&mut **connection)
                     .await
                     .map(|done| done.rows_affected()),
                 (Inner::Sqlite(connection), false) => query_with(sql, sqlite_arguments(values)?)
-                    .persistent(keep)
                     .execute(&mut **connection)
                     .await
                     .map(|done| done.rows_affected()),
@@ -169,6 +174,11 @@ impl Connection {
                     let query = query_with(sql, postgres_arguments(values)?).persistent(keep);
                     let rows = query.fetch(&mut **connection);
                     rows.and_then(|row| std::future::ready(postgres_row(&row))).try_collect().await
+                }
+                // Not prepared: closing a statement has no answer, and what is sent behind it waits 40 ms for one.
+                Inner::MySql(connection) if values.is_empty() => {
+                    let rows = sqlx::raw_sql(sql).fetch(&mut **connection);
+                    rows.and_then(|row| std::future::ready(mysql_row(&row))).try_collect().await
                 }
                 Inner::MySql(connection) => {
                     let query = query_with(sql, mysql_arguments(values)?).persistent(keep);
