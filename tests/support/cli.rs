@@ -1,4 +1,4 @@
-//! The `distcp` binary as a user runs it: arguments in, exit code, output and summary out.
+//! The binaries as a user runs them: arguments in, exit code, output and summary out.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::services::{Azure, S3, distcp_bin};
+use crate::services::{Azure, S3, distcp_bin, metasync_bin};
 
 /// A user's shell: a home of its own, no variables but these.
 #[derive(Debug, Clone)]
@@ -113,6 +113,11 @@ impl Shell {
     /// Runs `distcp` with these arguments to its end.
     pub fn run<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Ran {
         Ran::from(self.distcp(arguments).output().expect("distcp starts"))
+    }
+
+    /// Runs `metasync` with these arguments to its end.
+    pub fn metasync<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Ran {
+        Ran::from(self.command(metasync_bin()).args(arguments).output().expect("metasync starts"))
     }
 
     /// Runs any program to its end; its exit code must be 0.

@@ -291,6 +291,17 @@ pub fn distcp_bin() -> PathBuf {
     path
 }
 
+/// The `metasync` binary that was built with the tests.
+///
+/// # Panics
+/// If it was not built.
+pub fn metasync_bin() -> PathBuf {
+    let built = std::env::var_os("UNDERSTUDY_TEST_BIN_METASYNC").map(PathBuf::from);
+    let path = built.unwrap_or_else(|| target().join("debug/metasync"));
+    assert!(path.is_file(), "{} is missing: run `cargo build --bins`", path.display());
+    path
+}
+
 /// Whether tests that take minutes are asked for (`cargo xtask test --long`).
 pub fn long() -> bool {
     std::env::var_os("UNDERSTUDY_TEST_LONG").is_some()
