@@ -15,7 +15,7 @@ pub mod table;
 
 pub use constraint::{Constraint, ConstraintKind, ForeignColumn};
 pub use function::{Function, FunctionKind, Resource, ResourceKind};
-pub use names::{DatabaseName, HIVE_CATALOG, TableName};
+pub use names::{DatabaseName, HIVE_CATALOG, HIVE_CATALOG_DESCRIPTION, TableName};
 pub use partition_name::PartitionName;
 pub use privilege::{Grant, GrantObject, Principal, PrincipalKind, Role, RoleGrant};
 pub use statistics::{ColumnStatistics, Decimal, HIVE_ENGINE, LongUnit, StatisticsData};

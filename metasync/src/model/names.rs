@@ -8,6 +8,9 @@ use std::fmt;
 /// The catalog that is meant where none is named, and the only one before Hive 3.
 pub const HIVE_CATALOG: &str = "hive";
 
+/// What Hive 3 says of that catalog.
+pub const HIVE_CATALOG_DESCRIPTION: &str = "Default catalog, for Hive";
+
 /// A database within a catalog.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct DatabaseName {

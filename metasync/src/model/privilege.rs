@@ -57,7 +57,7 @@ pub struct Grant {
     pub object: GrantObject,
     /// To whom.
     pub principal: Principal,
-    /// Such as `SELECT`, upper case.
+    /// Such as `SELECT`, as it is stored: servers write `All` for their own role.
     pub privilege: String,
     /// WITH GRANT OPTION
     pub grant_option: bool,

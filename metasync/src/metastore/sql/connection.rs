@@ -90,6 +90,13 @@ impl Connection {
             Where::File(_) => Dialect::Sqlite,
         };
         let doing = Doing { operation: "connect", place: &place, limit: limits.connect, version: Version::V4_1 };
+        if let Where::File(path) = &url.0
+            && access != Access::Create
+            && !path.exists()
+        {
+            let why = "there is no such file; `metasync metastore init` makes one".to_owned();
+            return Err(Error::NotAMetastore { place, why });
+        }
         let inner = match tokio::time::timeout(limits.connect, connect(url, access)).await {
             Err(_) => {
                 let operation = doing.operation.to_owned();

@@ -12,8 +12,8 @@ use super::convert::{self, Converted};
 use crate::metastore::{Batch, EventRow, GrantScope, Result, Snapshot, Version};
 use crate::metastore::{Damaged, Error};
 use crate::model::{
-    Catalog, ColumnStatistics, Constraint, Database, DatabaseName, Function, Grant, HIVE_CATALOG, Partition,
-    PartitionName, Role, RoleGrant, Table, TableName,
+    Catalog, ColumnStatistics, Constraint, Database, DatabaseName, Function, Grant, HIVE_CATALOG,
+    HIVE_CATALOG_DESCRIPTION, Partition, PartitionName, Role, RoleGrant, Table, TableName,
 };
 use async_trait::async_trait;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -22,8 +22,6 @@ use manifest::Class;
 use std::sync::Arc;
 use tokio::sync::OnceCell;
 
-/// What Hive 3 says of the catalog that it makes by itself.
-const DEFAULT_CATALOG_DESCRIPTION: &str = "Default catalog for Hive";
 /// What this client can take, by the words of Hive 4: objects as they are stored, not as they are shown to simpler clients.
 pub(super) const CAPABILITIES: [&str; 14] = [
     "ACCEPTS_UNMODIFIED_METADATA",
@@ -150,7 +148,7 @@ impl Snapshot for ThriftSnapshot {
             let location = self.client.get("the warehouse", &calls::GetConfigValue { name, default_value }).await?;
             return Ok(vec![Catalog {
                 name: HIVE_CATALOG.to_owned(),
-                description: Some(DEFAULT_CATALOG_DESCRIPTION.to_owned()),
+                description: Some(HIVE_CATALOG_DESCRIPTION.to_owned()),
                 // As later servers write it.
                 location: location.replacen("file:///", "file:/", 1),
                 create_time: None,

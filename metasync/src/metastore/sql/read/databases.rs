@@ -3,10 +3,9 @@
 use super::Reader;
 use super::children::{Children, principal};
 use crate::metastore::Result;
-use crate::model::{Catalog, Database, DatabaseKind, DatabaseName, HIVE_CATALOG, UnknownFields};
-
-/// What a server of Hive 3 says of the catalog that it makes where there is none.
-const DEFAULT_CATALOG: &str = "Default catalog, for Hive";
+use crate::model::{
+    Catalog, Database, DatabaseKind, DatabaseName, HIVE_CATALOG, HIVE_CATALOG_DESCRIPTION, UnknownFields,
+};
 
 pub(super) async fn catalogs(reader: &mut Reader) -> Result<Vec<Catalog>> {
     let Reader { connection, schema, .. } = reader;
@@ -16,7 +15,7 @@ pub(super) async fn catalogs(reader: &mut Reader) -> Result<Vec<Catalog>> {
         let location = rows.into_iter().next().map(|mut row| row.string(0)).transpose()?;
         return Ok(vec![Catalog {
             name: HIVE_CATALOG.to_owned(),
-            description: Some(DEFAULT_CATALOG.to_owned()),
+            description: Some(HIVE_CATALOG_DESCRIPTION.to_owned()),
             location: location.unwrap_or_default(),
             create_time: None,
             unknown: UnknownFields::default(),

@@ -141,7 +141,7 @@ fn grant(row: &mut Row, object: GrantObject) -> Result<Grant> {
     let (kind, grantor_kind) = (row.text(4)?, row.text(7)?);
     Ok(Grant {
         object,
-        privilege: row.string(2)?.to_uppercase(),
+        privilege: row.string(2)?,
         principal: somebody(row.text(3)?, kind.as_deref()),
         grant_option: row.bool(5)?,
         grantor: principal(row.text(6)?, grantor_kind.as_deref()),
