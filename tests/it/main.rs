@@ -27,6 +27,7 @@ mod list_fan;
 mod list_levels;
 mod long;
 mod metastore_adapters;
+mod metastore_oracles;
 mod metastores;
 mod object_state;
 mod oracles;
