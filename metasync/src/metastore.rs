@@ -94,7 +94,7 @@ pub trait Snapshot: Send + Sync {
     async fn partitions(&self, table: &Table, names: &[PartitionName]) -> Result<Batch<Partition>>;
 
     /// The constraints on these tables (foreign keys: that refer from them), sorted.
-    async fn constraints(&self, database: &DatabaseName, tables: &[String]) -> Result<Vec<Constraint>>;
+    async fn constraints(&self, database: &DatabaseName, tables: &[String]) -> Result<Batch<Constraint>>;
 
     /// The column statistics of these tables, with the table's name; sorted by table, engine and column.
     async fn table_statistics(

@@ -72,6 +72,7 @@ pub async fn walk_tables<E: From<crate::metastore::Error>>(
     let tables = snapshot.tables(database, names).await?;
     let mut attached = Attached::read(snapshot, database, names).await?;
     tables.damaged.into_iter().try_for_each(|damaged| sink(Err(damaged)))?;
+    std::mem::take(&mut attached.damaged).into_iter().try_for_each(|damaged| sink(Err(damaged)))?;
     for table in tables.found {
         let (grants, constraints, statistics) = attached.take(&table.name);
         sink(Ok(Object::Table(Box::new(table.clone()))))?;
@@ -92,21 +93,25 @@ pub async fn walk_tables<E: From<crate::metastore::Error>>(
 }
 
 /// What belongs to tables and is read for many at once.
+#[derive(Default)]
 struct Attached {
     grants: BTreeMap<String, Vec<Grant>>,
     constraints: BTreeMap<String, Vec<Constraint>>,
     statistics: BTreeMap<String, Vec<ColumnStatistics>>,
+    damaged: Vec<Damaged>,
 }
 
 impl Attached {
     async fn read(snapshot: &dyn Snapshot, database: &DatabaseName, names: &[String]) -> Result<Self> {
-        let mut attached = Self { grants: BTreeMap::new(), constraints: BTreeMap::new(), statistics: BTreeMap::new() };
+        let mut attached = Self::default();
         for grant in snapshot.grants(GrantScope::Tables(database, names)).await? {
             if let Some(table) = grant.object.table() {
                 attached.grants.entry(table.table.clone()).or_default().push(grant);
             }
         }
-        for constraint in snapshot.constraints(database, names).await? {
+        let constraints = snapshot.constraints(database, names).await?;
+        attached.damaged = constraints.damaged;
+        for constraint in constraints.found {
             attached.constraints.entry(constraint.table.table.clone()).or_default().push(constraint);
         }
         for (table, statistics) in snapshot.table_statistics(database, names).await? {

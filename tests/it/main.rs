@@ -28,6 +28,7 @@ mod list_levels;
 mod long;
 mod metastore_adapters;
 mod metastore_dump;
+mod metastore_oracles;
 mod metastores;
 mod object_state;
 mod oracles;

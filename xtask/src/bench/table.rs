@@ -49,7 +49,7 @@ pub fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let memory = memory.split_ascii_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0);
-    format!("{cores} cores, {} GiB of memory; S3 by versitygw on loopback", memory >> 20)
+    format!("{cores} cores, {} GiB of memory; servers on loopback", memory >> 20)
 }
 
 #[cfg(test)]

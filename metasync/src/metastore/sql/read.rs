@@ -141,7 +141,7 @@ impl Snapshot for SqlSnapshot {
         partitions::partitions(&mut *self.0.lock().await, table, names).await
     }
 
-    async fn constraints(&self, database: &DatabaseName, tables: &[String]) -> Result<Vec<Constraint>> {
+    async fn constraints(&self, database: &DatabaseName, tables: &[String]) -> Result<Batch<Constraint>> {
         constraints::constraints(&mut *self.0.lock().await, database, tables).await
     }
 

@@ -197,12 +197,12 @@ impl Snapshot for ThriftSnapshot {
         self.read_partitions(table, names).await
     }
 
-    async fn constraints(&self, database: &DatabaseName, tables: &[String]) -> Result<Vec<Constraint>> {
+    async fn constraints(&self, database: &DatabaseName, tables: &[String]) -> Result<Batch<Constraint>> {
         let of = tables.iter().map(|table| database.table(table)).collect();
         let found = self.each(of, |table| async move { self.read_constraints(&table).await }).await?;
         let mut found: Vec<Constraint> = found.into_iter().flatten().collect();
         found.sort();
-        Ok(found)
+        Ok(Batch { found, damaged: Vec::new() })
     }
 
     async fn table_statistics(

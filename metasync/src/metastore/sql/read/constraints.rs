@@ -6,7 +6,7 @@ use super::children::IDS_PER_STATEMENT;
 use super::tables;
 use crate::metastore::sql::dialect::id_list;
 use crate::metastore::sql::value::Row;
-use crate::metastore::{Error, Result};
+use crate::metastore::{Batch, Damaged, Result};
 use crate::model::{Constraint, ConstraintKind, DatabaseName, ForeignColumn, HIVE_CATALOG, TableName};
 use std::collections::{BTreeMap, HashMap};
 
@@ -31,20 +31,38 @@ struct Part {
     update_rule: i32,
     delete_rule: i32,
     value: Option<String>,
-    parent_column: Option<String>,
-    child_column: Option<String>,
+    parent_column: Place,
+    child_column: Place,
     parent: TableName,
     parent_id: i64,
+}
+
+/// A column that a row names.
+struct Place {
+    /// Its list; none for a partition key.
+    list: Option<i64>,
+    name: Option<String>,
+}
+
+impl Place {
+    /// Errors: what is wrong.
+    fn name(&self) -> std::result::Result<String, String> {
+        self.name.clone().ok_or_else(|| match self.list {
+            Some(list) => format!("KEY_CONSTRAINTS names a column of CDS {list} that is not there"),
+            None => "KEY_CONSTRAINTS names a partition key that is not there".to_owned(),
+        })
+    }
 }
 
 pub(super) async fn constraints(
     reader: &mut Reader,
     database: &DatabaseName,
     names: &[String],
-) -> Result<Vec<Constraint>> {
+) -> Result<Batch<Constraint>> {
+    let mut batch = Batch { found: Vec::new(), damaged: Vec::new() };
     let tables = tables::ids(reader, database, names).await?;
     if tables.is_empty() || !reader.schema.has_table("KEY_CONSTRAINTS") {
-        return Ok(Vec::new());
+        return Ok(batch);
     }
     let mut ids: Vec<i64> = tables.keys().copied().collect();
     ids.sort_unstable();
@@ -62,14 +80,17 @@ pub(super) async fn constraints(
         }
     }
     let keys = primary_keys(reader, parts.values().flatten()).await?;
-    let mut constraints = Vec::with_capacity(parts.len());
     for ((id, name, _), mut parts) in parts {
         let Some(table) = tables.get(&id).map(|table| database.table(table)) else { continue };
         parts.sort_by_key(|part| part.position);
-        constraints.push(constraint(table, name, parts, &keys)?);
+        match constraint(&table, &name, &parts, &keys) {
+            Ok(constraint) => batch.found.push(constraint),
+            Err(why) => batch.damaged.push(Damaged { object: format!("constraint {name} on {table}"), why }),
+        }
     }
-    constraints.sort();
-    Ok(constraints)
+    batch.found.sort();
+    batch.damaged.sort_by(|a, b| a.object.cmp(&b.object));
+    Ok(batch)
 }
 
 fn statement(reader: &Reader, condition: &str) -> String {
@@ -80,7 +101,7 @@ fn statement(reader: &Reader, condition: &str) -> String {
         "SELECT CASE WHEN k.\"CONSTRAINT_TYPE\" = {FOREIGN_KEY} THEN k.\"CHILD_TBL_ID\" ELSE k.\"PARENT_TBL_ID\" END, \
          k.\"CONSTRAINT_NAME\", k.\"CONSTRAINT_TYPE\", k.\"POSITION\", k.\"ENABLE_VALIDATE_RELY\", k.\"UPDATE_RULE\", \
          k.\"DELETE_RULE\", {value}, pc.\"COLUMN_NAME\", pk.\"PKEY_NAME\", cc.\"COLUMN_NAME\", ck.\"PKEY_NAME\", \
-         {catalog}, pd.\"NAME\", pt.\"TBL_NAME\", k.\"PARENT_TBL_ID\" \
+         {catalog}, pd.\"NAME\", pt.\"TBL_NAME\", k.\"PARENT_TBL_ID\", k.\"PARENT_CD_ID\", k.\"CHILD_CD_ID\" \
          FROM \"KEY_CONSTRAINTS\" k \
          LEFT JOIN \"TBLS\" pt ON pt.\"TBL_ID\" = k.\"PARENT_TBL_ID\" LEFT JOIN \"DBS\" pd ON pd.\"DB_ID\" = pt.\"DB_ID\" \
          LEFT JOIN \"COLUMNS_V2\" pc ON pc.\"CD_ID\" = k.\"PARENT_CD_ID\" AND pc.\"INTEGER_IDX\" = k.\"PARENT_INTEGER_IDX\" \
@@ -103,8 +124,8 @@ fn part(row: &mut Row) -> Result<(i64, String, Part)> {
         update_rule: row.int32(5)?,
         delete_rule: row.int32(6)?,
         value: row.text(7)?,
-        parent_column: row.text(8)?.or(row.text(9)?),
-        child_column: row.text(10)?.or(row.text(11)?),
+        parent_column: Place { list: row.int(16)?, name: row.text(8)?.or(row.text(9)?) },
+        child_column: Place { list: row.int(17)?, name: row.text(10)?.or(row.text(11)?) },
         parent: TableName { catalog, database: row.string(13)?, table: row.string(14)? },
         parent_id: row.id(15)?,
     };
@@ -131,21 +152,22 @@ async fn primary_keys(reader: &mut Reader, parts: impl Iterator<Item = &Part>) -
     Ok(keys)
 }
 
-fn constraint(table: TableName, name: String, parts: Vec<Part>, keys: &HashMap<i64, String>) -> Result<Constraint> {
-    let damaged = |why: &str| Error::Damaged {
-        object: format!("constraint {name} on {table}"),
-        why: format!("KEY_CONSTRAINTS {why}"),
-    };
-    let column = |column: &Option<String>| column.clone().ok_or_else(|| damaged("names a column that is not there"));
-    let Some(first) = parts.first() else { return Err(damaged("has no rows of it")) };
-    let columns = || parts.iter().map(|part| column(&part.parent_column)).collect::<Result<Vec<String>>>();
+/// One from its rows, by position. Errors: what is wrong with it.
+fn constraint(
+    table: &TableName,
+    name: &str,
+    parts: &[Part],
+    keys: &HashMap<i64, String>,
+) -> std::result::Result<Constraint, String> {
+    let Some(first) = parts.first() else { return Err("KEY_CONSTRAINTS has no rows of it".to_owned()) };
+    let columns = || parts.iter().map(|part| part.parent_column.name()).collect::<std::result::Result<Vec<_>, _>>();
     let kind = match first.kind {
         PRIMARY_KEY => ConstraintKind::PrimaryKey { columns: columns()? },
         UNIQUE => ConstraintKind::Unique { columns: columns()? },
         FOREIGN_KEY => {
             let mut pairs = Vec::with_capacity(parts.len());
-            for part in &parts {
-                let (column, parent_column) = (column(&part.child_column)?, column(&part.parent_column)?);
+            for part in parts {
+                let (column, parent_column) = (part.child_column.name()?, part.parent_column.name()?);
                 pairs.push(ForeignColumn { column, parent_column });
             }
             ConstraintKind::ForeignKey {
@@ -156,18 +178,18 @@ fn constraint(table: TableName, name: String, parts: Vec<Part>, keys: &HashMap<i
                 delete_rule: first.delete_rule,
             }
         }
-        NOT_NULL => ConstraintKind::NotNull { column: column(&first.parent_column)? },
+        NOT_NULL => ConstraintKind::NotNull { column: first.parent_column.name()? },
         DEFAULT => ConstraintKind::Default {
-            column: column(&first.parent_column)?,
+            column: first.parent_column.name()?,
             value: first.value.clone().unwrap_or_default(),
         },
         CHECK => ConstraintKind::Check {
-            column: first.parent_column.clone(),
+            column: first.parent_column.name.clone(),
             expression: first.value.clone().unwrap_or_default(),
         },
-        other => return Err(damaged(&format!("is of type {other}, which Hive has not"))),
+        other => return Err(format!("KEY_CONSTRAINTS says that it is of type {other}, which Hive has not")),
     };
     let bits = first.bits;
     let (enable, validate, rely) = (bits & ENABLE != 0, bits & VALIDATE != 0, bits & RELY != 0);
-    Ok(Constraint { table, name, kind, enable, validate, rely })
+    Ok(Constraint { table: table.clone(), name: name.to_owned(), kind, enable, validate, rely })
 }

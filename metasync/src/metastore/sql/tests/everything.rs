@@ -199,7 +199,7 @@ async fn an_altered_table_keeps_its_partitions_and_constraints() {
         .unwrap();
     assert_eq!(read_partitions(&metastore, "t").await, [partition(&old, &["1"])]);
     let snapshot = metastore.snapshot().await.unwrap();
-    let found = snapshot.constraints(&DatabaseName::new("d"), &["t".to_owned()]).await.unwrap();
+    let found = snapshot.constraints(&DatabaseName::new("d"), &["t".to_owned()]).await.unwrap().found;
     assert_eq!(found, [key]);
     let other_keys = Change::PutTable(Box::new(table("t", &new, &["q"])));
     let error = metastore.apply(&[other_keys]).await.unwrap_err();
@@ -251,7 +251,7 @@ async fn constraints_of_every_kind() {
     let read = || async {
         let snapshot = metastore.snapshot().await.unwrap();
         let both = ["p".to_owned(), "t".to_owned()];
-        snapshot.constraints(&DatabaseName::new("d"), &both).await.unwrap()
+        snapshot.constraints(&DatabaseName::new("d"), &both).await.unwrap().found
     };
     let mut all = of_child.clone();
     all.insert(0, parent);

@@ -164,7 +164,7 @@ async fn a_file_that_is_not_ours_or_of_another_version_is_refused() {
     assert!(matches!(error, Error::NotAMetastore { .. }), "{error}");
     let missing = SqlUrl::file(&folder.path().join("missing.db"));
     let error = SqlMetastore::open(missing, limits).await.err().unwrap();
-    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+    assert!(matches!(error, Error::NotAMetastore { .. }), "{error}");
     assert!(!folder.path().join("missing.db").exists());
 }
 
