@@ -144,8 +144,9 @@ impl Connection {
                     .execute(&mut **connection)
                     .await
                     .map(|done| done.rows_affected()),
+                // Kept, whatever it is: see `query`.
                 (Inner::MySql(connection), false) => query_with(sql, mysql_arguments(values)?)
-                    .persistent(keep)
+                    .persistent(true)
                     .execute(&mut **connection)
                     .await
                     .map(|done| done.rows_affected()),
@@ -169,6 +170,13 @@ impl Connection {
                     let query = query_with(sql, postgres_arguments(values)?).persistent(keep);
                     let rows = query.fetch(&mut **connection);
                     rows.and_then(|row| std::future::ready(postgres_row(&row))).try_collect().await
+                }
+                // Not prepared, as it would not be kept: behind the message that gives a statement up, to which there is no
+                // answer, the next one waits 40 ms for the server's delayed acknowledgement, because sqlx 0.9.0 leaves
+                // Nagle's algorithm on.
+                Inner::MySql(connection) if values.is_empty() => {
+                    let rows = sqlx::raw_sql(sql).fetch(&mut **connection);
+                    rows.and_then(|row| std::future::ready(mysql_row(&row))).try_collect().await
                 }
                 Inner::MySql(connection) => {
                     let query = query_with(sql, mysql_arguments(values)?).persistent(keep);
