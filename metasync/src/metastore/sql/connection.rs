@@ -158,7 +158,9 @@ impl Connection {
                     .execute(&mut **connection)
                     .await
                     .map(|done| done.rows_affected()),
+                // Kept, whatever it is: see `query`.
                 (Inner::MySql(connection), false) => query_with(sql, mysql_arguments(values)?)
+                    .persistent(true)
                     .execute(&mut **connection)
                     .await
                     .map(|done| done.rows_affected()),
@@ -182,7 +184,9 @@ impl Connection {
                     let rows = query.fetch(&mut **connection);
                     rows.and_then(|row| std::future::ready(postgres_row(&row))).try_collect().await
                 }
-                // Not prepared: closing a statement has no answer, and what is sent behind it waits 40 ms for one.
+                // Not prepared, as it would not be kept: behind the message that gives a statement up, to which there is no
+                // answer, the next one waits 40 ms for the server's delayed acknowledgement, because sqlx 0.9.0 leaves
+                // Nagle's algorithm on.
                 Inner::MySql(connection) if values.is_empty() => {
                     let rows = sqlx::raw_sql(sql).fetch(&mut **connection);
                     rows.and_then(|row| std::future::ready(mysql_row(&row))).try_collect().await
