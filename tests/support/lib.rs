@@ -4,6 +4,7 @@
 pub mod cli;
 pub mod contract;
 pub mod crash;
+pub mod cut;
 pub mod fault;
 pub mod gcs;
 pub mod hms;

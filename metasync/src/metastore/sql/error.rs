@@ -103,7 +103,8 @@ fn mysql_kind(number: u16) -> Kind {
         1969 | 3024 => Kind::Slow,
         1062 | 1586 => Kind::Unique,
         1216 | 1217 | 1451 | 1452 => Kind::Foreign,
-        1048 | 1118 | 1153 | 1264 | 1366 | 1406 => Kind::CannotHold,
+        // 1267, 1270 and 1271: a character is compared with a column whose character set has no such character.
+        1048 | 1118 | 1153 | 1264 | 1267 | 1270 | 1271 | 1366 | 1406 => Kind::CannotHold,
         _ => Kind::Other,
     }
 }

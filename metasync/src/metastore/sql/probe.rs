@@ -109,6 +109,25 @@ impl Schema {
         self.tables.get(table).and_then(|columns| columns.get(column)).copied()
     }
 
+    /// Texts that rows are looked for by, as values: null, which equals nothing, for one that the column cannot hold. MySQL
+    /// refuses to compare a character with a column whose character set has no such character.
+    pub(crate) fn wanted<'a>(
+        &self,
+        table: &str,
+        column: &str,
+        texts: impl IntoIterator<Item = &'a String>,
+    ) -> Vec<Value> {
+        let column = self.column(table, column);
+        let value = |text: &String| {
+            let value = Value::from(text);
+            match column.and_then(|column| column.refuses(&value)) {
+                Some(_) => Value::Null,
+                None => value,
+            }
+        };
+        texts.into_iter().map(value).collect()
+    }
+
     /// `alias."COLUMN"`, or `NULL` where this schema has no such column.
     pub(crate) fn select(&self, table: &str, alias: &str, columns: &[&str]) -> String {
         let mut out = String::new();

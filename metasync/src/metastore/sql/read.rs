@@ -15,7 +15,6 @@ pub(crate) mod tables;
 
 use super::connection::Connection;
 use super::probe::Schema;
-use super::value::Value;
 use crate::metastore::{Batch, EventRow, GrantScope, Result, Snapshot};
 use crate::model::{
     Catalog, ColumnStatistics, Constraint, Database, DatabaseName, Function, Grant, HIVE_CATALOG, Partition,
@@ -70,7 +69,9 @@ impl Reader {
         }
         let Some(database) = self.database_id(&name.database()).await? else { return Ok(None) };
         let sql = "SELECT \"TBL_ID\" FROM \"TBLS\" WHERE \"DB_ID\" = ? AND \"TBL_NAME\" = ?";
-        let rows = self.connection.query(sql, &[database.into(), (&name.table).into()]).await?;
+        let mut values = vec![database.into()];
+        values.extend(self.schema.wanted("TBLS", "TBL_NAME", [&name.table]));
+        let rows = self.connection.query(sql, &values).await?;
         let id = rows.into_iter().next().map(|mut row| row.id(0)).transpose()?;
         if let Some(id) = id {
             forget_if_many(&mut self.tables);
@@ -93,10 +94,10 @@ pub(crate) async fn find_database(
     name: &DatabaseName,
     lock: &str,
 ) -> Result<Option<i64>> {
-    let mut values: Vec<Value> = vec![(&name.database).into()];
+    let mut values = schema.wanted("DBS", "NAME", [&name.database]);
     let catalog = match schema.has("DBS", "CTLG_NAME") {
         true => {
-            values.push((&name.catalog).into());
+            values.extend(schema.wanted("DBS", "CTLG_NAME", [&name.catalog]));
             " AND \"CTLG_NAME\" = ?"
         }
         false if name.catalog == HIVE_CATALOG => "",

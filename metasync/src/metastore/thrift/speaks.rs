@@ -42,11 +42,13 @@ impl Speech {
     pub(super) fn hint(self) -> &'static str {
         match self {
             Self::Buffered => {
-                "the server's hive.metastore.thrift.framed.transport.enabled is false: do not ask for frames"
+                "the server's hive.metastore.thrift.framed.transport.enabled is false: leave framed=true out of the URL"
             }
-            Self::Framed => "the server's hive.metastore.thrift.framed.transport.enabled is true: ask for frames",
-            Self::Tls => "the server's hive.metastore.use.SSL is true: ask for TLS",
-            Self::NoTls => "the server's hive.metastore.use.SSL is false: do not ask for TLS",
+            Self::Framed => {
+                "the server's hive.metastore.thrift.framed.transport.enabled is true: add ?framed=true to the URL"
+            }
+            Self::Tls => "the server's hive.metastore.use.SSL is true: add ?tls=true to the URL",
+            Self::NoTls => "the server's hive.metastore.use.SSL is false: leave tls=true out of the URL",
             Self::Sasl => {
                 "the server's hive.metastore.sasl.enabled is true (Kerberos), which is not supported: use a metastore without it, or its database"
             }

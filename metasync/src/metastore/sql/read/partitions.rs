@@ -1,7 +1,7 @@
 //! Partitions of one table, by name.
 
 use super::Reader;
-use super::children::{Children, texts};
+use super::children::Children;
 use super::storage::{self, Head};
 use crate::metastore::sql::dialect::placeholders;
 use crate::metastore::sql::value::Value;
@@ -34,7 +34,7 @@ pub(crate) async fn ids(
     let Some(id) = reader.table_id(table).await? else { return Ok(found) };
     for names in names.chunks(NAMES_PER_STATEMENT) {
         let mut values: Vec<Value> = vec![id.into()];
-        values.extend(texts(names.iter().map(|name| &name.0)));
+        values.extend(reader.schema.wanted("PARTITIONS", "PART_NAME", names.iter().map(|name| &name.0)));
         let sql = format!(
             "SELECT \"PART_ID\", \"PART_NAME\" FROM \"PARTITIONS\" WHERE \"TBL_ID\" = ? AND \"PART_NAME\" IN ({})",
             placeholders(names.len())
@@ -57,7 +57,7 @@ pub(crate) async fn partitions(
     let mut found: Vec<(i64, PartitionName, Head, Partition)> = Vec::with_capacity(names.len());
     for names in names.chunks(NAMES_PER_STATEMENT) {
         let mut values: Vec<Value> = vec![table_id.into()];
-        values.extend(texts(names.iter().map(|name| &name.0)));
+        values.extend(schema.wanted("PARTITIONS", "PART_NAME", names.iter().map(|name| &name.0)));
         let sql = format!(
             "SELECT {}, {} FROM \"PARTITIONS\" o {} WHERE o.\"TBL_ID\" = ? AND o.\"PART_NAME\" IN ({})",
             schema.select("PARTITIONS", "o", &COLUMNS),

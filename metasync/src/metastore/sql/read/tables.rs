@@ -74,7 +74,7 @@ pub(crate) async fn ids(
     let Some(id) = reader.database_id(database).await? else { return Ok(found) };
     for names in names.chunks(NAMES_PER_STATEMENT) {
         let mut values: Vec<Value> = vec![id.into()];
-        values.extend(texts(names));
+        values.extend(reader.schema.wanted("TBLS", "TBL_NAME", names));
         let sql = format!(
             "SELECT \"TBL_ID\", \"TBL_NAME\" FROM \"TBLS\" WHERE \"DB_ID\" = ? AND \"TBL_NAME\" IN ({})",
             placeholders(names.len())
@@ -92,7 +92,7 @@ pub(crate) async fn tables(reader: &mut Reader, database: &DatabaseName, names: 
     let mut found = Vec::with_capacity(names.len());
     for names in names.chunks(NAMES_PER_STATEMENT) {
         let mut values: Vec<Value> = vec![database_id.into()];
-        values.extend(texts(names));
+        values.extend(schema.wanted("TBLS", "TBL_NAME", names));
         let sql = format!(
             "SELECT {}, {} FROM \"TBLS\" o {} WHERE o.\"DB_ID\" = ? AND o.\"TBL_NAME\" IN ({})",
             schema.select("TBLS", "o", &COLUMNS),

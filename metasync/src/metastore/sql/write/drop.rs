@@ -3,7 +3,7 @@
 use super::{Writer, conflict, lists, storage, tables};
 use crate::metastore::Result;
 use crate::metastore::sql::dialect::{id_list, placeholders};
-use crate::metastore::sql::read::children::{IDS_PER_STATEMENT, texts};
+use crate::metastore::sql::read::children::IDS_PER_STATEMENT;
 use crate::metastore::sql::read::partitions::NAMES_PER_STATEMENT;
 use crate::metastore::sql::value::{Row, Value};
 use crate::model::{PartitionName, TableName};
@@ -35,7 +35,7 @@ pub(super) async fn partitions(writer: &mut Writer<'_>, name: &TableName, names:
     let Some(shape) = writer.shape(name).await? else { return Ok(()) };
     for names in names.chunks(NAMES_PER_STATEMENT) {
         let mut values: Vec<Value> = vec![shape.id.into()];
-        values.extend(texts(names.iter().map(|name| &name.0)));
+        values.extend(writer.reader.schema.wanted("PARTITIONS", "PART_NAME", names.iter().map(|name| &name.0)));
         let sql =
             format!("SELECT {COLUMNS} WHERE o.\"TBL_ID\" = ? AND o.\"PART_NAME\" IN ({})", placeholders(names.len()));
         let mut rows = Rows::default();

@@ -5,7 +5,6 @@ use super::{Shape, Writer, conflict, lists};
 use crate::metastore::Result;
 use crate::metastore::sql::dialect::placeholders;
 use crate::metastore::sql::ids::Sequence;
-use crate::metastore::sql::read::children::texts;
 use crate::metastore::sql::read::partitions::NAMES_PER_STATEMENT;
 use crate::metastore::sql::rows::{Rows, cell, cell_if};
 use crate::metastore::sql::value::Value;
@@ -101,7 +100,7 @@ async fn find(writer: &mut Writer<'_>, shape: &Shape, names: &[&PartitionName]) 
     let mut found = HashMap::new();
     for names in names.chunks(NAMES_PER_STATEMENT) {
         let mut values: Vec<Value> = vec![shape.id.into()];
-        values.extend(texts(names.iter().map(|name| &name.0)));
+        values.extend(writer.reader.schema.wanted("PARTITIONS", "PART_NAME", names.iter().map(|name| &name.0)));
         let list = placeholders(names.len());
         let connection = &mut writer.reader.connection;
         if writer.reader.schema.dialect.for_update() != "" {

@@ -13,7 +13,9 @@ use std::sync::Arc;
 pub(super) async fn find(writer: &mut Writer<'_>, name: &TableName, lock: &str) -> Result<Option<Arc<Shape>>> {
     let Some(database) = writer.reader.database_id(&name.database()).await? else { return Ok(None) };
     let sql = format!("SELECT \"TBL_ID\", \"SD_ID\" FROM \"TBLS\" WHERE \"DB_ID\" = ? AND \"TBL_NAME\" = ?{lock}");
-    let rows = writer.reader.connection.query(&sql, &[database.into(), (&name.table).into()]).await?;
+    let mut values = vec![database.into()];
+    values.extend(writer.reader.schema.wanted("TBLS", "TBL_NAME", [&name.table]));
+    let rows = writer.reader.connection.query(&sql, &values).await?;
     let Some(mut row) = rows.into_iter().next() else { return Ok(None) };
     let (id, named) = (row.id(0)?, row.int(1)?);
     let (mut sd, mut serde, mut cd) = (None, None, None);
