@@ -324,6 +324,8 @@ pub fn spark(script: &str, thrift_url: &str) -> Option<String> {
     ] {
         command.args(["--conf", setting]);
     }
+    // Without a locale the JVM takes names of files for ASCII.
+    command.env("LC_ALL", "C.UTF-8");
     command.arg(&file).current_dir(folder.path());
     let (status, printed) = run(&mut command, folder.path(), SPARK_LIMIT);
     assert!(status.success(), "{status}\n{printed}\n{}", logged(folder.path()));

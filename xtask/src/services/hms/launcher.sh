@@ -15,6 +15,8 @@ if [ -n "$folder" ]; then
 else
     folder=$home
 fi
+# Without a locale the JVM takes names of files for ASCII.
+export LC_ALL=C.UTF-8
 export METASTORE_HOME="$home" HIVE_HOME="$home" HIVE_CONF_DIR="$folder/conf"
 exec '@JAVA@' -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.io.tmpdir="$folder/tmp" \
     -Dderby.stream.error.file="$folder/tmp/derby.log" -Dlog4j2.configurationFile="$home/classes/log4j2.properties" \
