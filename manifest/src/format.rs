@@ -103,7 +103,9 @@ pub fn put_row(canonical: &mut Vec<u8>, scratch: &mut Vec<u8>, row: &Entry) {
 ///
 /// A part ends after a key whose BLAKE3 starts with `bits` zero bits, so a change to one row moves no end but its own. There
 /// is deliberately no minimum: skipping an end because the part is short would make every later end depend on where the
-/// part began. The two limits do depend on it, but only until the next such key, and are reached by a part in thousands.
+/// part began. The two limits do depend on it, but only until the next such key. The limit of rows is three average parts, which
+/// one part in twenty reaches: it bounds what the encoding of a part takes, a kilobyte a row, so that the memory of a run
+/// does not grow with the longest part that chance makes among millions of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cutting {
     bits: u32,
@@ -112,8 +114,13 @@ pub struct Cutting {
 }
 
 impl Cutting {
-    /// Version 1: 8,192 rows on average, at most 65,536, and no row after 32 MiB of canonical bytes.
-    pub const V1: Cutting = Cutting { bits: 13, max_rows: 65_536, max_bytes: 32 << 20 };
+    /// Version 1: 8,192 rows on average, at most 24,576, and no row after 32 MiB of canonical bytes.
+    pub const V1: Cutting = Cutting { bits: 13, max_rows: 24 << 10, max_bytes: 32 << 20 };
+
+    /// Rows of the longest part.
+    pub const fn max_rows(&self) -> usize {
+        self.max_rows
+    }
 
     #[cfg(test)]
     pub(crate) const fn tiny(bits: u32, max_rows: usize) -> Self {
@@ -233,7 +240,7 @@ fn read_rows(digest: &PartDigest, file: Bytes) -> Result<Vec<Entry>> {
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options).map_err(parquet)?;
     check_version(digest, builder.metadata().file_metadata().key_value_metadata())?;
-    let reader = builder.with_batch_size(Cutting::V1.max_rows).build().map_err(parquet)?;
+    let reader = builder.with_batch_size(Cutting::V1.max_rows()).build().map_err(parquet)?;
     let mut rows = Vec::new();
     for batch in reader {
         let batch = batch.map_err(|error| damaged(error.to_string()))?;

@@ -19,9 +19,9 @@ use crate::state::StateStore;
 
 /// Finished parts that are encoded and stored while rows of the next come in: at most so many are in memory beside it.
 pub const PARTS_IN_FLIGHT: usize = 3;
-/// Rows of all of them together; a part with more goes alone. Parts of the usual length go side by side, and a few of the
-/// longest do not add up: while it is encoded, a row takes a kilobyte.
-pub const ROWS_IN_FLIGHT: usize = 24 << 10;
+/// Rows of all of them together, those of the longest part: parts of the usual length go side by side, and a few of the
+/// longest do not add up.
+pub const ROWS_IN_FLIGHT: usize = Cutting::V1.max_rows();
 
 const STREAM: &str = "the rows of a manifest";
 
