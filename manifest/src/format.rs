@@ -204,14 +204,18 @@ static PROPERTIES: LazyLock<WriterProperties> = LazyLock::new(|| {
         .build()
 });
 
+/// Rows that are in Arrow's form at once while a part is written: in it a row takes a kilobyte, in pages much less.
+const ROWS_A_BATCH: usize = 2048;
+
 /// The Parquet file of a part.
 pub fn encode_part(rows: &[Entry]) -> Result<Bytes> {
     let damaged = |reason: String| Error::Damaged { what: PART, name: "to write".into(), reason };
-    let batch = to_batch(rows).map_err(|error| damaged(error.to_string()))?;
     let options = ArrowWriterOptions::new().with_properties(PROPERTIES.clone()).with_skip_arrow_metadata(true);
     let write = || {
         let mut writer = ArrowWriter::try_new_with_options(Vec::new(), schema(), options)?;
-        writer.write(&batch)?;
+        for slice in rows.chunks(ROWS_A_BATCH) {
+            writer.write(&to_batch(slice)?)?;
+        }
         writer.into_inner()
     };
     write().map(Bytes::from).map_err(|error: ParquetError| damaged(error.to_string()))
