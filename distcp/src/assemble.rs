@@ -68,6 +68,8 @@ pub struct JobSpec {
     pub options: CopyOptions,
     /// The folders that the job is about.
     pub within: Option<Within>,
+    /// A source that is not there is an empty tree: for programs that know which folders have to be there.
+    pub source_may_be_missing: bool,
     /// Asked between copies and deletes.
     pub gate: Option<Arc<dyn Gate>>,
     /// Keys of `--files-from`, in any order.
@@ -128,7 +130,8 @@ pub fn job(mut spec: JobSpec, opener: &Opener) -> Result<Job> {
         Arc::new(Pace::new(bandwidth, time_of_day, requests_per_second, spec.stop.token.clone()))
     };
     let tree = |place: &Place, overrides: &Overrides, without| tree(opener, place, overrides, without, &spec, pace());
-    let (source_tree, _) = tree(&source, &spec.source_options, source_without)?;
+    let (mut source_tree, _) = tree(&source, &spec.source_options, source_without)?;
+    source_tree.may_be_missing = spec.source_may_be_missing;
     let (target_tree, swept) = tree(&target, &spec.target_options, target_without)?;
     let state = open_state(opener, &state, &spec, &target)?;
     let mut options = spec.options.clone();
@@ -246,7 +249,7 @@ fn decorate(
     let token = stop.token.clone();
     let seed = rand::random();
     let store = Arc::new(Retried::new(paced, opener.retry, seed, meter.clone(), token));
-    Tree { store, place: place.identity(), without, meter, single: false }
+    Tree { store, place: place.identity(), without, meter, single: false, may_be_missing: false }
 }
 
 fn state_place(spec: &JobSpec, opener: &Opener) -> Result<Place> {

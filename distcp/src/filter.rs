@@ -85,6 +85,12 @@ fn matcher(pattern: &str) -> Result<GlobMatcher, globset::Error> {
 }
 
 impl Filter {
+    /// One that leaves out what any of these patterns matches.
+    pub fn excluding(patterns: &[&str]) -> Self {
+        let rule = |pattern: &&str| Rule { include: false, pattern: (*pattern).to_owned() };
+        Self { rules: patterns.iter().map(rule).collect(), ..Self::default() }
+    }
+
     /// Whether every pattern can be read; an unreadable one would match nothing in silence.
     pub fn validate(&self) -> Result<(), String> {
         self.rules

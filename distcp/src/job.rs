@@ -28,6 +28,8 @@ pub struct Tree {
     pub without: Vec<ObjectKey>,
     /// The root is one object, under the empty key.
     pub single: bool,
+    /// A root that is not there is an empty tree; always so on the target's side.
+    pub may_be_missing: bool,
     /// What the decorators counted.
     pub meter: Arc<Meter>,
 }

@@ -47,6 +47,7 @@ pub fn list(tree: &Tree, side: Side, folders: bool, sort: bool, progress: &Arc<P
         };
         count(counter, n as u64);
     };
+    let may_be_missing = tree.may_be_missing || side == Side::Target;
     let capabilities = tree.store.capabilities();
     let ordered = capabilities.ordered_list && !sort;
     let pages = match (ordered && capabilities.start_after, capabilities.levels) {
@@ -60,7 +61,7 @@ pub fn list(tree: &Tree, side: Side, folders: bool, sort: bool, progress: &Arc<P
                 counter(&progress, batch.len());
                 Some(Ok(batch))
             }
-            Err(error) if side == Side::Target && error.kind == StoreErrorKind::NotFound => None,
+            Err(error) if may_be_missing && error.kind == StoreErrorKind::NotFound => None,
             Err(error) => Some(Err(error)),
         };
         std::future::ready(batch)

@@ -3,12 +3,16 @@
 //! [`model`] is what a metastore holds, as plain data; [`metastore`] is the one door to real ones. Like all libraries here it
 //! never prints, ends the process or reads its environment.
 
+pub mod carry;
+pub mod compare;
 pub mod held;
 pub mod location;
 pub mod metastore;
 pub mod model;
 pub mod object;
 pub mod policy;
+pub mod roots;
+pub mod sync;
 pub mod translate;
 pub mod volatile;
 pub mod walk;

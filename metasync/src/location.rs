@@ -78,6 +78,25 @@ impl Location {
         joined
     }
 
+    /// The place that this relative path leads to from here.
+    pub fn below(&self, path: &str) -> Self {
+        let segments: Vec<String> = path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect();
+        self.join(&segments)
+    }
+
+    /// How many segments lead to it.
+    pub fn depth(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// The place as distcp is told it: a local one as a plain path, in which nothing is escaped.
+    pub fn place(&self) -> String {
+        match self.service == "file://" {
+            true => format!("/{}", self.segments.join("/")),
+            false => self.text.clone(),
+        }
+    }
+
     /// The folder that it is in; `None` for the root of its service.
     pub fn parent(&self) -> Option<Self> {
         let (_, rest) = self.segments.split_last()?;
@@ -137,6 +156,13 @@ impl LocationMap {
     /// Where it stands on the replica; `None` if no pair matches.
     pub fn map(&self, location: &Location) -> Option<Location> {
         self.pairs.iter().find_map(|(from, to)| Some(to.join(from.relative(location)?)))
+    }
+
+    /// Where a place of the replica is at the source; `None` if no pair leads there.
+    pub fn unmap(&self, location: &Location) -> Option<Location> {
+        let back = |(from, to): &(Location, Location)| Some(from.join(to.relative(location)?));
+        let mut found = self.pairs.iter().filter_map(back);
+        found.find(|from| self.map(from).is_some_and(|to| to.is_same(location)))
     }
 
     /// The same for text that may be anything: `None` too if it is no location.

@@ -106,7 +106,7 @@ impl Pair {
                 }
                 false => metered,
             };
-            Tree { store, place: place.into(), without: Vec::new(), single: false, meter }
+            Tree { store, place: place.into(), without: Vec::new(), single: false, may_be_missing: false, meter }
         };
         let events = self.events.clone();
         Job {

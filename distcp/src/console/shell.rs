@@ -113,6 +113,7 @@ impl Shell {
             keep_runs: self.args.keep_runs,
             options: CopyOptions::default(),
             within: None,
+            source_may_be_missing: false,
             gate: None,
             files: Vec::new(),
             limits: Limits::default(),

@@ -12,30 +12,48 @@ pub struct Within {
     folders: Vec<Vec<u8>>,
     /// The root itself is among them.
     all: bool,
+    /// Folders that are not meant although they stand in one of the others, as these are written.
+    except: Vec<Vec<u8>>,
 }
 
 impl Within {
     /// These folders, without a slash at the end, in any order; the empty key is the root.
     pub fn new(folders: impl IntoIterator<Item = ObjectKey>) -> Self {
-        let mut sorted: Vec<Vec<u8>> = Vec::new();
-        let mut all = false;
-        for folder in folders {
-            all |= folder.as_bytes().is_empty();
-            sorted.push([folder.as_bytes(), b"/"].concat());
-        }
-        sorted.sort_unstable();
-        sorted.dedup_by(|inner, outer| inner.starts_with(outer));
-        Self { folders: sorted, all }
+        let (folders, all) = outermost(folders);
+        Self { folders, all, except: Vec::new() }
+    }
+
+    /// Without these, and what is in them; they win over the folders that they stand in.
+    pub fn except(mut self, folders: impl IntoIterator<Item = ObjectKey>) -> Self {
+        (self.except, _) = outermost(folders);
+        self
     }
 
     /// Whether the key is one of the folders or stands in one.
     pub fn holds(&self, key: &ObjectKey) -> bool {
         // With its slash a folder itself sorts and compares like what is in it.
         let path = [key.as_bytes(), b"/"].concat();
-        // No folder is inside another: only the last one that is not behind the key can hold it.
-        let after = self.folders.partition_point(|folder| *folder <= path);
-        self.all || after.checked_sub(1).is_some_and(|at| path.starts_with(&self.folders[at]))
+        (self.all || stands_in(&self.folders, &path)) && !stands_in(&self.except, &path)
     }
+}
+
+/// The folders with a slash at the end, sorted, without those inside others; and whether the root was among them.
+fn outermost(folders: impl IntoIterator<Item = ObjectKey>) -> (Vec<Vec<u8>>, bool) {
+    let mut sorted: Vec<Vec<u8>> = Vec::new();
+    let mut all = false;
+    for folder in folders {
+        all |= folder.as_bytes().is_empty();
+        sorted.push([folder.as_bytes(), b"/"].concat());
+    }
+    sorted.sort_unstable();
+    sorted.dedup_by(|inner, outer| inner.starts_with(outer));
+    (sorted, all)
+}
+
+/// No folder is inside another: only the last one that is not behind the path can hold it.
+fn stands_in(folders: &[Vec<u8>], path: &[u8]) -> bool {
+    let after = folders.partition_point(|folder| folder.as_slice() <= path);
+    after.checked_sub(1).is_some_and(|at| path.starts_with(&folders[at]))
 }
 
 #[cfg(test)]
@@ -58,6 +76,20 @@ mod tests {
         }
         assert!(Within::new([ObjectKey::default()]).holds(&ObjectKey::from("anything")));
         assert!(!Within::default().holds(&ObjectKey::from("anything")));
+    }
+
+    #[test]
+    fn an_exception_wins_over_the_folder_that_it_stands_in() {
+        let within = within(&["db/orders", "db/items"]).except([ObjectKey::from("db/orders/_delta_log")]);
+        for (key, held) in [
+            ("db/orders/a", true),
+            ("db/orders/_delta_log", false),
+            ("db/orders/_delta_log/0.json", false),
+            ("db/orders/_delta_log2/x", true),
+            ("db/items/_delta_log/0.json", true),
+        ] {
+            assert_eq!(within.holds(&ObjectKey::from(key)), held, "{key}");
+        }
     }
 
     proptest! {

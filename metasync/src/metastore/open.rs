@@ -53,6 +53,15 @@ pub async fn init(url: &str) -> Result<()> {
     sql::init(&url, SqlLimits::default()).await
 }
 
+/// Makes an empty metastore where a `sqlite:` URL names a file that is not there; other metastores are as they are.
+pub async fn init_missing(url: &str) -> Result<()> {
+    let file = SqlUrl::is_one(url).then(|| SqlUrl::parse(url, &|_| Ok(String::new()))).transpose()?;
+    match file.as_ref().and_then(SqlUrl::path) {
+        Some(path) if !path.exists() => init(url).await,
+        _ => Ok(()),
+    }
+}
+
 /// Who logs in where, for finding a password.
 pub(crate) struct Login {
     /// `postgres` or `mysql`.

@@ -1,6 +1,6 @@
 //! The command line of `metasync`: its verbs, and what runs each of them.
 
-use crate::{completions, man, metastore};
+use crate::{completions, man, metastore, plan, run, status, unlock, verify};
 use clap::{Parser, Subcommand};
 use distcp::console::args::GlobalArgs;
 use distcp::console::shell::Shell;
@@ -9,7 +9,7 @@ use std::process::ExitCode;
 /// The program's name in messages.
 pub const PROGRAM: &str = "metasync";
 
-/// Read and write Hive Metastores
+/// Keep a second Hive Metastore in step with the first, metadata and data
 #[derive(Debug, Parser)]
 #[command(name = PROGRAM, version, max_term_width = 110, after_help = "\
 A metastore: thrift://host:9083[,host2:9083], postgres://user@host/database, mysql://user@host/database,
@@ -26,6 +26,12 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    Run(run::RunVerb),
+    Plan(plan::PlanVerb),
+    Status(status::StatusVerb),
+    Verify(verify::VerifyVerb),
+    Resync(run::ResyncVerb),
+    Unlock(unlock::UnlockVerb),
     Metastore(metastore::MetastoreVerb),
     Completions(completions::CompletionsVerb),
     Man(man::ManVerb),
@@ -38,9 +44,15 @@ impl Cli {
         match &self.verb {
             Verb::Completions(verb) => return completions::run(verb),
             Verb::Man(verb) => return man::run(verb),
-            Verb::Metastore(_) => {}
+            _ => {}
         }
         Shell::run(PROGRAM, self.global, async |shell| match &self.verb {
+            Verb::Run(verb) => run::run(shell, verb).await,
+            Verb::Plan(verb) => plan::run(shell, verb).await,
+            Verb::Status(verb) => status::run(shell, verb).await,
+            Verb::Verify(verb) => verify::run(shell, verb).await,
+            Verb::Resync(verb) => run::resync(shell, verb).await,
+            Verb::Unlock(verb) => unlock::run(shell, verb).await,
             Verb::Metastore(verb) => metastore::run(shell, verb).await,
             Verb::Completions(_) | Verb::Man(_) => distcp::exit::ExitCode::Done,
         })
@@ -69,7 +81,7 @@ mod tests {
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
         let names: Vec<String> = verbs(&Cli::command(), "").into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["metastore dump", "metastore init", "completions", "man"]);
+        assert_eq!(names, ["run", "plan", "status", "verify", "resync", "unlock", "metastore dump", "metastore init", "completions", "man"]);
     }
 
     #[test]

@@ -6,6 +6,13 @@ mod cli;
 mod completions;
 mod man;
 mod metastore;
+mod plan;
+mod policy;
+mod run;
+mod status;
+mod unlock;
+mod verify;
+mod words;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};

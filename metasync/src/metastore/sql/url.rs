@@ -146,6 +146,14 @@ impl SqlUrl {
         Ok(Self(Where::Server(server)))
     }
 
+    /// The SQLite file that is meant, if one is.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.0 {
+            Where::File(path) => Some(path),
+            Where::Server(_) => None,
+        }
+    }
+
     /// A SQLite file.
     pub fn file(path: &Path) -> Self {
         Self(Where::File(path.to_owned()))

@@ -1,0 +1,87 @@
+//! `metasync status`: how old the replica is, which tables are not in step, how the last runs ended. Changes nothing.
+
+use crate::policy::PolicyArgs;
+use crate::words::age;
+use clap::Args;
+use distcp::console::exit::after_help;
+use distcp::console::output::counted;
+use distcp::console::shell::Shell;
+use distcp::error::Result;
+use distcp::exit::ExitCode;
+use jiff::Timestamp;
+use metasync::sync::status::{PolicyStatus, status};
+use serde::Serialize;
+
+const CODES: [ExitCode; 5] =
+    [ExitCode::Done, ExitCode::Failed, ExitCode::Usage, ExitCode::Permission, ExitCode::Temporary];
+
+/// Show how old the replica is and what is not in step
+#[derive(Debug, Args)]
+#[command(after_help = after_help("metasync status sales.toml\nmetasync status --json sales.toml", &CODES))]
+pub struct StatusVerb {
+    #[command(flatten)]
+    policy: PolicyArgs,
+}
+
+/// Runs it.
+pub async fn run(shell: &Shell, verb: &StatusVerb) -> ExitCode {
+    match show(shell, verb).await {
+        Ok(code) => code,
+        Err(failure) => shell.fail("status", failure),
+    }
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(flatten)]
+    status: &'a PolicyStatus,
+}
+
+async fn show(shell: &Shell, verb: &StatusVerb) -> Result<ExitCode> {
+    let setting = verb.policy.setting(shell)?;
+    let status = status(&setting).await?;
+    match shell.output.is_json() {
+        true => shell.output.json(&Line { kind: "policy", status: &status }),
+        false => shell.output.data(block(&status, Timestamp::now())),
+    }
+    Ok(shell.done("status", ExitCode::Done))
+}
+
+fn block(status: &PolicyStatus, now: Timestamp) -> String {
+    let mut lines = Vec::new();
+    let as_of = status.as_of.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
+    let behind = match (status.events_behind, &status.source_problem) {
+        (Some(0), _) => ", no event behind".to_owned(),
+        (Some(events), _) => format!(", {} behind", counted(events, "event", "events")),
+        (None, Some(problem)) => format!(", events behind unknown: {problem}"),
+        (None, None) => String::new(),
+    };
+    lines.push(match as_of {
+        Some(moment) => format!("as-of {moment}, {}{behind}", age(moment, now)),
+        None => format!("no complete run yet{behind}"),
+    });
+    lines.push(format!(
+        "{} in step, {} pending, {} quarantined",
+        counted(status.in_step, "table", "tables"),
+        status.pending.len(),
+        status.quarantined.len()
+    ));
+    lines.extend(status.pending.iter().map(|table| format!("  pending: {table}")));
+    for table in &status.quarantined {
+        let shows = table.as_of.as_deref().map_or("never carried".to_owned(), |as_of| format!("shows {as_of}"));
+        lines.push(format!("  quarantined: {} ({shows}): {}", table.table, table.error));
+    }
+    if status.is_replica {
+        lines.push("the source is itself a replica of another metastore".to_owned());
+    }
+    for run in &status.last_runs {
+        let error = run.error.as_deref().map_or(String::new(), |error| format!(": {error}"));
+        lines.push(format!("  {} {} ended with {} ({}){error}", run.command, run.started, run.exit_code, run.outcome));
+    }
+    if let Some(lease) = &status.lease {
+        lines.push(format!("lease: {} (process {})", lease.holder, lease.process));
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,184 @@
+//! Which tables are carried, which are quarantined with a reason, and which files belong to each.
+//!
+//! Pure. A table whose files alone do not say what its rows are is never copied as if they did: transactional tables, and
+//! those of Iceberg and Hudi, whose metadata names the source's places.
+
+use crate::location::Location;
+use crate::model::{Function, Parameters, Partition, Table};
+use crate::roots::Wave;
+
+/// Parameters whose value is one file that readers of the table need.
+const FILE_PARAMETERS: [&str; 1] = ["avro.schema.url"];
+/// Where Delta keeps the log that says which files are the table.
+const DELTA_LOG: &str = "_delta_log";
+
+/// What a table is, as far as copying it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Nature {
+    /// No files: a view, or a table whose rows another system holds.
+    NoFiles,
+    /// Its files are its rows.
+    Plain,
+    /// Its log says which files are its rows.
+    Delta,
+    /// It cannot be carried; why.
+    Quarantined(String),
+    /// It is not asked for.
+    LeftOut,
+}
+
+/// What this table is. `materialized` says whether materialized views are asked for.
+pub fn nature(table: &Table, materialized: bool) -> Nature {
+    let is = |key: &str, value: &str| table.parameters.get(key).is_some_and(|found| found.eq_ignore_ascii_case(value));
+    match table.table_type.as_deref() {
+        Some("VIRTUAL_VIEW") => return Nature::NoFiles,
+        Some("MATERIALIZED_VIEW") if !materialized => return Nature::LeftOut,
+        _ => {}
+    }
+    if is("transactional", "true") {
+        return Nature::Quarantined("it is an ACID table: its rows are not its files alone".to_owned());
+    }
+    if is("table_type", "ICEBERG") || table.parameters.contains_key("metadata_location") || provided_by(table, "iceberg") {
+        return Nature::Quarantined("it is an Iceberg table: its metadata names places of the source".to_owned());
+    }
+    let hudi = table.storage.input_format.as_deref().is_some_and(|class| class.contains(".hudi."));
+    if hudi || provided_by(table, "hudi") {
+        return Nature::Quarantined("it is a Hudi table: its timeline is not carried in order".to_owned());
+    }
+    if table.parameters.contains_key("storage_handler") {
+        return Nature::NoFiles;
+    }
+    if table.storage.location.is_none() {
+        return Nature::Quarantined("it has no location".to_owned());
+    }
+    match provided_by(table, "delta") {
+        true => Nature::Delta,
+        false => Nature::Plain,
+    }
+}
+
+fn provided_by(table: &Table, provider: &str) -> bool {
+    table.parameters.get("spark.sql.sources.provider").is_some_and(|found| found.eq_ignore_ascii_case(provider))
+}
+
+/// Whether dropping this table removes its files. `keep` is `keep_external_data` of the policy (rule 31).
+pub fn data_goes_with(table: &Table, keep: bool) -> bool {
+    let is_true = |key: &str| table.parameters.get(key).is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    table.table_type.as_deref() == Some("MANAGED_TABLE") || is_true("external.table.purge") || !keep
+}
+
+/// The folders and files of a table, but for those of its partitions.
+pub fn folders(table: &Table, nature: &Nature) -> Vec<(Location, Wave)> {
+    let mut found = Vec::new();
+    if matches!(nature, Nature::Plain | Nature::Delta)
+        && let Some(location) = table.storage.location.as_deref().and_then(|text| Location::parse(text).ok())
+    {
+        if *nature == Nature::Delta {
+            found.push((location.join(&[DELTA_LOG.to_owned()]), Wave::Log));
+        }
+        found.push((location, Wave::Data));
+    }
+    found.extend(files(&table.parameters).chain(files(&table.storage.serde.parameters)));
+    found
+}
+
+fn files(parameters: &Parameters) -> impl Iterator<Item = (Location, Wave)> {
+    let named = FILE_PARAMETERS.iter().filter_map(|key| parameters.get(*key));
+    named.filter_map(|text| Some((Location::parse(text).ok()?, Wave::Data)))
+}
+
+/// The folder of a partition that is not inside its table's.
+pub fn outside(table: &Table, partition: &Partition) -> Option<Location> {
+    let location = Location::parse(partition.storage.location.as_deref()?).ok()?;
+    let home = table.storage.location.as_deref().and_then(|text| Location::parse(text).ok());
+    match home.is_some_and(|home| home.relative(&location).is_some()) {
+        true => None,
+        false => Some(location),
+    }
+}
+
+/// The files of a function.
+pub fn resources(function: &Function) -> Vec<Location> {
+    function.resources.iter().filter_map(|resource| Location::parse(&resource.uri).ok()).collect()
+}
+
+/// Names of files and folders that writers use while they write: never data (`_SUCCESS`, `_delta_log`, `_metadata` are).
+/// As patterns of distcp's filters.
+pub const STAGING: [&str; 10] = [
+    "_temporary",
+    "**/_temporary/**",
+    ".hive-staging*",
+    "**/.hive-staging*/**",
+    ".spark-staging*",
+    "**/.spark-staging*/**",
+    "_tmp.*",
+    "**/_tmp.*/**",
+    "-ext-*",
+    "**/-ext-*/**",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{StorageDescriptor, TableName, UnknownFields};
+    use distcp::filter::Filter;
+    use manifest::ObjectKey;
+
+    fn table(kind: &str, location: Option<&str>, parameters: &[(&str, &str)]) -> Table {
+        Table {
+            name: TableName::new("d", "t"),
+            table_type: Some(kind.to_owned()),
+            owner: None,
+            create_time: 0,
+            last_access_time: 0,
+            retention: 0,
+            storage: StorageDescriptor { location: location.map(str::to_owned), ..StorageDescriptor::default() },
+            partition_keys: Vec::new(),
+            parameters: parameters.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            view_original_text: None,
+            view_expanded_text: None,
+            rewrite_enabled: false,
+            creation_metadata: None,
+            write_id: 0,
+            unknown: UnknownFields::default(),
+        }
+    }
+
+    #[test]
+    fn what_files_alone_do_not_say_is_quarantined() {
+        let nature = |kind, location, parameters: &[_]| nature(&table(kind, location, parameters), false);
+        assert_eq!(nature("EXTERNAL_TABLE", Some("/w/t"), &[]), Nature::Plain);
+        assert_eq!(nature("VIRTUAL_VIEW", None, &[]), Nature::NoFiles);
+        assert_eq!(nature("MATERIALIZED_VIEW", Some("/w/m"), &[]), Nature::LeftOut);
+        assert_eq!(nature("EXTERNAL_TABLE", None, &[("storage_handler", "x")]), Nature::NoFiles);
+        assert_eq!(nature("EXTERNAL_TABLE", Some("/w"), &[("spark.sql.sources.provider", "DELTA")]), Nature::Delta);
+        for (parameters, word) in [
+            (&[("transactional", "TRUE")][..], "ACID"),
+            (&[("metadata_location", "x")], "Iceberg"),
+            (&[("spark.sql.sources.provider", "hudi")], "Hudi"),
+        ] {
+            let Nature::Quarantined(why) = nature("MANAGED_TABLE", Some("/w/t"), parameters) else { panic!("{word}") };
+            assert!(why.contains(word), "{why}");
+        }
+        assert!(matches!(nature("MANAGED_TABLE", None, &[]), Nature::Quarantined(_)));
+    }
+
+    #[test]
+    fn rule_31_files_that_a_drop_purges_are_not_kept() {
+        let goes = |kind, parameters: &[_], keep| data_goes_with(&table(kind, None, parameters), keep);
+        assert!(!goes("EXTERNAL_TABLE", &[], true) && goes("EXTERNAL_TABLE", &[], false));
+        assert!(goes("EXTERNAL_TABLE", &[("external.table.purge", "TRUE")], true) && goes("MANAGED_TABLE", &[], true));
+    }
+
+    #[test]
+    fn case_48_staging_names_are_not_data_and_marks_of_engines_are() {
+        let filter = Filter::excluding(&STAGING);
+        filter.validate().unwrap();
+        for key in ["t/_temporary/0/x", "_temporary", "t/p=1/.hive-staging_hive_1/-ext-10000/f", "t/_tmp.-ext-1/f", "t/_tmp.x"] {
+            assert!(!filter.takes_key(&ObjectKey::from(key)), "{key}");
+        }
+        for key in ["t/_SUCCESS", "t/_delta_log/0.json", "t/_metadata", "t/p=1/part-0", "t/x_temporary/f"] {
+            assert!(filter.takes_key(&ObjectKey::from(key)), "{key}");
+        }
+    }
+}

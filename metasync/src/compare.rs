@@ -1,0 +1,538 @@
+//! One table of the source against the same table of the target: what has to change, and what the target holds.
+//!
+//! Reads both sides, a chunk of partitions at a time, and hands on changes; writes nothing. Two objects are equal when their
+//! lines in a dump are: translated by the policy, said in the target's words ([`crate::held`]), without what is volatile.
+
+use crate::held::{self, Holder};
+use crate::metastore::{CHUNK, Change, Damaged, Result, Snapshot};
+use crate::model::{ColumnStatistics, Constraint, DatabaseName, Partition, PartitionName, Table, TableName};
+use crate::object::Object;
+use crate::policy::Policy;
+use crate::translate::translate;
+use crate::volatile::strip;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// Both metastores open for reading, and what stands between them.
+#[derive(Clone)]
+pub struct Sides {
+    /// The source.
+    pub source: Arc<dyn Snapshot>,
+    /// The target.
+    pub target: Arc<dyn Snapshot>,
+    /// Names, locations, options.
+    pub policy: Arc<Policy>,
+    /// What the target can hold.
+    pub holder: Holder,
+}
+
+/// A table with all that belongs to it but partitions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Whole {
+    /// The table.
+    pub table: Table,
+    /// On it, foreign keys from it too.
+    pub constraints: Vec<Constraint>,
+    /// Of its columns.
+    pub statistics: Vec<ColumnStatistics>,
+}
+
+/// Tables of one database by name, and those that cannot be read.
+#[derive(Debug, Default)]
+pub struct Wholes {
+    /// By name.
+    pub found: BTreeMap<String, Whole>,
+    /// Unreadable ones.
+    pub damaged: Vec<Damaged>,
+}
+
+/// Reads these tables, at most [`CHUNK`].
+pub async fn read(
+    snapshot: &dyn Snapshot,
+    database: &DatabaseName,
+    names: &[String],
+    statistics: bool,
+) -> Result<Wholes> {
+    if names.is_empty() {
+        return Ok(Wholes::default());
+    }
+    let tables = snapshot.tables(database, names).await?;
+    let constraints = snapshot.constraints(database, names).await?;
+    let mut wholes = Wholes { damaged: tables.damaged, ..Wholes::default() };
+    wholes.damaged.extend(constraints.damaged);
+    for table in tables.found {
+        let whole = Whole { table, constraints: Vec::new(), statistics: Vec::new() };
+        wholes.found.insert(whole.table.name.table.clone(), whole);
+    }
+    for constraint in constraints.found {
+        if let Some(whole) = wholes.found.get_mut(&constraint.table.table) {
+            whole.constraints.push(constraint);
+        }
+    }
+    if statistics {
+        for (table, of_column) in snapshot.table_statistics(database, names).await? {
+            if let Some(whole) = wholes.found.get_mut(&table) {
+                whole.statistics.push(of_column);
+            }
+        }
+    }
+    Ok(wholes)
+}
+
+/// An object as the target shall hold it. Errors: why it cannot.
+pub fn expected(object: Object, sides: &Sides) -> Result<Object, String> {
+    let name = object.to_string();
+    let translated = translate(object, &sides.policy).map_err(|why| format!("{name}: {why}"))?;
+    held::hold(translated, sides.holder).map(|(held, _)| held).map_err(|error| error.to_string())
+}
+
+/// A table as the target shall hold it. Errors: why it cannot.
+pub fn expected_whole(whole: Whole, sides: &Sides) -> Result<Whole, String> {
+    let name = whole.table.name.clone();
+    let Object::Table(table) = expected(Object::Table(Box::new(whole.table)), sides)? else {
+        return Err(format!("table {name}: it became something else"));
+    };
+    let mut constraints = Vec::new();
+    for constraint in whole.constraints {
+        if let Object::Constraint(constraint) = expected(Object::Constraint(constraint), sides)? {
+            constraints.push(constraint);
+        }
+    }
+    let mut statistics = Vec::new();
+    for of_column in whole.statistics {
+        let object = Object::TableStatistics { table: name.clone(), statistics: of_column };
+        if let Object::TableStatistics { statistics: of_column, .. } = expected(object, sides)? {
+            statistics.push(of_column);
+        }
+    }
+    Ok(Whole { table: *table, constraints, statistics })
+}
+
+/// The line of an object by which it is compared.
+pub fn line(mut object: Object) -> Vec<u8> {
+    strip(&mut object);
+    // A dump prints the same; what has no JSON form has no such line, and is equal to nothing.
+    serde_json::to_vec(&object).unwrap_or_else(|error| error.to_string().into_bytes())
+}
+
+/// A digest over lines, in their order.
+#[derive(Clone, Default)]
+pub struct Lines(blake3::Hasher);
+
+impl Lines {
+    /// Adds a line.
+    pub fn add(&mut self, line: &[u8]) {
+        self.0.update(&(line.len() as u64).to_le_bytes());
+        self.0.update(line);
+    }
+
+    /// The digest so far, in hex.
+    pub fn hex(&self) -> String {
+        self.0.finalize().to_hex().to_string()
+    }
+}
+
+/// What of a table itself has to change.
+#[derive(Debug, Default, PartialEq)]
+pub struct Head {
+    /// It cannot be altered into what it shall be: it is dropped and made again, with all its partitions.
+    pub recreate: bool,
+    /// In order.
+    pub changes: Vec<Change>,
+    /// Foreign keys: when all tables are there.
+    pub late: Vec<Change>,
+}
+
+fn lines_of(whole: &Whole) -> impl Iterator<Item = Vec<u8>> {
+    let name = whole.table.name.clone();
+    let table = std::iter::once(line(Object::Table(Box::new(whole.table.clone()))));
+    let constraints = whole.constraints.iter().cloned().map(|constraint| line(Object::Constraint(constraint)));
+    let statistics = whole.statistics.iter().cloned();
+    let statistics =
+        statistics.map(move |statistics| line(Object::TableStatistics { table: name.clone(), statistics }));
+    table.chain(constraints).chain(statistics)
+}
+
+/// Adds a table's own lines to a digest.
+pub fn add_head(whole: &Whole, lines: &mut Lines) {
+    lines_of(whole).for_each(|line| lines.add(&line));
+}
+
+/// Pure: what of the table itself, its constraints and statistics has to change.
+pub fn head(expected: &Whole, actual: Option<&Whole>) -> Head {
+    let name = &expected.table.name;
+    let mut head = Head::default();
+    let put = Change::PutTable(Box::new(expected.table.clone()));
+    let actual = match actual {
+        Some(actual) if actual.table.partition_keys != expected.table.partition_keys => {
+            head.recreate = true;
+            head.changes.push(Change::DropTable(name.clone()));
+            None
+        }
+        other => other,
+    };
+    let as_line = |table: &Table| line(Object::Table(Box::new(table.clone())));
+    if actual.is_none_or(|actual| as_line(&actual.table) != as_line(&expected.table)) {
+        head.changes.push(put);
+    }
+    constraint_changes(expected, actual, &mut head);
+    statistics_changes(expected, actual, &mut head);
+    head
+}
+
+fn constraint_changes(expected: &Whole, actual: Option<&Whole>, head: &mut Head) {
+    let there = actual.map_or(&[][..], |actual| &actual.constraints);
+    for old in there {
+        if !expected.constraints.iter().any(|new| new.name == old.name) {
+            head.changes.push(Change::DropConstraint { table: old.table.clone(), name: old.name.clone() });
+        }
+    }
+    for new in expected.constraints.iter().filter(|new| !there.contains(new)) {
+        let late = Object::Constraint(new.clone()).is_foreign_key();
+        let changes = if late { &mut head.late } else { &mut head.changes };
+        changes.push(Change::PutConstraint(new.clone()));
+    }
+}
+
+fn statistics_changes(expected: &Whole, actual: Option<&Whole>, head: &mut Head) {
+    let name = &expected.table.name;
+    let there = actual.map_or(&[][..], |actual| &actual.statistics);
+    let (gone, put) = statistics_diff(&expected.statistics, there);
+    for column in gone {
+        head.changes.push(Change::DropTableStatistics { table: name.clone(), column: Some(column) });
+    }
+    if !put.is_empty() {
+        head.changes.push(Change::PutTableStatistics { table: name.clone(), statistics: put });
+    }
+}
+
+/// Columns whose statistics go, and statistics to put. A column of which one engine's go loses all, and gets the others back.
+fn statistics_diff(expected: &[ColumnStatistics], there: &[ColumnStatistics]) -> (Vec<String>, Vec<ColumnStatistics>) {
+    let same = |a: &ColumnStatistics, b: &ColumnStatistics| a.column == b.column && a.engine == b.engine;
+    let undated = |statistics: &ColumnStatistics| ColumnStatistics { last_analyzed: 0, ..statistics.clone() };
+    let mut gone: Vec<String> = there
+        .iter()
+        .filter(|old| !expected.iter().any(|new| same(old, new)))
+        .map(|old| old.column.clone())
+        .collect();
+    gone.sort();
+    gone.dedup();
+    let stays = |new: &ColumnStatistics| {
+        !gone.contains(&new.column) && there.iter().any(|old| same(old, new) && undated(old) == undated(new))
+    };
+    let put = expected.iter().filter(|new| !stays(new)).cloned().collect();
+    (gone, put)
+}
+
+/// A digest of one partition with its statistics, as the target shall hold it.
+pub type Stamp = [u8; 16];
+
+/// A chunk of partitions by name: what they shall be, with their stamp, and what they are.
+pub struct Chunk {
+    /// In order of names: name, what it shall be, what it is.
+    pub rows: Vec<(PartitionName, Option<Shall>, Option<Is>)>,
+}
+
+/// A partition as the target shall hold it.
+pub struct Shall {
+    /// The partition.
+    pub partition: Partition,
+    /// Its statistics.
+    pub statistics: Vec<ColumnStatistics>,
+    /// Its folder at the source, if that is not inside its table's.
+    pub outside: Option<crate::location::Location>,
+    /// Of all its lines.
+    pub stamp: Stamp,
+}
+
+/// A partition as the target holds it.
+pub struct Is {
+    /// Its statistics.
+    pub statistics: Vec<ColumnStatistics>,
+    /// Of all its lines.
+    pub stamp: Stamp,
+}
+
+fn stamp(table: &TableName, name: &PartitionName, partition: &Partition, statistics: &[ColumnStatistics]) -> Stamp {
+    let mut hasher = Lines::default();
+    let (table, partition_name) = (table.clone(), name.clone());
+    let of_column = statistics.iter().cloned().map(|statistics| Object::PartitionStatistics {
+        table: table.clone(),
+        partition_name: partition_name.clone(),
+        statistics,
+    });
+    let statistics: Vec<Vec<u8>> = of_column.map(line).collect();
+    let partition = Box::new(partition.clone());
+    hasher.add(&line(Object::Partition { table, partition_name, partition }));
+    statistics.iter().for_each(|line| hasher.add(line));
+    let mut short = Stamp::default();
+    short.copy_from_slice(&hasher.0.finalize().as_bytes()[..16]);
+    short
+}
+
+/// Why a table's partitions cannot be compared.
+#[derive(Debug)]
+pub enum Trouble {
+    /// The metastore's error, which ends the run or is retried.
+    Metastore(crate::metastore::Error),
+    /// Something about this table.
+    Table(String),
+}
+
+impl From<crate::metastore::Error> for Trouble {
+    fn from(error: crate::metastore::Error) -> Self {
+        Self::Metastore(error)
+    }
+}
+
+/// Hands the partitions of both tables to `sink`, chunk by chunk in the order of names. `source` is the table as it is at the
+/// source, `target` the name on the target, `actual` the table there, if its partitions count.
+pub async fn partitions(
+    sides: &Sides,
+    source: &Table,
+    target: &TableName,
+    actual: Option<&Table>,
+    sink: &mut (dyn AsyncSink + Send),
+) -> Result<(), Trouble> {
+    let wanted = match source.partition_keys.is_empty() {
+        true => Vec::new(),
+        false => sides.source.partition_names(&source.name).await?,
+    };
+    let there = match actual {
+        Some(actual) if !actual.partition_keys.is_empty() => sides.target.partition_names(target).await?,
+        _ => Vec::new(),
+    };
+    let chunks = chunked(wanted, there);
+    let calls = sides.source.parallel_calls().min(sides.target.parallel_calls()).max(1);
+    let mut chunks = stream::iter(chunks)
+        .map(async |(wanted, there): (Vec<PartitionName>, Vec<PartitionName>)| {
+            read_chunk(sides, source, target, actual, wanted, there).await
+        })
+        .buffered(calls);
+    while let Some(chunk) = chunks.try_next().await? {
+        sink.chunk(chunk).await?;
+    }
+    Ok(())
+}
+
+/// What takes chunks.
+#[async_trait::async_trait]
+pub trait AsyncSink {
+    /// Takes the next chunk.
+    async fn chunk(&mut self, chunk: Chunk) -> Result<(), Trouble>;
+}
+
+/// Two sorted lists of names in pieces that cover the same stretch of names, neither longer than [`CHUNK`].
+fn chunked(wanted: Vec<PartitionName>, there: Vec<PartitionName>) -> Vec<(Vec<PartitionName>, Vec<PartitionName>)> {
+    let (mut wanted, mut there) = (wanted.into_iter().peekable(), there.into_iter().peekable());
+    let mut chunks = Vec::new();
+    loop {
+        let (mut left, mut right) = (Vec::new(), Vec::new());
+        while left.len() < CHUNK && right.len() < CHUNK {
+            match (wanted.peek(), there.peek()) {
+                (Some(a), Some(b)) if a == b => {
+                    left.extend(wanted.next());
+                    right.extend(there.next());
+                }
+                (Some(a), Some(b)) if a < b => left.extend(wanted.next()),
+                (Some(_), None) => left.extend(wanted.next()),
+                (_, Some(_)) => right.extend(there.next()),
+                (None, None) => break,
+            }
+        }
+        if left.is_empty() && right.is_empty() {
+            return chunks;
+        }
+        chunks.push((left, right));
+    }
+}
+
+async fn read_chunk(
+    sides: &Sides,
+    source: &Table,
+    target: &TableName,
+    actual: Option<&Table>,
+    wanted: Vec<PartitionName>,
+    there: Vec<PartitionName>,
+) -> Result<Chunk, Trouble> {
+    let with = sides.policy.options.statistics;
+    let from_source = read_side(sides.source.as_ref(), Some(source), &wanted, with);
+    let from_target = read_side(sides.target.as_ref(), actual, &there, with);
+    let (from_source, from_target) = futures::try_join!(from_source, from_target)?;
+    let mut rows: BTreeMap<PartitionName, (Option<Shall>, Option<Is>)> = BTreeMap::new();
+    for (name, (partition, statistics)) in from_source {
+        let shall = shall(sides, source, target, &name, partition, statistics).map_err(Trouble::Table)?;
+        rows.entry(name).or_default().0 = Some(shall);
+    }
+    for (name, (partition, statistics)) in from_target {
+        let stamp = stamp(target, &name, &partition, &statistics);
+        rows.entry(name).or_default().1 = Some(Is { statistics, stamp });
+    }
+    Ok(Chunk { rows: rows.into_iter().map(|(name, (shall, is))| (name, shall, is)).collect() })
+}
+
+type Read = Vec<(PartitionName, (Partition, Vec<ColumnStatistics>))>;
+
+async fn read_side(
+    snapshot: &dyn Snapshot,
+    table: Option<&Table>,
+    names: &[PartitionName],
+    statistics: bool,
+) -> Result<Read, Trouble> {
+    let Some(table) = table.filter(|_| !names.is_empty()) else { return Ok(Vec::new()) };
+    let batch = snapshot.partitions(table, names).await?;
+    if let Some(damaged) = batch.damaged.first() {
+        return Err(Trouble::Table(format!("{} is damaged: {}", damaged.object, damaged.why)));
+    }
+    let mut of_columns: HashMap<PartitionName, Vec<ColumnStatistics>> = HashMap::new();
+    if statistics {
+        for (name, of_column) in snapshot.partition_statistics(table, names).await? {
+            of_columns.entry(name).or_default().push(of_column);
+        }
+    }
+    let mut read = Vec::with_capacity(batch.found.len());
+    for partition in batch.found {
+        let keys = table.partition_keys.iter().map(|key| key.name.as_str());
+        let name = PartitionName::of(keys, &partition.values)
+            .map_err(|why| Trouble::Table(format!("partition {:?} of {}: {why}", partition.values, table.name)))?;
+        let statistics = of_columns.remove(&name).unwrap_or_default();
+        read.push((name, (partition, statistics)));
+    }
+    Ok(read)
+}
+
+fn shall(
+    sides: &Sides,
+    source: &Table,
+    target: &TableName,
+    name: &PartitionName,
+    partition: Partition,
+    statistics: Vec<ColumnStatistics>,
+) -> Result<Shall, String> {
+    let outside = crate::carry::outside(source, &partition);
+    let object = Object::Partition {
+        table: source.name.clone(),
+        partition_name: name.clone(),
+        partition: Box::new(partition),
+    };
+    let Object::Partition { partition, .. } = expected(object, sides)? else {
+        return Err(format!("partition {name} of {}: it became something else", source.name));
+    };
+    let mut of_columns = Vec::with_capacity(statistics.len());
+    for statistics in statistics {
+        let object =
+            Object::PartitionStatistics { table: source.name.clone(), partition_name: name.clone(), statistics };
+        if let Object::PartitionStatistics { statistics, .. } = expected(object, sides)? {
+            of_columns.push(statistics);
+        }
+    }
+    let stamp = stamp(target, name, &partition, &of_columns);
+    Ok(Shall { partition: *partition, statistics: of_columns, outside, stamp })
+}
+
+/// Pure: the changes that make the partitions of a chunk what they shall be.
+pub fn partition_changes(table: &TableName, rows: Vec<(PartitionName, Option<Shall>, Option<Is>)>) -> Vec<Change> {
+    let (mut drop, mut put, mut put_statistics) = (Vec::new(), Vec::new(), Vec::new());
+    let mut drop_statistics = Vec::new();
+    for (name, shall, is) in rows {
+        match (shall, is) {
+            (None, Some(_)) => drop.push(name),
+            (None, None) => {}
+            (Some(shall), is) => {
+                if is.as_ref().is_some_and(|is| is.stamp == shall.stamp) {
+                    continue;
+                }
+                let there = is.map(|is| is.statistics).unwrap_or_default();
+                let (gone, statistics) = statistics_diff(&shall.statistics, &there);
+                drop_statistics.extend(gone.into_iter().map(|column| Change::DropPartitionStatistics {
+                    table: table.clone(),
+                    partition: name.clone(),
+                    column: Some(column),
+                }));
+                if !statistics.is_empty() {
+                    put_statistics.push((name, statistics));
+                }
+                put.push(shall.partition);
+            }
+        }
+    }
+    let mut changes = Vec::new();
+    if !drop.is_empty() {
+        changes.push(Change::DropPartitions { table: table.clone(), names: drop });
+    }
+    if !put.is_empty() {
+        changes.push(Change::PutPartitions { table: table.clone(), partitions: put });
+    }
+    changes.extend(drop_statistics);
+    if !put_statistics.is_empty() {
+        changes.push(Change::PutPartitionStatistics { table: table.clone(), statistics: put_statistics });
+    }
+    changes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn names(numbers: &[u32]) -> Vec<PartitionName> {
+        numbers.iter().map(|number| PartitionName(format!("p={number:06}"))).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn chunks_hold_every_name_once_and_equal_names_meet(
+            a in prop::collection::btree_set(0u32..6000, 0..3000),
+            b in prop::collection::btree_set(0u32..6000, 0..3000),
+        ) {
+            let (a, b): (Vec<u32>, Vec<u32>) = (a.into_iter().collect(), b.into_iter().collect());
+            let chunks = chunked(names(&a), names(&b));
+            let flat = |side: fn(&(Vec<PartitionName>, Vec<PartitionName>)) -> &Vec<PartitionName>| {
+                chunks.iter().flat_map(side).cloned().collect::<Vec<_>>()
+            };
+            prop_assert_eq!(flat(|chunk| &chunk.0), names(&a));
+            prop_assert_eq!(flat(|chunk| &chunk.1), names(&b));
+            for (left, right) in &chunks {
+                prop_assert!(left.len() <= CHUNK && right.len() <= CHUNK);
+            }
+            for pair in chunks.windows(2) {
+                let last = pair[0].0.last().max(pair[0].1.last());
+                let first = match (pair[1].0.first(), pair[1].1.first()) {
+                    (Some(a), Some(b)) => Some(a.min(b)),
+                    (a, b) => a.or(b),
+                };
+                prop_assert!(last < first);
+            }
+        }
+    }
+
+    #[test]
+    fn statistics_that_go_take_their_column_and_others_of_it_come_back() {
+        let of = |column: &str, engine: &str, at: i64| ColumnStatistics {
+            column: column.to_owned(),
+            engine: engine.to_owned(),
+            last_analyzed: at,
+            ..blank()
+        };
+        let (gone, put) = statistics_diff(&[of("a", "hive", 1), of("b", "hive", 5)], &[
+            of("a", "hive", 9),
+            of("a", "impala", 9),
+            of("b", "hive", 1),
+        ]);
+        assert_eq!(gone, ["a"]);
+        assert_eq!(put, [of("a", "hive", 1)]);
+    }
+
+    fn blank() -> ColumnStatistics {
+        ColumnStatistics {
+            engine: crate::model::HIVE_ENGINE.to_owned(),
+            column: String::new(),
+            type_name: "int".to_owned(),
+            last_analyzed: 0,
+            nulls: 0,
+            data: crate::model::StatisticsData::Boolean { trues: 1, falses: 1, bit_vector: None },
+            unknown: crate::model::UnknownFields::default(),
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Which trees hold the data of tables, and which folders in them: one copy a tree, instead of one a table.
+//!
+//! Pure. The tables of a database nearly all stand in its folder, so that folder is one tree, listed once; what stands
+//! elsewhere is a tree of its own, the outermost folder of those inside each other. The same folders give the same trees in
+//! every run, because a tree's name finds the state of its copies. A folder for which a longer pair of `[[locations]]` holds
+//! goes elsewhere, and is left out of the tree around it.
+
+use crate::location::{Location, LocationMap};
+use manifest::ObjectKey;
+use std::collections::BTreeMap;
+
+/// In which order data goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Wave {
+    /// All data but the next.
+    Data,
+    /// Logs that name data files: a reader of them must find those there.
+    Log,
+}
+
+/// To what a folder belongs: indexes of the caller's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Owner {
+    /// A table.
+    Table(usize),
+    /// A database's functions.
+    Database(usize),
+    /// Nothing any more: it is to be emptied.
+    Removal,
+}
+
+/// A folder, or a single file, that belongs to a table or a function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folder {
+    /// Where it is at the source.
+    pub location: Location,
+    /// Whose.
+    pub owner: Owner,
+    /// When it goes.
+    pub wave: Wave,
+}
+
+/// A tree that is copied by one job.
+#[derive(Clone, Debug)]
+pub struct Root {
+    /// At the source.
+    pub from: Location,
+    /// On the target.
+    pub to: Location,
+    /// When it goes.
+    pub wave: Wave,
+    /// What of it is meant, with the owners; relative to the root.
+    pub folders: BTreeMap<ObjectKey, Vec<Owner>>,
+    /// What in these is not meant: it is mapped to another place, or goes in another wave.
+    pub except: Vec<ObjectKey>,
+}
+
+impl Root {
+    /// The owners of the folders that hold this key, the innermost folder's first.
+    pub fn owners<'a>(&'a self, key: &ObjectKey) -> impl Iterator<Item = Owner> + 'a {
+        let bytes = key.as_bytes().to_vec();
+        let ends = bytes.iter().enumerate().rev().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        let above: Vec<ObjectKey> = std::iter::once(bytes.len())
+            .chain(ends)
+            .chain([0])
+            .filter_map(|end| bytes.get(..end).map(|folder| ObjectKey::from(folder.to_vec())))
+            .collect();
+        above.into_iter().filter_map(|folder| self.folders.get(&folder)).flatten().copied()
+    }
+}
+
+/// The trees for these folders. `bases` are the folders of databases. A folder that no pair maps is in none.
+pub fn roots(bases: &[Location], folders: &[Folder], map: &LocationMap) -> Vec<Root> {
+    let mut found: BTreeMap<(Wave, Location), Root> = BTreeMap::new();
+    let mut sorted: Vec<&Folder> = folders.iter().filter(|folder| map.pair(&folder.location).is_some()).collect();
+    // The outermost first: what is inside it finds its tree.
+    sorted.sort_by_key(|folder| (folder.location.depth(), folder.location.clone()));
+    for folder in sorted {
+        let pair = map.pair(&folder.location).map(|(from, _)| from);
+        let fits = |base: &&Location| {
+            base.relative(&folder.location).is_some() && map.pair(base).map(|(from, _)| from) == pair
+        };
+        let base = bases.iter().filter(fits).max_by_key(|base| base.depth());
+        let outer = || {
+            let known = found.keys().filter(|(wave, from)| *wave == folder.wave && fits(&from));
+            known.map(|(_, from)| from.clone()).min_by_key(Location::depth)
+        };
+        let from = base.cloned().or_else(outer).unwrap_or_else(|| folder.location.clone());
+        let (Some(to), Some(inner)) = (map.map(&from), from.relative(&folder.location).map(key)) else { continue };
+        let root = found.entry((folder.wave, from.clone())).or_insert_with(|| Root {
+            from,
+            to,
+            wave: folder.wave,
+            folders: BTreeMap::new(),
+            except: Vec::new(),
+        });
+        let owners = root.folders.entry(inner).or_default();
+        if !owners.contains(&folder.owner) {
+            owners.push(folder.owner);
+        }
+    }
+    let logs: Vec<&Location> =
+        folders.iter().filter(|folder| folder.wave == Wave::Log).map(|folder| &folder.location).collect();
+    let mut roots: Vec<Root> = found.into_values().collect();
+    for root in &mut roots {
+        let inside = |place: &Location| root.from.relative(place).filter(|inner| !inner.is_empty()).map(key);
+        let pair = map.pair(&root.from);
+        let mapped = map.pairs().iter().filter(|other| Some(*other) != pair).filter_map(|(from, _)| inside(from));
+        let later = logs.iter().filter(|_| root.wave == Wave::Data).filter_map(|log| inside(log));
+        let except: Vec<ObjectKey> = mapped.chain(later).collect();
+        root.except = except;
+    }
+    roots
+}
+
+/// The key of what these segments lead to.
+fn key(segments: &[String]) -> ObjectKey {
+    ObjectKey::from(segments.join("/").as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn location(text: &str) -> Location {
+        Location::parse(text).unwrap()
+    }
+
+    fn map(pairs: &[(&str, &str)]) -> LocationMap {
+        LocationMap::new(pairs.iter().map(|(from, to)| (location(from), location(to))).collect()).unwrap()
+    }
+
+    fn folder(text: &str, owner: usize) -> Folder {
+        Folder { location: location(text), owner: Owner::Table(owner), wave: Wave::Data }
+    }
+
+    fn number(owner: Owner) -> usize {
+        let Owner::Table(at) = owner else { panic!("{owner:?}") };
+        at
+    }
+
+    fn shown(roots: &[Root]) -> Vec<String> {
+        let line = |root: &Root| {
+            let numbers = |owners: &[Owner]| owners.iter().map(|owner| number(*owner)).collect::<Vec<_>>();
+            let inner: Vec<_> = root.folders.iter().map(|(key, owners)| format!("{}:{:?}", key.escaped(), numbers(owners))).collect();
+            let except: Vec<_> = root.except.iter().map(|key| format!("-{}", key.escaped())).collect();
+            format!("{} -> {} [{}] {}", root.from, root.to, inner.join(" "), except.join(" ")).trim_end().to_owned()
+        };
+        roots.iter().map(line).collect()
+    }
+
+    #[test]
+    fn tables_of_a_database_are_one_tree_and_others_stand_alone() {
+        let map = map(&[("s3://eu/w", "s3://us/w"), ("s3://eu/lake", "s3://us/lake")]);
+        let bases = [location("s3://eu/w/sales.db"), location("s3://eu/w")];
+        let folders = [
+            folder("s3a://eu/w/sales.db/orders", 0),
+            folder("s3://eu/w/sales.db/items", 1),
+            folder("s3://eu/lake/x/p=1", 1),
+            folder("s3://eu/lake/x", 2),
+            folder("s3://eu/w/loose", 3),
+            folder("s3://elsewhere/y", 4),
+        ];
+        assert_eq!(
+            shown(&roots(&bases, &folders, &map)),
+            [
+                "s3://eu/lake/x -> s3://us/lake/x [:[2] p=1:[1]]",
+                "s3://eu/w -> s3://us/w [loose:[3]]",
+                "s3://eu/w/sales.db -> s3://us/w/sales.db [items:[1] orders:[0]]",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_a_longer_pair_maps_goes_elsewhere_and_is_left_out_of_the_tree_around_it() {
+        let map = map(&[("/w", "/a"), ("/w/db/t/p=1", "/b")]);
+        let folders = [folder("/w/db/t", 0), folder("/w/db/t/p=1", 0)];
+        assert_eq!(
+            shown(&roots(&[location("/w/db")], &folders, &map)),
+            ["/w/db -> file:/a/db [t:[0]] -t/p%3D1".replace("%3D", "="), "/w/db/t/p=1 -> file:/b [:[0]]".to_owned()]
+        );
+    }
+
+    #[test]
+    fn a_log_goes_after_the_data_that_it_names() {
+        let map = map(&[("/w", "/a")]);
+        let log = Folder { wave: Wave::Log, ..folder("/w/db/t/_delta_log", 0) };
+        let roots = roots(&[location("/w/db")], &[log, folder("/w/db/t", 0)], &map);
+        assert_eq!(
+            shown(&roots),
+            ["/w/db -> file:/a/db [t:[0]] -t/_delta_log", "/w/db -> file:/a/db [t/_delta_log:[0]]"]
+        );
+        assert_eq!(roots.iter().map(|root| root.wave).collect::<Vec<_>>(), [Wave::Data, Wave::Log]);
+    }
+
+    #[test]
+    fn a_key_belongs_to_every_folder_around_it() {
+        let map = map(&[("/w", "/a")]);
+        let roots = roots(&[location("/w")], &[folder("/w/t", 0), folder("/w/t/p=1", 1)], &map);
+        let owners = |key: &str| roots[0].owners(&ObjectKey::from(key)).map(number).collect::<Vec<_>>();
+        assert_eq!(owners("t/p=1/f"), [1, 0]);
+        assert_eq!(owners("t/p=2/f"), [0]);
+        assert_eq!(owners("t2/f"), [] as [usize; 0]);
+    }
+}

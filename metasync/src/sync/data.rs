@@ -1,0 +1,421 @@
+//! The data of the tables: one distcp job a tree, all of which meet between copying and deleting.
+//!
+//! First every job is planned and nothing is written, so that guards and emptied tables are seen before anything moves. Then
+//! all copy; when the last has copied, metadata changes; then each may delete. A crash leaves copies that no metadata names,
+//! or deletes that were not done: the next run compares again, and a job's own journal says what it had finished.
+
+use super::Setting;
+use super::survey::Survey;
+use crate::carry::STAGING;
+use crate::metastore::Snapshot;
+use crate::model::PartitionName;
+use crate::roots::{Owner, Root, Wave};
+use distcp::assemble::{self, JobSpec};
+use distcp::copy::Ends;
+use distcp::error::{Failure, Result};
+use distcp::event::{Event, Listener, Outcome};
+use distcp::filter::Filter;
+use distcp::job::{Gate, Job};
+use distcp::list::within::Within;
+use distcp::options::{CopyOptions, Limits};
+use distcp::plan::{PlanTotals, Step};
+use distcp::run::{self, Report};
+use distcp::store::{ListOptions, Store, StoreErrorKind};
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use manifest::{EntryKind, ObjectKey};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+
+/// Jobs that list, copy or delete at once; those that wait for the others hold nothing.
+const JOBS_AT_ONCE: usize = 4;
+/// Folders that a plan deletes from and that are looked at for being empty at the source; a plan that deletes from more
+/// is a matter for the guard on deletes.
+const MAX_SHRUNK: usize = 100_000;
+
+/// A tree with the job that copies it.
+pub struct Tree {
+    /// What it is.
+    pub root: Root,
+    /// Its copy.
+    pub job: Job,
+    /// Owners of which an object failed, with the first error.
+    failures: Failures,
+}
+
+type Failures = Arc<Mutex<BTreeMap<Owner, String>>>;
+
+/// What a plan of a tree says.
+pub struct Draft {
+    /// Counts.
+    pub totals: PlanTotals,
+    /// The guard that refuses it.
+    pub refusal: Option<Failure>,
+    /// Rows of the plan.
+    pub actions: u64,
+    /// Whether a manifest was committed before.
+    pub has_base: bool,
+    /// Folders of tables that lose files and get none: the table and the folder's key.
+    shrunk: BTreeSet<(usize, ObjectKey)>,
+}
+
+/// Opens the job of each tree, without what belongs to tables that are not carried.
+pub fn open(setting: &Setting, survey: &Survey, roots: Vec<Root>) -> Result<Vec<Tree>> {
+    roots.into_iter().filter_map(|root| open_one(setting, survey, root).transpose()).collect()
+}
+
+fn open_one(setting: &Setting, survey: &Survey, root: Root) -> Result<Option<Tree>> {
+    let carried = |owner: &Owner| match owner {
+        Owner::Table(at) => survey.tables.get(*at).is_some_and(|table| table.quarantine.is_none()),
+        Owner::Database(_) | Owner::Removal => true,
+    };
+    let taken = |owners: &Vec<Owner>| owners.iter().any(carried);
+    let folders: Vec<ObjectKey> =
+        root.folders.iter().filter(|(_, owners)| taken(owners)).map(|(key, _)| key.clone()).collect();
+    if folders.is_empty() {
+        return Ok(None);
+    }
+    let left_out = root.folders.iter().filter(|(_, owners)| !taken(owners)).map(|(key, _)| key.clone());
+    let within = Within::new(folders).except(root.except.iter().cloned().chain(left_out));
+    let failures = Failures::default();
+    let job = assemble::job(spec(setting, &root, within, &failures), &setting.opener)?;
+    Ok(Some(Tree { root, job, failures }))
+}
+
+fn spec(setting: &Setting, root: &Root, within: Within, failures: &Failures) -> JobSpec {
+    let options = &setting.policy.options;
+    let trash = setting.policy.trash.clone().filter(|_| !options.trash_retention.is_zero());
+    let limits = Limits {
+        concurrency: options.concurrency.unwrap_or(Limits::default().concurrency),
+        memory_bytes: Limits::default().memory_bytes / JOBS_AT_ONCE as u64,
+        max_duration: options.max_duration,
+        ..Limits::default()
+    };
+    JobSpec {
+        source: root.from.place().into(),
+        target: root.to.place().into(),
+        state: Some(state_of(setting, root)),
+        default_state: None,
+        cwd: setting.cwd.clone(),
+        name: Some("data".to_owned()),
+        state_on_source: false,
+        leased: setting.leased,
+        create_state: true,
+        keep_runs: setting.keep_runs,
+        options: CopyOptions {
+            delete: true,
+            max_deletes: options.max_deletes,
+            // A table that is empty is no mistake; one that became so is looked at by itself (rule 27).
+            allow_empty_source: true,
+            trash_retention: trash.as_ref().map(|_| options.trash_retention),
+            trash,
+            filter: Filter::excluding(&STAGING),
+            ..CopyOptions::default()
+        },
+        within: Some(within),
+        source_may_be_missing: true,
+        gate: None,
+        files: Vec::new(),
+        limits,
+        speed: setting.speed.clone(),
+        source_options: BTreeMap::new(),
+        target_options: BTreeMap::new(),
+        user: setting.user.clone(),
+        spool: setting.spool.clone(),
+        stop: setting.stop.clone(),
+        listener: listener(setting.listener.clone(), root, failures),
+        progress: setting.progress.clone(),
+    }
+}
+
+/// Each tree has a state of its own: the trees of a policy may come to overlap when tables move.
+fn state_of(setting: &Setting, root: &Root) -> OsString {
+    let mut hasher = blake3::Hasher::new();
+    for part in [root.from.place(), root.to.place(), format!("{:?}", root.wave)] {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
+    let digest = hasher.finalize().to_hex();
+    let mut place = setting.state_place.clone();
+    place.push(format!("/{}/data/{}", setting.policy.name, digest.get(..16).unwrap_or(&digest)));
+    place
+}
+
+/// Passes everything on, and keeps whose objects failed.
+fn listener(next: Listener, root: &Root, failures: &Failures) -> Listener {
+    let (root, failures) = (root.clone(), failures.clone());
+    Arc::new(move |event: Event| {
+        if let Event::Object(report) = &event
+            && report.outcome == Outcome::Failed
+        {
+            let why = report.error.clone().unwrap_or_else(|| report.reason.clone());
+            let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
+            for owner in root.owners(&report.key) {
+                failures.entry(owner).or_insert_with(|| format!("{}: {why}", report.key.escaped()));
+            }
+        }
+        next(event);
+    })
+}
+
+/// What failed in a tree, while it goes on.
+#[derive(Clone)]
+pub struct Failing(Failures);
+
+impl Failing {
+    /// Owners of which an object failed so far, with the first error.
+    pub fn failures(&self) -> BTreeMap<Owner, String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Tree {
+    /// What fails in it.
+    pub fn failing(&self) -> Failing {
+        Failing(self.failures.clone())
+    }
+
+    /// Plans, and writes nothing.
+    pub async fn draft(&self, survey: &Survey) -> Result<Draft> {
+        let (plan, refusal) = run::draft(&self.job).await?;
+        let totals = plan.header.totals.clone();
+        let has_base = plan.header.base.is_some();
+        let mut tables: BTreeMap<usize, Vec<(ObjectKey, usize)>> = BTreeMap::new();
+        for (key, owners) in &self.root.folders {
+            for owner in owners {
+                let Owner::Table(at) = owner else { continue };
+                let folder = self.root.from.below(&key.escaped());
+                let Some(table) = survey.tables.get(*at) else { continue };
+                // Below a folder of its own a partition has no further ones.
+                let is_home = table.location.as_ref().is_some_and(|home| home.is_same(&folder));
+                tables.entry(*at).or_default().push((key.clone(), if is_home { table.keys } else { 0 }));
+            }
+        }
+        let root = self.root.clone();
+        let read = move || -> Result<(u64, BTreeSet<(usize, ObjectKey)>)> {
+            let (mut actions, mut shrunk, mut fed) = (0, BTreeSet::new(), BTreeSet::new());
+            for action in plan.actions()? {
+                let action = action?;
+                actions += 1;
+                let is_file = !matches!(action.kind, EntryKind::Folder);
+                let set = match action.step {
+                    Step::Delete if is_file && shrunk.len() < MAX_SHRUNK => &mut shrunk,
+                    Step::Copy | Step::Compare if is_file && fed.len() < MAX_SHRUNK => &mut fed,
+                    _ => continue,
+                };
+                for owner in root.owners(&action.key) {
+                    if let Owner::Table(at) = owner
+                        && let Some(folders) = tables.get(&at)
+                    {
+                        set.extend(unit(folders, &action.key).map(|folder| (at, folder)));
+                    }
+                }
+            }
+            Ok((actions, &shrunk - &fed))
+        };
+        let (actions, shrunk) = tokio::task::spawn_blocking(read).await??;
+        Ok(Draft { totals, refusal, actions, has_base, shrunk })
+    }
+
+    /// Rule 27: tables of which a folder held data and now holds none, with the folder.
+    pub async fn emptied(
+        &self,
+        draft: &Draft,
+        survey: &Survey,
+        source: &dyn Snapshot,
+    ) -> Result<BTreeMap<usize, String>> {
+        let mut emptied = BTreeMap::new();
+        let mut names: BTreeMap<usize, BTreeSet<PartitionName>> = BTreeMap::new();
+        for (at, folder) in &draft.shrunk {
+            let Some(table) = survey.tables.get(*at).filter(|_| !emptied.contains_key(at)) else { continue };
+            let home = self.root.folders.iter().find(|(key, owners)| {
+                owners.contains(&Owner::Table(*at)) && folder.is_within(key) && *key != folder
+            });
+            if let (Some((home, _)), true) = (home, table.keys > 0) {
+                if !names.contains_key(at) {
+                    let live = source.partition_names(&table.source).await.map_err(super::failure)?;
+                    names.insert(*at, live.into_iter().collect());
+                }
+                let inner = &folder.as_bytes()[if home.is_empty() { 0 } else { home.as_bytes().len() + 1 }..];
+                let name = PartitionName(String::from_utf8_lossy(inner).into_owned());
+                // A partition that was dropped takes its files with it.
+                if !names.get(at).is_some_and(|live| live.contains(&name)) {
+                    continue;
+                }
+            }
+            if !holds_files(&self.job.source.store, folder, &self.job.options.filter).await? {
+                emptied.insert(*at, folder.escaped().to_string());
+            }
+        }
+        Ok(emptied)
+    }
+}
+
+/// The folder that a file of a table counts for: that of its partition, or the table's.
+fn unit(folders: &[(ObjectKey, usize)], key: &ObjectKey) -> Option<ObjectKey> {
+    let around = folders.iter().filter(|(folder, _)| key.is_within(folder));
+    let (home, keys) = around.max_by_key(|(folder, _)| folder.as_bytes().len())?;
+    let skip = if home.is_empty() { 0 } else { home.as_bytes().len() + 1 };
+    let inner = key.as_bytes().get(skip..)?;
+    let mut end = 0;
+    for segment in inner.split(|byte| *byte == b'/').take(*keys) {
+        end += segment.len() + 1;
+    }
+    match (keys, end > inner.len()) {
+        (0, _) => Some(home.clone()),
+        // A file beside the folders of partitions.
+        (_, true) => None,
+        (_, false) => Some(ObjectKey::from(key.as_bytes()[..skip + end - 1].to_vec())),
+    }
+}
+
+/// Whether any file that counts as data lies in this folder.
+async fn holds_files(store: &Arc<dyn Store>, folder: &ObjectKey, filter: &Filter) -> Result<bool> {
+    let capabilities = store.capabilities();
+    let prefix = match folder.is_empty() {
+        true => Vec::new(),
+        false => [folder.as_bytes(), b"/"].concat(),
+    };
+    let key = Some(ObjectKey::from(prefix.clone())).filter(|key| !key.is_empty());
+    let options = match (capabilities.levels, capabilities.start_after) {
+        (true, _) => ListOptions { starting: key, ..ListOptions::default() },
+        (false, true) => ListOptions { after: key, ..ListOptions::default() },
+        (false, false) => ListOptions::default(),
+    };
+    let mut pages = store.list(options);
+    while let Some(page) = pages.next().await {
+        match page {
+            Ok(page) => {
+                for listed in page {
+                    let inside = listed.key.as_bytes().starts_with(&prefix);
+                    if inside && !matches!(listed.kind, EntryKind::Folder) && filter.takes_key(&listed.key) {
+                        return Ok(true);
+                    }
+                    if capabilities.ordered_list && !inside && listed.key.as_bytes() > prefix.as_slice() {
+                        return Ok(false);
+                    }
+                }
+            }
+            Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(false)
+}
+
+/// The gate of one job.
+struct Door {
+    at: usize,
+    arrivals: mpsc::UnboundedSender<(usize, Ends)>,
+    decision: watch::Receiver<Option<Arc<Vec<bool>>>>,
+    permits: Arc<Semaphore>,
+    permit: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+impl Door {
+    fn keep(&self, permit: Option<OwnedSemaphorePermit>) {
+        *self.permit.lock().unwrap_or_else(PoisonError::into_inner) = permit;
+    }
+}
+
+#[async_trait::async_trait]
+impl Gate for Door {
+    async fn copied(&self, ends: &Ends) -> bool {
+        self.keep(None);
+        // Nobody listens any more: nothing was decided.
+        if self.arrivals.send((self.at, *ends)).is_err() {
+            return false;
+        }
+        let mut decision = self.decision.clone();
+        let decided = match decision.wait_for(Option::is_some).await {
+            Ok(decided) => decided.as_ref().and_then(|each| each.get(self.at).copied()),
+            Err(_) => None,
+        };
+        self.keep(Arc::clone(&self.permits).acquire_owned().await.ok());
+        decided.unwrap_or(false)
+    }
+}
+
+/// Copies all trees; then asks `between`, which of them may delete, with those that copied without a failure; then deletes.
+/// Returns how each ended.
+pub async fn carry<E>(
+    trees: &[Tree],
+    between: impl AsyncFnOnce(&[Option<Ends>]) -> Result<Vec<bool>, E>,
+) -> Result<Vec<Report>, E> {
+    let (send, mut arrivals) = mpsc::unbounded_channel();
+    let (decide, decision) = watch::channel(None);
+    let permits = Arc::new(Semaphore::new(JOBS_AT_ONCE));
+    let mut running = FuturesUnordered::new();
+    for (at, tree) in trees.iter().enumerate() {
+        let door = Arc::new(Door {
+            at,
+            arrivals: send.clone(),
+            decision: decision.clone(),
+            permits: permits.clone(),
+            permit: Mutex::new(None),
+        });
+        let mut job = tree.job.clone();
+        job.gate = Some(door.clone());
+        let permits = permits.clone();
+        running.push(async move {
+            door.keep(permits.acquire_owned().await.ok());
+            let report = run::copy(&job).await;
+            door.keep(None);
+            (at, report)
+        });
+    }
+    let mut copied: Vec<Option<Ends>> = trees.iter().map(|_| None).collect();
+    let mut reports: Vec<Option<Report>> = trees.iter().map(|_| None).collect();
+    let mut waiting = trees.len();
+    while waiting > 0 {
+        tokio::select! {
+            Some((at, ends)) = arrivals.recv() => copied[at] = Some(ends),
+            Some((at, report)) = running.next() => reports[at] = Some(report),
+            else => break,
+        }
+        waiting -= 1;
+    }
+    let decided = between(&copied).await;
+    let each = match &decided {
+        Ok(each) => each.clone(),
+        Err(_) => vec![false; trees.len()],
+    };
+    let _ = decide.send(Some(Arc::new(each)));
+    while let Some((at, report)) = running.next().await {
+        reports[at] = Some(report);
+    }
+    decided?;
+    let lost = |tree: &Tree| {
+        let mut summary = distcp::summary::Summary::new("copy", tree.job.name.as_str());
+        let failure = Failure::new(distcp::exit::ExitCode::Failed, format!("the copy of {} broke off", tree.root.from));
+        summary.end(failure.code);
+        Report { summary, failure: Some(failure) }
+    };
+    Ok(reports.into_iter().zip(trees.iter()).map(|(report, tree)| report.unwrap_or_else(|| lost(tree))).collect())
+}
+
+/// The trees of one wave.
+pub fn split(trees: Vec<Tree>, wave: Wave) -> (Vec<Tree>, Vec<Tree>) {
+    trees.into_iter().partition(|tree| tree.root.wave == wave)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_counts_for_its_partition_or_its_table() {
+        let unit = |folders: &[&str], keys, key: &str| {
+            let folders: Vec<_> = folders.iter().map(|folder| (ObjectKey::from(*folder), keys)).collect();
+            unit(&folders, &ObjectKey::from(key)).map(|folder| folder.escaped().to_string())
+        };
+        assert_eq!(unit(&["t"], 0, "t/a/f").as_deref(), Some("t"));
+        assert_eq!(unit(&["t"], 2, "t/y=1/m=2/f").as_deref(), Some("t/y=1/m=2"));
+        assert_eq!(unit(&["t"], 2, "t/y=1/f"), None);
+        assert_eq!(unit(&["t"], 1, "t/_SUCCESS"), None);
+        assert_eq!(unit(&[""], 1, "p=1/f").as_deref(), Some("p=1"));
+        assert_eq!(unit(&["t"], 1, "u/p=1/f"), None);
+    }
+}

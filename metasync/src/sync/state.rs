@@ -1,0 +1,177 @@
+//! What a policy keeps between runs, inside the checkpoint of its state folder: how far the log was read, what the last
+//! commit left on the target, and what a run that died was about to do.
+//!
+//! It is written twice a run: before metadata changes, with what is about to change, and after it. A crash between the two
+//! leaves the intent: what it names may be in any state between, is no drift, and is compared anew.
+
+use crate::policy::Policy;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The state of a policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SyncState {
+    /// The event up to which the source was read.
+    pub position: Option<Position>,
+    /// What the policy said.
+    pub rules: Rules,
+    /// What the target holds of ours, by the target's name of the database.
+    pub databases: BTreeMap<String, DatabaseState>,
+    /// What is about to change.
+    pub intent: Option<Intent>,
+    /// Folders of the target whose tables are gone, and whose files were not all removed yet.
+    pub removals: BTreeSet<String>,
+}
+
+/// An event of the source's log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// Its id; 0 where the source has no event yet.
+    pub id: i64,
+    /// Its digest in hex; `None` for id 0, or where it was cleaned when it was looked for.
+    pub digest: Option<String>,
+}
+
+/// What of a policy decides which objects are where (rule 29).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rules {
+    /// Patterns of databases.
+    pub databases: Vec<String>,
+    /// Patterns of tables that are left out.
+    pub exclude_tables: Vec<String>,
+    /// Source database -> target database.
+    pub rename: BTreeMap<String, String>,
+    /// Source location -> target location, in the order in which they are tried.
+    pub locations: Vec<(String, String)>,
+}
+
+impl Rules {
+    /// Those of a policy.
+    pub fn of(policy: &Policy) -> Self {
+        let (databases, excluded) = policy.scope.patterns();
+        let pairs = policy.locations.pairs().iter().map(|(from, to)| (from.to_string(), to.to_string()));
+        Self {
+            databases: databases.to_vec(),
+            exclude_tables: excluded.to_vec(),
+            rename: policy.rename.clone(),
+            locations: pairs.collect(),
+        }
+    }
+
+    /// What `new` moves or may drop, in words; nothing for a policy that only takes more.
+    pub fn changes(&self, new: &Self) -> Vec<String> {
+        let mut found = Vec::new();
+        for pattern in self.databases.iter().filter(|pattern| !new.databases.contains(pattern)) {
+            found.push(format!("databases: {pattern} is gone"));
+        }
+        for pattern in new.exclude_tables.iter().filter(|pattern| !self.exclude_tables.contains(pattern)) {
+            found.push(format!("exclude_tables: {pattern} is new"));
+        }
+        let names: BTreeSet<&String> = self.rename.keys().chain(new.rename.keys()).collect();
+        for name in names {
+            let to = |rules: &Self| rules.rename.get(name).unwrap_or(name).clone();
+            if to(self) != to(new) {
+                found.push(format!("rename: {name} went to {}, and now to {}", to(self), to(new)));
+            }
+        }
+        for (from, to) in &self.locations {
+            match new.locations.iter().find(|(other, _)| other == from) {
+                Some((_, now)) if now == to => {}
+                Some((_, now)) => found.push(format!("locations: {from} went to {to}, and now to {now}")),
+                None => found.push(format!("locations: {from} is gone")),
+            }
+        }
+        found
+    }
+}
+
+/// What the last commit left of a database.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatabaseState {
+    /// Its name at the source.
+    pub source: String,
+    /// Its folder at the source.
+    pub location: Option<String>,
+    /// Of its own line and those of its functions on the target.
+    pub digest: String,
+    /// By the target's name of the table.
+    pub tables: BTreeMap<String, TableState>,
+}
+
+/// What the last commit left of a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableState {
+    /// Of all its lines on the target; `None` if it is not there.
+    pub digest: Option<String>,
+    /// Its partitions on the target.
+    pub partitions: u64,
+    /// Why it is not in step.
+    pub quarantined: Option<Quarantine>,
+}
+
+/// A table that could not be brought into step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantine {
+    /// Why.
+    pub error: String,
+    /// The as-of that it still shows (RFC 3339): that of the last complete run before; `None` if it was never carried.
+    pub as_of: Option<String>,
+}
+
+/// What a run was about to change on the target.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// Databases, by the target's names.
+    pub databases: BTreeSet<String>,
+    /// Tables, by database and name.
+    pub tables: BTreeSet<(String, String)>,
+}
+
+impl SyncState {
+    /// What the last commit left of a table of the target.
+    pub fn table(&self, database: &str, table: &str) -> Option<&TableState> {
+        self.databases.get(database)?.tables.get(table)
+    }
+
+    /// Whether a run that died may have changed this table.
+    pub fn is_intended(&self, database: &str, table: &str) -> bool {
+        let key = (database.to_owned(), table.to_owned());
+        self.intent.as_ref().is_some_and(|intent| intent.tables.contains(&key))
+    }
+
+    /// Tables that are not in step, as `database.table` of the target, with why.
+    pub fn quarantined(&self) -> impl Iterator<Item = (String, &Quarantine)> {
+        self.databases.iter().flat_map(|(database, state)| {
+            state.tables.iter().filter_map(move |(table, state)| {
+                Some((format!("{database}.{table}"), state.quarantined.as_ref()?))
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rule_29_what_moves_or_drops_is_told_and_what_only_adds_is_not() {
+        let strings = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let old = Rules {
+            databases: strings(&["sales"]),
+            exclude_tables: strings(&["*.tmp"]),
+            rename: BTreeMap::from([("sales".to_owned(), "r".to_owned())]),
+            locations: vec![("/a".to_owned(), "/b".to_owned())],
+        };
+        assert_eq!(old.changes(&old), [] as [String; 0]);
+        let more = Rules { databases: strings(&["sales", "x"]), exclude_tables: Vec::new(), ..old.clone() };
+        assert_eq!(old.changes(&more), [] as [String; 0]);
+        let moved = Rules {
+            databases: Vec::new(),
+            exclude_tables: strings(&["*.tmp", "*.x"]),
+            rename: BTreeMap::new(),
+            locations: vec![("/a".to_owned(), "/c".to_owned())],
+        };
+        assert_eq!(old.changes(&moved).len(), 4, "{:?}", old.changes(&moved));
+    }
+}

@@ -1,0 +1,140 @@
+//! What the state of a policy says of its replica. Takes no lease and changes nothing; asks the source how far it is.
+
+use super::state::SyncState;
+use super::{Metastores, Setting};
+use crate::model::DatabaseName;
+use distcp::error::Result;
+use distcp::jobs::{self, LeaseStatus};
+use manifest::state::checkpoint;
+use manifest::state::receipt;
+use serde::Serialize;
+
+/// How many ended runs are shown.
+const RUNS_SHOWN: usize = 3;
+/// A parameter by which Hive, or we, mark what is a replica.
+const REPLICA_MARKS: [&str; 2] = ["repl.last.id", "repl.target.for"];
+
+/// The status of a policy.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct PolicyStatus {
+    /// Its name.
+    pub job: String,
+    /// The source time that the replica shows (RFC 3339).
+    pub as_of: Option<String>,
+    /// The event up to which it was read.
+    pub event: Option<i64>,
+    /// Newer events at the source.
+    pub events_behind: Option<u64>,
+    /// Why that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_problem: Option<String>,
+    /// The source is a replica itself.
+    pub is_replica: bool,
+    /// Tables that the last run left equal.
+    pub in_step: u64,
+    /// Tables that a run left half done.
+    pub pending: Vec<String>,
+    /// Tables that are not in step.
+    pub quarantined: Vec<QuarantinedTable>,
+    /// How the last runs ended, the newest first.
+    pub last_runs: Vec<EndedRun>,
+    /// Who runs it now.
+    pub lease: Option<LeaseStatus>,
+}
+
+/// A table that is not in step.
+#[derive(Clone, Debug, Serialize)]
+pub struct QuarantinedTable {
+    /// Its name on the target.
+    pub table: String,
+    /// Why.
+    pub error: String,
+    /// What it still shows (RFC 3339).
+    pub as_of: Option<String>,
+}
+
+/// A run that came to an end.
+#[derive(Clone, Debug, Serialize)]
+pub struct EndedRun {
+    /// Which.
+    pub run_id: String,
+    /// The verb.
+    pub command: String,
+    /// When it started (RFC 3339).
+    pub started: String,
+    /// Its exit code.
+    pub exit_code: u8,
+    /// A word for it.
+    pub outcome: String,
+    /// The first error.
+    pub error: Option<String>,
+}
+
+/// Reads it.
+///
+/// # Errors
+/// A state that cannot be read.
+pub async fn status(setting: &Setting) -> Result<PolicyStatus> {
+    let (state, job) = (setting.state(false)?, setting.job()?);
+    let mut status = PolicyStatus { job: job.to_string(), ..PolicyStatus::default() };
+    if let Some(loaded) = checkpoint::load::<SyncState>(state.as_ref(), &job).await? {
+        let left = &loaded.checkpoint;
+        status.as_of = left.as_of.map(|moment| moment.to_string());
+        status.event = left.state.position.as_ref().map(|position| position.id);
+        status.pending = pending(&left.state);
+        status.quarantined = left
+            .state
+            .quarantined()
+            .map(|(table, one)| QuarantinedTable { table, error: one.error.clone(), as_of: one.as_of.clone() })
+            .collect();
+        let tables = left.state.databases.values().flat_map(|database| database.tables.values());
+        let whole = tables.filter(|table| table.digest.is_some() && table.quarantined.is_none()).count() as u64;
+        status.in_step = whole.saturating_sub(status.pending.len() as u64);
+    }
+    for run in receipt::latest(state.as_ref(), &job, RUNS_SHOWN).await? {
+        status.last_runs.push(EndedRun {
+            run_id: run.run_id.to_string(),
+            command: run.command,
+            started: run.started.to_string(),
+            exit_code: run.exit_code,
+            outcome: run.outcome,
+            error: run.errors.first().map(|sample| sample.error.clone()),
+        });
+    }
+    let me = jobs::this_process(&setting.user);
+    status.lease = jobs::find_lease(state.as_ref(), &job, &me).await?.map(|found| found.lease);
+    match source(setting).await {
+        Ok((newest, is_replica)) => {
+            status.events_behind = status.event.and_then(|event| u64::try_from(newest - event).ok());
+            status.is_replica = is_replica;
+        }
+        Err(failure) => status.source_problem = Some(failure.message),
+    }
+    Ok(status)
+}
+
+/// Tables that a run left half done, and that no quarantine names.
+fn pending(state: &SyncState) -> Vec<String> {
+    let intended = state.intent.iter().flat_map(|intent| &intent.tables);
+    let quarantined = |database: &str, table: &str| {
+        state.table(database, table).is_some_and(|left| left.quarantined.is_some())
+    };
+    intended
+        .filter(|(database, table)| !quarantined(database, table))
+        .map(|(database, table)| format!("{database}.{table}"))
+        .collect()
+}
+
+/// The source's newest event, and whether a database of the policy is a replica there (case 54).
+async fn source(setting: &Setting) -> Result<(i64, bool)> {
+    let source = Metastores::source(setting).await?;
+    let snapshot = source.snapshot().await.map_err(super::failure)?;
+    let newest = snapshot.current_event_id().await.map_err(super::failure)?;
+    let taken = |name: &DatabaseName| setting.policy.scope.takes_database(name);
+    let databases = snapshot.databases().await.map_err(super::failure)?;
+    let marked = databases
+        .iter()
+        .filter(|database| taken(&database.name))
+        .any(|database| REPLICA_MARKS.iter().any(|mark| database.parameters.contains_key(*mark)));
+    Ok((newest, marked))
+}

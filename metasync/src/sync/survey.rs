@@ -1,0 +1,568 @@
+//! Looks at both metastores and says what would have to be done: nothing is changed here.
+//!
+//! Every database and table of the policy is compared with what the target holds, and what the target holds with what the
+//! last commit left there (rule 20). What is wrong with one table is that table's quarantine; what is wrong with the target
+//! as a whole is for the caller to refuse.
+
+use super::state::{Quarantine, SyncState};
+use crate::carry::{self, Nature};
+use crate::compare::{
+    self, AsyncSink, Chunk, Head, Lines, Sides, Stamp, Trouble, Whole, add_head, expected, expected_whole, head, line,
+};
+use crate::location::{Location, same_place};
+use crate::metastore::{Change, Error, Result};
+use crate::model::{Database, DatabaseName, Function, PartitionName, TableName};
+use crate::object::Object;
+use crate::roots::{Folder, Owner, Wave};
+use crate::volatile::is_replication;
+use globset::{GlobBuilder, GlobMatcher};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// How many tables are read at once: each may have thousands of columns.
+const TABLES_AT_ONCE: usize = 200;
+/// Where Hive keeps how far a replica is.
+pub const LAST_ID: &str = "repl.last.id";
+
+/// Which tables a run is about.
+#[derive(Clone, Default)]
+pub struct Selection {
+    /// Only tables whose `database.table` at the source matches; `None`: all, and drops.
+    pub tables: Option<GlobMatcher>,
+}
+
+impl Selection {
+    /// Tables whose `database.table` matches a pattern. Errors: what is wrong with it.
+    pub fn tables(pattern: &str) -> Result<Self, String> {
+        let glob = GlobBuilder::new(pattern).case_insensitive(true).build();
+        let glob = glob.map_err(|error| format!("`{pattern}`: {}", error.kind()))?;
+        Ok(Self { tables: Some(glob.compile_matcher()) })
+    }
+
+    /// Whether this table of the source is meant.
+    pub fn takes(&self, table: &TableName) -> bool {
+        self.tables.as_ref().is_none_or(|glob| glob.is_match(format!("{}.{}", table.database, table.table)))
+    }
+
+    /// Whether everything is.
+    pub fn is_all(&self) -> bool {
+        self.tables.is_none()
+    }
+}
+
+/// What there is to do.
+#[derive(Default)]
+pub struct Survey {
+    /// Databases of the policy that the source has.
+    pub databases: Vec<DatabaseWork>,
+    /// Their tables.
+    pub tables: Vec<TableWork>,
+    /// Tables of ours on the target that the source does not have, or the policy not any more.
+    pub drops: Vec<Drop>,
+    /// Databases of ours on the target that the source does not have, or the policy not any more.
+    pub gone: Vec<DatabaseName>,
+    /// What on the target is not as the last commit left it.
+    pub drift: Vec<String>,
+    /// Databases of the target that held something before any commit of ours.
+    pub foreign: Vec<String>,
+    /// Folders and files of all that is carried, at the source.
+    pub folders: Vec<Folder>,
+    /// Folders of databases at the source.
+    pub bases: Vec<Location>,
+    /// Tables of the last commit on the target, for the guard.
+    pub committed: u64,
+}
+
+/// A database.
+pub struct DatabaseWork {
+    /// At the source.
+    pub source: DatabaseName,
+    /// On the target.
+    pub target: DatabaseName,
+    /// Its folder at the source.
+    pub location: Option<String>,
+    /// Whether the target lacks it.
+    pub is_new: bool,
+    /// What has to change of it, before its tables.
+    pub changes: Vec<Change>,
+    /// What has to change of its functions, after its tables and their data.
+    pub functions: Vec<Change>,
+    /// Of its lines, once this is done.
+    pub digest: String,
+    /// What the target says it was read up to.
+    pub last_id: Option<String>,
+}
+
+/// A table.
+pub struct TableWork {
+    /// At the source.
+    pub source: TableName,
+    /// On the target.
+    pub target: TableName,
+    /// What it is.
+    pub nature: Nature,
+    /// Whether the target has it.
+    pub is_new: bool,
+    /// Partition keys at the source, for finding the partition of a file.
+    pub keys: usize,
+    /// Its folder at the source.
+    pub location: Option<Location>,
+    /// What has to change of the table itself: a count.
+    pub head: usize,
+    /// The same in words.
+    pub differing: Vec<String>,
+    /// Partitions to put, with what they shall be.
+    pub put: HashMap<PartitionName, Stamp>,
+    /// Partitions to drop: a count.
+    pub drop: u64,
+    /// Partitions that the target holds now.
+    pub there: u64,
+    /// Of all lines that the target holds now; `None` if it is not there.
+    pub digest: Option<String>,
+    /// Why it is not carried.
+    pub quarantine: Option<String>,
+}
+
+impl TableWork {
+    /// Whether metadata has to change.
+    pub fn differs(&self) -> bool {
+        self.quarantine.is_none() && (self.is_new || self.head > 0 || self.drop > 0 || !self.put.is_empty())
+    }
+}
+
+/// A table that goes.
+pub struct Drop {
+    /// On the target.
+    pub target: TableName,
+    /// Its folder on the target, if its files go too.
+    pub folder: Option<Location>,
+    /// Whether the source still has it: the policy does not.
+    pub left_scope: bool,
+}
+
+/// Looks at both sides. `state` is what the last commit left; `None` before the first.
+pub async fn survey(sides: &Sides, state: Option<&SyncState>, selection: &Selection) -> Result<Survey> {
+    let mut survey = Survey::default();
+    let source = sides.source.databases().await?;
+    let target: BTreeMap<DatabaseName, Database> =
+        sides.target.databases().await?.into_iter().map(|database| (database.name.clone(), database)).collect();
+    let scope = &sides.policy.scope;
+    for database in source.into_iter().filter(|database| scope.takes_database(&database.name)) {
+        let there = target.get(&sides.policy.target_database(&database.name));
+        look_at_database(sides, state, selection, database, there, &mut survey).await?;
+    }
+    let known: BTreeSet<String> = survey.databases.iter().map(|database| database.target.database.clone()).collect();
+    for (name, left) in state.iter().flat_map(|state| &state.databases) {
+        survey.committed += left.tables.values().filter(|table| table.digest.is_some()).count() as u64;
+        if !selection.is_all() || known.contains(name) {
+            continue;
+        }
+        let target_name = DatabaseName::new(name);
+        if target.contains_key(&target_name) {
+            let tables: Vec<String> = sides.target.table_names(&target_name).await?;
+            drop_tables(sides, state, &target_name, &tables, &mut survey).await?;
+            survey.gone.push(target_name);
+        }
+        survey.bases.extend(left.location.as_deref().and_then(|text| Location::parse(text).ok()));
+    }
+    Ok(survey)
+}
+
+async fn look_at_database(
+    sides: &Sides,
+    state: Option<&SyncState>,
+    selection: &Selection,
+    database: Database,
+    there: Option<&Database>,
+    survey: &mut Survey,
+) -> Result<()> {
+    let (source, target) = (database.name.clone(), sides.policy.target_database(&database.name));
+    let at = survey.databases.len();
+    let location = database.location.clone();
+    survey.bases.extend(location.as_deref().and_then(|text| Location::parse(text).ok()));
+    let (work, actual) = compare_database(sides, database, there, at, survey).await?;
+    let left = state.and_then(|state| state.databases.get(&target.database));
+    let intended = state.and_then(|state| state.intent.as_ref());
+    if let (Some(left), Some(actual)) = (left, &actual)
+        && left.digest != *actual
+        && intended.is_none_or(|intent| !intent.databases.contains(&target.database))
+    {
+        survey.drift.push(format!("database {target}: it or its functions were changed"));
+    }
+    if left.is_some() && actual.is_none() && intended.is_none() {
+        survey.drift.push(format!("database {target}: it is gone"));
+    }
+    survey.databases.push(work);
+    let wanted: Vec<String> = sides
+        .source
+        .table_names(&source)
+        .await?
+        .into_iter()
+        .filter(|name| sides.policy.scope.takes_table(&source.table(name)))
+        .collect();
+    let held = match there {
+        Some(_) => sides.target.table_names(&target).await?,
+        None => Vec::new(),
+    };
+    let chosen: Vec<String> =
+        wanted.iter().filter(|name| selection.takes(&source.table(name))).cloned().collect();
+    let before = survey.tables.len();
+    for names in chosen.chunks(TABLES_AT_ONCE) {
+        look_at_tables(sides, state, &source, &target, names, &held, survey).await?;
+    }
+    // A materialized view that is not asked for is not the replica's either.
+    let carried: BTreeSet<&str> =
+        survey.tables[before..].iter().map(|table| table.target.table.as_str()).collect();
+    let extra: Vec<String> = match selection.is_all() {
+        true => held.iter().filter(|name| !carried.contains(name.as_str())).cloned().collect(),
+        false => Vec::new(),
+    };
+    drop(carried);
+    if left.is_none() && there.is_some_and(|there| !there.parameters.contains_key(LAST_ID)) && !held.is_empty() {
+        survey.foreign.push(target.to_string());
+    }
+    drop_tables(sides, state, &target, &extra, survey).await
+}
+
+/// What a database and its functions shall be and are; the digest is of what the target holds now.
+async fn compare_database(
+    sides: &Sides,
+    database: Database,
+    there: Option<&Database>,
+    at: usize,
+    survey: &mut Survey,
+) -> Result<(DatabaseWork, Option<String>)> {
+    let (source, location) = (database.name.clone(), database.location.clone());
+    let target = sides.policy.target_database(&source);
+    let refused = |why: String| Error::Failed {
+        operation: "carry".to_owned(),
+        object: format!("database {source}"),
+        why,
+        class: manifest::Class::Permanent,
+    };
+    let Object::Database(mut shall) = expected(Object::Database(database), sides).map_err(refused)? else {
+        return Err(refused("it became something else".to_owned()));
+    };
+    let mut changes = Vec::new();
+    let mut lines = Lines::default();
+    let mut actual = Lines::default();
+    lines.add(&line(Object::Database(shall.clone())));
+    if let Some(there) = there {
+        actual.add(&line(Object::Database(there.clone())));
+        // How far a replica is, is the target's own.
+        let kept = there.parameters.iter().filter(|(key, _)| is_replication(key));
+        shall.parameters.extend(kept.map(|(key, value)| (key.clone(), value.clone())));
+    }
+    if there.is_none_or(|there| line(Object::Database(there.clone())) != line(Object::Database(shall.clone()))) {
+        changes.push(Change::PutDatabase(shall));
+    }
+    let held: BTreeMap<String, Function> = match there {
+        Some(_) => sides.target.functions(&target).await?.into_iter().map(|one| (one.name.clone(), one)).collect(),
+        None => BTreeMap::new(),
+    };
+    let mut functions = Vec::new();
+    let mut kept = BTreeSet::new();
+    for function in sides.source.functions(&source).await? {
+        let folders = carry::resources(&function).into_iter();
+        survey.folders.extend(folders.map(|location| Folder { location, owner: Owner::Database(at), wave: Wave::Data }));
+        let Object::Function(shall) = expected(Object::Function(function), sides).map_err(refused)? else { continue };
+        kept.insert(shall.name.clone());
+        let wanted = line(Object::Function(shall.clone()));
+        lines.add(&wanted);
+        if held.get(&shall.name).is_none_or(|held| line(Object::Function(held.clone())) != wanted) {
+            functions.push(Change::PutFunction(shall));
+        }
+    }
+    for (name, function) in held {
+        actual.add(&line(Object::Function(function)));
+        if !kept.contains(&name) {
+            functions.push(Change::DropFunction { database: target.clone(), name });
+        }
+    }
+    let last_id = there.and_then(|there| there.parameters.get(LAST_ID).cloned());
+    let actual = there.map(|_| actual.hex());
+    Ok((DatabaseWork { source, target, location, is_new: there.is_none(), changes, functions, digest: lines.hex(), last_id }, actual))
+}
+
+async fn look_at_tables(
+    sides: &Sides,
+    state: Option<&SyncState>,
+    source: &DatabaseName,
+    target: &DatabaseName,
+    names: &[String],
+    held: &[String],
+    survey: &mut Survey,
+) -> Result<()> {
+    let statistics = sides.policy.options.statistics;
+    let there: Vec<String> = names.iter().filter(|name| held.binary_search(name).is_ok()).cloned().collect();
+    let wanted = compare::read(sides.source.as_ref(), source, names, statistics);
+    let held = compare::read(sides.target.as_ref(), target, &there, statistics);
+    let (wanted, mut held) = futures::try_join!(wanted, held)?;
+    for damaged in &wanted.damaged {
+        survey.tables.extend(damaged_table(source, target, names, damaged));
+    }
+    for (name, whole) in wanted.found {
+        let nature = carry::nature(&whole.table, sides.policy.options.materialized_views);
+        if nature == Nature::LeftOut {
+            continue;
+        }
+        let actual = held.found.remove(&name);
+        let at = survey.tables.len();
+        let (work, folders) = look_at_table(sides, whole, actual, nature, at).await?;
+        check_drift(state, &work, survey);
+        survey.folders.extend(folders);
+        survey.tables.push(work);
+    }
+    Ok(())
+}
+
+/// A table of the source that cannot be read: it is quarantined by the name that the damage says.
+fn damaged_table(
+    source: &DatabaseName,
+    target: &DatabaseName,
+    names: &[String],
+    damaged: &crate::metastore::Damaged,
+) -> Option<TableWork> {
+    let name = names.iter().find(|name| damaged.object == format!("table {}", source.table(name)))?;
+    Some(TableWork {
+        source: source.table(name),
+        target: target.table(name),
+        nature: Nature::Quarantined(damaged.why.clone()),
+        is_new: true,
+        keys: 0,
+        location: None,
+        head: 0,
+        differing: Vec::new(),
+        put: HashMap::new(),
+        drop: 0,
+        there: 0,
+        digest: None,
+        quarantine: Some(format!("it is damaged at the source: {}", damaged.why)),
+    })
+}
+
+/// Rule 20: what the last commit left must still be so.
+fn check_drift(state: Option<&SyncState>, work: &TableWork, survey: &mut Survey) {
+    let Some(state) = state else { return };
+    let (database, table) = (&work.target.database, &work.target.table);
+    if state.is_intended(database, table) {
+        return;
+    }
+    let left = state.table(database, table).and_then(|left| left.digest.as_ref());
+    match (left, &work.digest) {
+        (Some(left), Some(now)) if left != now => survey.drift.push(format!("table {}: it was changed", work.target)),
+        (Some(_), None) => survey.drift.push(format!("table {}: it was dropped", work.target)),
+        (None, Some(_)) if state.databases.contains_key(database) => {
+            survey.drift.push(format!("table {}: somebody else made it", work.target));
+        }
+        _ => {}
+    }
+}
+
+async fn look_at_table(
+    sides: &Sides,
+    whole: Whole,
+    actual: Option<Whole>,
+    nature: Nature,
+    at: usize,
+) -> Result<(TableWork, Vec<Folder>)> {
+    let source = whole.table.clone();
+    let target = sides.policy.target_table(&source.name);
+    let mut work = TableWork {
+        target: target.clone(),
+        is_new: actual.is_none(),
+        keys: source.partition_keys.len(),
+        location: source.storage.location.as_deref().and_then(|text| Location::parse(text).ok()),
+        head: 0,
+        differing: Vec::new(),
+        put: HashMap::new(),
+        drop: 0,
+        there: 0,
+        digest: None,
+        quarantine: None,
+        source: source.name.clone(),
+        nature,
+    };
+    let shall = match &work.nature {
+        Nature::Quarantined(why) => Err(why.clone()),
+        _ => expected_whole(whole, sides),
+    };
+    let Head { recreate, changes, late } = match &shall {
+        Ok(shall) => head(shall, actual.as_ref()),
+        Err(_) => Head::default(),
+    };
+    work.head = changes.len() + late.len();
+    work.differing = changes.iter().chain(&late).map(words).collect();
+    work.is_new |= recreate;
+    let mut lines = Lines::default();
+    if let Some(actual) = &actual {
+        add_head(actual, &mut lines);
+    }
+    let mut look = Look { work: &mut work, lines: &mut lines, outside: BTreeSet::new(), carried: shall.is_ok() };
+    let table = actual.as_ref().map(|actual| &actual.table);
+    let compared = compare::partitions(sides, &source, &target, table, &mut look).await;
+    let outside = std::mem::take(&mut look.outside);
+    work.digest = actual.as_ref().map(|_| lines.hex());
+    work.quarantine = match (shall, compared) {
+        (_, Err(Trouble::Metastore(error))) => return Err(error),
+        (Err(why), _) | (_, Err(Trouble::Table(why))) => Some(why),
+        _ => None,
+    };
+    if work.quarantine.is_some() {
+        // What stays on the target stays as it is.
+        (work.head, work.drop) = (0, 0);
+        work.put.clear();
+        return Ok((work, Vec::new()));
+    }
+    let owner = Owner::Table(at);
+    let own = carry::folders(&source, &work.nature).into_iter();
+    let mut folders: Vec<Folder> = own.map(|(location, wave)| Folder { location, owner, wave }).collect();
+    folders.extend(outside.into_iter().map(|location| Folder { location, owner, wave: Wave::Data }));
+    // A file that a parameter names outside every pair is read where it is; a table's own place was translated above.
+    folders.retain(|folder| sides.policy.locations.pair(&folder.location).is_some());
+    Ok((work, folders))
+}
+
+/// What a change of a table is about.
+fn words(change: &Change) -> String {
+    match change {
+        Change::PutTable(_) => "the table itself".to_owned(),
+        Change::DropTable(_) => "its partition keys".to_owned(),
+        Change::PutConstraint(constraint) => format!("constraint {}", constraint.name),
+        Change::DropConstraint { name, .. } => format!("constraint {name}"),
+        _ => "statistics".to_owned(),
+    }
+}
+
+/// Takes the partitions of a table: what to put, what goes, what the target holds.
+struct Look<'a> {
+    work: &'a mut TableWork,
+    lines: &'a mut Lines,
+    outside: BTreeSet<Location>,
+    carried: bool,
+}
+
+#[async_trait::async_trait]
+impl AsyncSink for Look<'_> {
+    async fn chunk(&mut self, chunk: Chunk) -> Result<(), Trouble> {
+        for (name, shall, is) in chunk.rows {
+            if let Some(is) = &is {
+                self.lines.add(&is.stamp);
+                self.work.there += 1;
+            }
+            match shall {
+                None => self.work.drop += u64::from(is.is_some()),
+                Some(shall) => {
+                    if self.carried && shall.partition.storage.location.is_none() {
+                        return Err(Trouble::Table(format!("partition {name} has no location")));
+                    }
+                    self.outside.extend(shall.outside);
+                    if self.work.is_new || is.is_none_or(|is| is.stamp != shall.stamp) {
+                        self.work.put.insert(name, shall.stamp);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Tables of the target that shall not be there: ours are dropped, others are drift.
+async fn drop_tables(
+    sides: &Sides,
+    state: Option<&SyncState>,
+    target: &DatabaseName,
+    names: &[String],
+    survey: &mut Survey,
+) -> Result<()> {
+    let keep = sides.policy.options.keep_external_data;
+    for names in names.chunks(TABLES_AT_ONCE) {
+        for table in sides.target.tables(target, names).await?.found {
+            let ours = |state: &SyncState| {
+                let (database, table) = (&table.name.database, &table.name.table);
+                state.table(database, table).is_some_and(|left| left.digest.is_some()) || state.is_intended(database, table)
+            };
+            if state.is_some_and(|state| state.databases.contains_key(&target.database) && !ours(state)) {
+                survey.drift.push(format!("table {}: somebody else made it", table.name));
+            }
+            let folder = table.storage.location.as_deref().and_then(|text| Location::parse(text).ok());
+            let source = source_name(sides, &table.name);
+            survey.drops.push(Drop {
+                folder: folder.filter(|_| carry::data_goes_with(&table, keep)),
+                left_scope: source.is_some_and(|source| !sides.policy.scope.takes_table(&source)),
+                target: table.name,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// What a table of the target is called at the source.
+fn source_name(sides: &Sides, target: &TableName) -> Option<TableName> {
+    let renamed = sides.policy.rename.iter().find(|(_, to)| **to == target.database);
+    let database = renamed.map_or(target.database.as_str(), |(from, _)| from.as_str());
+    Some(DatabaseName::new(database).table(&target.table))
+}
+
+/// Rule 28: of these folders of the target those under which no table or partition of it points, lies, or will.
+pub async fn removable(sides: &Sides, survey: &Survey, folders: Vec<Location>) -> Result<Vec<Location>> {
+    if folders.is_empty() {
+        return Ok(folders);
+    }
+    let mut free = folders;
+    let map = &sides.policy.locations;
+    let mut claim = |place: &Location| free.retain(|folder| !folder.overlaps(place));
+    survey.folders.iter().filter_map(|folder| map.map(&folder.location)).for_each(|place| claim(&place));
+    let gone: BTreeSet<&TableName> = survey.drops.iter().map(|drop| &drop.target).collect();
+    for database in sides.target.databases().await? {
+        let names = sides.target.table_names(&database.name).await?;
+        for names in names.chunks(TABLES_AT_ONCE) {
+            for table in sides.target.tables(&database.name, names).await?.found {
+                if gone.contains(&table.name) {
+                    continue;
+                }
+                let place = table.storage.location.as_deref().and_then(|text| Location::parse(text).ok());
+                place.iter().for_each(&mut claim);
+                let partitions = sides.target.partition_names(&table.name).await?;
+                for names in partitions.chunks(crate::metastore::CHUNK) {
+                    for partition in sides.target.partitions(&table, names).await?.found {
+                        carry::outside(&table, &partition).iter().for_each(&mut claim);
+                    }
+                }
+            }
+        }
+    }
+    Ok(free)
+}
+
+impl Survey {
+    /// Whether metadata of the target has to change.
+    pub fn differs(&self) -> bool {
+        !self.drops.is_empty()
+            || !self.gone.is_empty()
+            || self.tables.iter().any(TableWork::differs)
+            || self.databases.iter().any(|database| !database.changes.is_empty() || !database.functions.is_empty())
+    }
+
+    /// Drops that the guard counts: those of tables whose folder is not that of a table that is new, which is a rename.
+    pub fn counted_drops(&self, sides: &Sides) -> Vec<&Drop> {
+        let map = &sides.policy.locations;
+        let taken: Vec<String> = self
+            .tables
+            .iter()
+            .filter(|table| table.is_new)
+            .filter_map(|table| Some(map.map(table.location.as_ref()?)?.to_string()))
+            .collect();
+        let renamed = |drop: &Drop| {
+            let folder = drop.folder.as_ref().map(ToString::to_string);
+            folder.is_some() && taken.iter().any(|place| same_place(Some(place), folder.as_deref()))
+        };
+        self.drops.iter().filter(|drop| !renamed(drop)).collect()
+    }
+}
+
+/// The quarantine of a table that was carried up to `as_of`.
+pub fn quarantine(error: String, left: Option<&super::state::TableState>, as_of: Option<String>) -> Quarantine {
+    let before = left.and_then(|left| left.quarantined.as_ref()).and_then(|before| before.as_of.clone());
+    let carried = left.is_some_and(|left| left.digest.is_some());
+    Quarantine { error, as_of: before.or(as_of.filter(|_| carried)) }
+}

@@ -1,0 +1,182 @@
+//! Compares a replica with its source and changes nothing: metadata object by object, then the data behind it.
+//!
+//! Takes no lease. Beside a run that goes on it finds what that run has not done yet.
+
+use super::survey::{Selection, Survey, survey};
+use super::{Metastores, Setting, failure};
+use crate::compare::{self, AsyncSink, Chunk, Sides, Trouble};
+use crate::metastore::Change;
+use crate::roots::{Root, roots};
+use distcp::error::Result;
+use distcp::exit::ExitCode;
+use distcp::run::Report;
+use distcp::summary::Differences;
+use distcp::verify::{Level, Mark};
+
+/// Something that differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What was found.
+    pub mark: Mark,
+    /// Of what: `table sales.orders`, or the place of an object on the target.
+    pub object: String,
+    /// In what it differs, or what went wrong.
+    pub detail: Option<String>,
+}
+
+/// What was found, in numbers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Found {
+    /// Of metadata.
+    pub metadata: Differences,
+    /// Of data.
+    pub data: Differences,
+}
+
+impl Found {
+    /// How `verify` ends.
+    pub fn code(&self) -> ExitCode {
+        let all = [self.metadata, self.data];
+        let any = |of: fn(&Differences) -> u64| all.iter().any(|each| of(each) > 0);
+        let differs = any(|each| each.only_source + each.only_target + each.differ).then_some(ExitCode::Differs);
+        let unsure = any(|each| each.errors + each.unproven).then_some(ExitCode::Partial);
+        ExitCode::first(differs.into_iter().chain(unsure))
+    }
+}
+
+fn count(counts: &mut Differences, mark: Mark) {
+    let counter = match mark {
+        Mark::OnlySource => &mut counts.only_source,
+        Mark::OnlyTarget => &mut counts.only_target,
+        Mark::Differ => &mut counts.differ,
+        Mark::Error => &mut counts.errors,
+        Mark::Unproven => &mut counts.unproven,
+        Mark::Equal => &mut counts.equal,
+    };
+    *counter += 1;
+}
+
+/// Compares; `sink` gets every finding, equal ones included.
+///
+/// # Errors
+/// A metastore or a store that cannot be reached.
+pub async fn verify(
+    setting: &Setting,
+    selection: &Selection,
+    level: Level,
+    sink: &mut (dyn FnMut(Finding) + Send),
+) -> Result<Found> {
+    let stores = Metastores::open(setting, false).await?;
+    let sides = stores.sides(setting).await?;
+    let survey = survey(&sides, None, selection).await.map_err(failure)?;
+    let mut found = Found::default();
+    let mut tell = |mark: Mark, object: String, detail: Option<String>| {
+        count(&mut found.metadata, mark);
+        sink(Finding { mark, object, detail });
+    };
+    databases(&survey, &mut tell);
+    tables(&sides, &survey, &mut tell).await?;
+    if setting.policy.options.data {
+        for tree in super::data::open(setting, &survey, trees(&survey, setting))? {
+            let place = tree.root.to.place();
+            let report: Report = distcp::verify::verify(&tree.job, level, |difference| {
+                count(&mut found.data, difference.mark);
+                let object = format!("{place}/{}", difference.key.escaped());
+                sink(Finding { mark: difference.mark, object, detail: difference.detail });
+            })
+            .await;
+            if let Some(failure) = report.failure {
+                return Err(super::of_tree(&tree, failure));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn trees(survey: &Survey, setting: &Setting) -> Vec<Root> {
+    roots(&survey.bases, &survey.folders, &setting.policy.locations)
+}
+
+fn databases(survey: &Survey, tell: &mut impl FnMut(Mark, String, Option<String>)) {
+    for database in &survey.databases {
+        let name = format!("database {}", database.source);
+        match (database.changes.is_empty(), database.is_new) {
+            (true, _) => tell(Mark::Equal, name, None),
+            (false, true) => tell(Mark::OnlySource, name, None),
+            (false, false) => tell(Mark::Differ, name, None),
+        }
+        for change in &database.functions {
+            match change {
+                Change::PutFunction(function) => {
+                    tell(Mark::Differ, format!("function {}.{}", database.source, function.name), None);
+                }
+                Change::DropFunction { name, .. } => {
+                    tell(Mark::OnlyTarget, format!("function {}.{name}", database.target), None);
+                }
+                _ => {}
+            }
+        }
+    }
+    for drop in &survey.drops {
+        tell(Mark::OnlyTarget, format!("table {}", drop.target), None);
+    }
+}
+
+async fn tables(
+    sides: &Sides,
+    survey: &Survey,
+    tell: &mut impl FnMut(Mark, String, Option<String>),
+) -> Result<()> {
+    for table in &survey.tables {
+        let name = format!("table {}", table.source);
+        if let Some(why) = &table.quarantine {
+            tell(Mark::Error, name, Some(why.clone()));
+            continue;
+        }
+        match (table.is_new, table.head) {
+            (true, _) => tell(Mark::OnlySource, name, None),
+            (false, 0) => tell(Mark::Equal, name, None),
+            (false, _) => tell(Mark::Differ, name, Some(table.differing.join(", "))),
+        }
+        if table.is_new || (table.put.is_empty() && table.drop == 0) {
+            continue;
+        }
+        let database = table.source.database();
+        let names = [table.source.table.clone()];
+        let source = sides.source.tables(&database, &names).await.map_err(failure)?.found.pop();
+        let target = sides.target.tables(&table.target.database(), &names).await.map_err(failure)?.found.pop();
+        let Some(source) = source else { continue };
+        let mut sink = Partitions { table: table.source.to_string(), found: Vec::new() };
+        match compare::partitions(sides, &source, &table.target, target.as_ref(), &mut sink).await {
+            Ok(()) => {}
+            Err(Trouble::Metastore(error)) => return Err(failure(error)),
+            Err(Trouble::Table(why)) => tell(Mark::Error, format!("table {}", table.source), Some(why)),
+        }
+        for (mark, name) in sink.found {
+            tell(mark, name, None);
+        }
+    }
+    Ok(())
+}
+
+/// Partitions that differ.
+struct Partitions {
+    table: String,
+    found: Vec<(Mark, String)>,
+}
+
+#[async_trait::async_trait]
+impl AsyncSink for Partitions {
+    async fn chunk(&mut self, chunk: Chunk) -> Result<(), Trouble> {
+        for (name, shall, is) in chunk.rows {
+            let mark = match (shall, is) {
+                (Some(shall), Some(is)) if shall.stamp == is.stamp => continue,
+                (Some(_), Some(_)) => Mark::Differ,
+                (Some(_), None) => Mark::OnlySource,
+                (None, _) => Mark::OnlyTarget,
+            };
+            self.found.push((mark, format!("partition {name} of {}", self.table)));
+        }
+        Ok(())
+    }
+}
