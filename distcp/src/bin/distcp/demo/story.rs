@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use distcp::console::output::{bytes_text, duration_text, grouped};
+use distcp::console::shell::Shell;
 use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
 use serde::Serialize;
@@ -10,7 +11,6 @@ use serde_json::Value;
 
 use super::child::{Ended, Program};
 use super::tree::{self, Amount};
-use distcp::console::shell::Shell;
 
 /// The source, below the demo's folder.
 const SOURCE: &str = "warehouse";
