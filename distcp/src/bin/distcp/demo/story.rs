@@ -18,8 +18,8 @@ const SOURCE: &str = "warehouse";
 const TARGET: &str = "backup";
 /// Both, and the state, as they are typed.
 const PLACES: [&str; 4] = ["warehouse", "backup", "--state", "state"];
-/// The rate of the run that is killed: slow enough to be in the middle when it is.
-const SLOW: &str = "24M";
+/// The rate of the run that is killed, of what it reads and writes: slow enough to be in the middle when it is.
+const SLOW: &str = "48M";
 /// The run is killed after this many objects arrived.
 const KILL_AFTER: u64 = 12;
 
