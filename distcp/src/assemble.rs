@@ -22,7 +22,7 @@ use crate::settings::open::{OpenError, OpenOptions, Opener};
 use crate::settings::{Secret, SettingsError};
 use crate::store::local::LocalOptions;
 use crate::store::meter::{Meter, Metered};
-use crate::store::pace::{Pace, Paced, TimeOfDay, Timetable};
+use crate::store::pace::{Bandwidth, Pace, Paced, TimeOfDay, Timetable};
 use crate::store::retry::Retried;
 use crate::store::state::ObjectState;
 use crate::store::{Store, Sweep};
@@ -34,7 +34,8 @@ pub type Overrides = BTreeMap<String, Secret>;
 /// How fast a run may go.
 #[derive(Clone)]
 pub struct Speed {
-    /// Bytes a second, both directions of both sides together, by the time of day.
+    /// Bytes a second, both directions of both sides together, by the time of day. A local side counts only where the other
+    /// one is local, too: else its bytes pass no network.
     pub bandwidth: Timetable,
     /// Requests a second to each side.
     pub requests_per_second: Option<f64>,
@@ -125,11 +126,15 @@ pub fn job(mut spec: JobSpec, opener: &Opener) -> Result<Job> {
             "the state is on this machine: other machines that run this job are not kept out; see --state".into(),
         ));
     }
-    let pace = || {
-        let Speed { bandwidth, requests_per_second, time_of_day } = spec.speed.clone();
-        Arc::new(Pace::new(bandwidth, time_of_day, requests_per_second, spec.stop.token.clone()))
+    let bandwidth = Arc::new(Bandwidth::new(spec.speed.bandwidth.clone(), spec.speed.time_of_day.clone()));
+    let pace = |place: &Place| {
+        // Bytes of a folder pass no network: where the other side is none, its bytes are what counts.
+        let counts = !place.is_local() || (source.is_local() && target.is_local());
+        let bandwidth = if counts { Arc::clone(&bandwidth) } else { Arc::default() };
+        Arc::new(Pace::new(bandwidth, spec.speed.requests_per_second, spec.stop.token.clone()))
     };
-    let tree = |place: &Place, overrides: &Overrides, without| tree(opener, place, overrides, without, &spec, pace());
+    let tree =
+        |place: &Place, overrides: &Overrides, without| tree(opener, place, overrides, without, &spec, pace(place));
     let (mut source_tree, _) = tree(&source, &spec.source_options, source_without)?;
     source_tree.may_be_missing = spec.source_may_be_missing;
     let (target_tree, swept) = tree(&target, &spec.target_options, target_without)?;
@@ -138,7 +143,7 @@ pub fn job(mut spec: JobSpec, opener: &Opener) -> Result<Job> {
     // A plan names it whole: `apply` may start elsewhere.
     options.trash = trash.as_ref().map(Place::identity);
     let trash = match &trash {
-        Some(trash) => Some(open_trash(opener, trash, &spec, &target)?),
+        Some(trash) => Some(open_trash(opener, trash, &spec, &target, pace(trash))?),
         None => None,
     };
     let mut files = spec.files;
@@ -346,10 +351,8 @@ fn trash_place(
     Ok(Some(trash))
 }
 
-fn open_trash(opener: &Opener, trash: &Place, spec: &JobSpec, target: &Place) -> Result<Trash> {
+fn open_trash(opener: &Opener, trash: &Place, spec: &JobSpec, target: &Place, pace: Arc<Pace>) -> Result<Trash> {
     let overrides = beside_target(trash, spec, target);
-    let Speed { bandwidth, requests_per_second, time_of_day } = spec.speed.clone();
-    let pace = Arc::new(Pace::new(bandwidth, time_of_day, requests_per_second, spec.stop.token.clone()));
     // What stands on the target as a link is kept as one.
     let local = LocalOptions { links: LinkMode::Preserve, create_root: true, ..LocalOptions::default() };
     let retention = spec.options.trash_retention;
@@ -433,3 +436,6 @@ impl From<SettingsError> for Failure {
         Failure::usage(chain(&error))
     }
 }
+
+#[cfg(test)]
+mod tests;

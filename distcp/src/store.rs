@@ -349,7 +349,8 @@ pub trait Store: Debug + Send + Sync {
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>>;
 }
 
-/// A store in which runs that died leave temporary files, and from which the next run removes them.
+/// A store in which runs that died leave temporary files, which the next run removes, and in which folders stay when what
+/// they were made for is gone.
 #[async_trait]
 pub trait Sweep: Debug + Send + Sync {
     /// Temporary files of ours that are at least `min_age` old, at most [`MAX_LEFTOVERS`] a call.
@@ -357,4 +358,16 @@ pub trait Sweep: Debug + Send + Sync {
 
     /// Removes one; a missing one is no error.
     async fn remove_leftover(&self, leftover: &Leftover) -> Result<()>;
+
+    /// How many folders the next write makes: the root, if it is missing, and those above it. A store that is only tried
+    /// when its root is there has none.
+    async fn missing_folders(&self) -> Result<usize> {
+        Ok(0)
+    }
+
+    /// Removes the root and folders above it, `count` in all, from the lowest up, as long as they are empty: what a tried
+    /// write has made. One that holds anything stays, which is no error.
+    async fn remove_made_folders(&self, _count: usize) -> Result<()> {
+        Ok(())
+    }
 }

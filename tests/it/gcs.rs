@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use distcp::store::gcs::{GcsConfig, GcsStore};
 use distcp::store::meter::{Meter, Metered};
-use distcp::store::pace::{Pace, Paced, Timetable};
+use distcp::store::pace::{Bandwidth, Pace, Paced, Timetable};
 use distcp::store::retry::{Retried, RetryPolicy};
 use distcp::store::state::ObjectState;
 use distcp::store::{
@@ -76,8 +76,8 @@ async fn behind_all_decorators_keeps_the_store_contract() {
         let server = Gcs::start();
         let store: Arc<dyn Store> = Arc::new(Metered::new(Arc::new(open(&server)), Arc::clone(&meter)));
         servers.lock().unwrap().push(server);
-        let limit = Timetable::constant(Some(1 << 40));
-        let pace = Arc::new(Pace::new(limit, Arc::new(|| 0), Some(1e9), cancel.clone()));
+        let limit = Arc::new(Bandwidth::new(Timetable::constant(Some(1 << 40)), Arc::new(|| 0)));
+        let pace = Arc::new(Pace::new(limit, Some(1e9), cancel.clone()));
         let store = Arc::new(Paced::new(store, pace));
         Arc::new(Retried::new(store, RetryPolicy::default(), 1, Arc::clone(&meter), cancel.clone())) as Arc<dyn Store>
     })

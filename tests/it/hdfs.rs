@@ -377,6 +377,52 @@ fn case_29_a_killed_run_goes_on_and_leaves_nothing() {
 }
 
 #[test]
+fn a_check_leaves_no_folder_that_it_made() {
+    let Some(server) = services::hdfs() else { return };
+    let scratch = tempfile::tempdir().unwrap();
+    write_tree(&scratch.path().join("source"), 1);
+    let shell = Shell::new(scratch.path());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let top = folder("check");
+    let is_there = |path: &str| {
+        let path = path.into();
+        runtime.block_on(async { open(&server, "").head(&path).await }).map(|info| info.kind)
+    };
+    let check = |path: &str| {
+        let ran = shell.run(&["check", "source", &format!("hdfs://{server}/{path}")]).expect(0);
+        assert!(ran.stdout.contains("objects can be written") && !ran.stdout.contains("is left"), "{ran:#?}");
+    };
+    let deep = format!("{top}/of/three");
+    check(&deep);
+    assert_eq!(is_there(&top).unwrap_err().kind, StoreErrorKind::NotFound);
+    // Those that were there stay, empty or not.
+    let made = PutOptions { kind: EntryKind::Folder, ..PutOptions::default() };
+    runtime.block_on(async { open(&server, "").put(&top.as_str().into(), Bytes::new().into(), &made).await }).unwrap();
+    check(&deep);
+    check(&top);
+    assert_eq!(is_there(&top).unwrap(), EntryKind::Folder);
+    assert_eq!(is_there(&format!("{top}/of")).unwrap_err().kind, StoreErrorKind::NotFound);
+}
+
+/// What was made for a trial is removed as far as nobody has put anything into it meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn made_folders_that_hold_something_stay() {
+    let Some(server) = services::hdfs() else { return };
+    let top = folder("made");
+    let (there, store) = (open(&server, ""), open(&server, &format!("{top}/a/b")));
+    assert_eq!(store.missing_folders().await.unwrap(), 3);
+    store.put(&"x".into(), "x".into(), &PutOptions::default()).await.unwrap();
+    there.put(&format!("{top}/other").as_str().into(), "y".into(), &PutOptions::default()).await.unwrap();
+    assert_eq!(store.missing_folders().await.unwrap(), 0);
+    store.remove_made_folders(3).await.unwrap();
+    assert!(store.head(&"x".into()).await.is_ok(), "the root holds an object");
+    store.delete(&["x".into()]).await.pop().unwrap().unwrap();
+    store.remove_made_folders(3).await.unwrap();
+    assert_eq!(store.missing_folders().await.unwrap(), 2);
+    assert!(there.head(&format!("{top}/other").as_str().into()).await.is_ok());
+}
+
+#[test]
 fn what_is_wrong_with_the_place_has_its_exit_code() {
     let Some(server) = services::hdfs() else { return };
     let scratch = tempfile::tempdir().unwrap();

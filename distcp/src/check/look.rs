@@ -1,7 +1,7 @@
 //! Asks both places and the state, one step after the other, and tells each finding as it comes.
 //!
 //! Goes on after a failure with whatever may still work: a user mends everything at once. The throwaway objects are removed
-//! whatever happened in between; what cannot be removed is named.
+//! whatever happened in between, and so are the folders that were made for them; what cannot be removed is named.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -146,6 +146,11 @@ async fn target(job: &Job, single: bool, stop: &CancellationToken, tell: &mut im
             }
         }
     }
+    // What cannot be counted is not removed either.
+    let missing_folders = match &job.swept {
+        Some(folders) => folders.missing_folders().await.unwrap_or_default(),
+        None => 0,
+    };
     let name = format!("{PROBE_PREFIX}{:016x}", rand::random::<u64>());
     let (key, copied) = (ObjectKey::from(name.as_str()), ObjectKey::from(format!("{name}-copy").as_str()));
     let written = throwaway(tree, &key, &copied, stop, tell).await;
@@ -163,6 +168,12 @@ async fn target(job: &Job, single: bool, stop: &CancellationToken, tell: &mut im
                 tell(Finding { code, ..Finding::mend(Subject::Target, "leftover", text, fix) });
             }
         }
+    }
+    if let Some(folders) = &job.swept
+        && let Err(error) = folders.remove_made_folders(missing_folders).await
+    {
+        let text = format!("the folder {} was made for this check and is left, empty: {error}", tree.place);
+        tell(Finding::note(Subject::Target, "leftover", text));
     }
 }
 

@@ -222,7 +222,9 @@ impl WorkArgs {
 /// Options that bound what a verb takes of network and services.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 pub struct PaceArgs {
-    /// Bytes a second, or a timetable of local times ("08:00,10M 19:00,off")
+    /// Bytes a second, read and written together, or a timetable of local times ("08:00,10M 19:00,off")
+    ///
+    /// One budget for both sides. A local side takes nothing of it when the other one is remote: its bytes pass no network.
     #[arg(long, value_name = "RATE", value_parser = parse_rate, help_heading = LIMITS)]
     pub bwlimit: Option<Timetable>,
     /// Requests a second, to each side

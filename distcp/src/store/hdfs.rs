@@ -420,4 +420,12 @@ impl Sweep for HdfsStore {
     async fn remove_leftover(&self, leftover: &Leftover) -> Result<()> {
         self.0.remove_leftover(leftover).await
     }
+
+    async fn missing_folders(&self) -> Result<usize> {
+        self.0.missing_folders().await
+    }
+
+    async fn remove_made_folders(&self, count: usize) -> Result<()> {
+        self.0.remove_made_folders(count).await
+    }
 }

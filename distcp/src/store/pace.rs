@@ -1,5 +1,5 @@
-//! Pacing: a budget of bytes a second (both directions, by a timetable if wanted) and of requests a second, and per store the
-//! rate of requests that it stands (`adapt`).
+//! Pacing: a budget of bytes a second (both directions, by a timetable if wanted, shared by all stores of a run), and per store
+//! one of requests a second and the rate of requests that it stands (`adapt`).
 //!
 //! Delays calls, never changes them. Whoever waits longest goes first. Keeps nothing; a crash leaves nothing.
 
@@ -66,9 +66,27 @@ impl Bucket {
     }
 }
 
-/// The shared budgets of a run. Both sides take from one, so that the limit holds for the run.
+/// A budget of bytes a second. All that share it keep to it together, whichever way their bytes go; by default there is no
+/// limit.
+#[derive(Default)]
+pub struct Bandwidth(Option<(Timetable, TimeOfDay, Bucket)>);
+
+impl std::fmt::Debug for Bandwidth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Bandwidth").field(&self.0.as_ref().map(|(timetable, ..)| timetable)).finish()
+    }
+}
+
+impl Bandwidth {
+    /// A budget by a timetable on the given clock.
+    pub fn new(timetable: Timetable, clock: TimeOfDay) -> Self {
+        Self((!timetable.is_unlimited()).then(|| (timetable, clock, Bucket::new())))
+    }
+}
+
+/// The budgets of one store.
 pub struct Pace {
-    bandwidth: Option<(Timetable, TimeOfDay, Bucket)>,
+    bandwidth: Arc<Bandwidth>,
     requests: Option<(f64, Bucket)>,
     cancel: CancellationToken,
 }
@@ -76,28 +94,22 @@ pub struct Pace {
 impl std::fmt::Debug for Pace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pace")
-            .field("bandwidth", &self.bandwidth.as_ref().map(|(timetable, ..)| timetable))
+            .field("bandwidth", &self.bandwidth)
             .field("requests_per_second", &self.requests.as_ref().map(|(rate, _)| rate))
             .finish_non_exhaustive()
     }
 }
 
 impl Pace {
-    /// Budgets by a timetable on the given clock, and of requests a second (`None`: no limit; more than 0).
-    pub fn new(
-        timetable: Timetable,
-        clock: TimeOfDay,
-        requests_per_second: Option<f64>,
-        cancel: CancellationToken,
-    ) -> Self {
-        let bandwidth = (!timetable.is_unlimited()).then(|| (timetable, clock, Bucket::new()));
+    /// Budgets of bytes, which others may share, and of requests a second (`None`: no limit; more than 0).
+    pub fn new(bandwidth: Arc<Bandwidth>, requests_per_second: Option<f64>, cancel: CancellationToken) -> Self {
         let requests = requests_per_second.filter(|rate| *rate > 0.0).map(|rate| (rate, Bucket::new()));
         Self { bandwidth, requests, cancel }
     }
 
     /// No budgets: only what each store stands counts.
     pub fn unlimited(cancel: CancellationToken) -> Self {
-        Self { bandwidth: None, requests: None, cancel }
+        Self::new(Arc::default(), None, cancel)
     }
 
     /// Waits for a request's turn. `false`: the run was asked to stop.
@@ -112,7 +124,7 @@ impl Pace {
 
     /// Waits until `count` bytes may pass. `false`: the run was asked to stop.
     async fn bytes(&self, count: usize) -> bool {
-        let Some((timetable, clock, bucket)) = &self.bandwidth else { return true };
+        let Some((timetable, clock, bucket)) = &self.bandwidth.0 else { return true };
         tokio::select! {
             biased;
             () = self.cancel.cancelled() => false,
@@ -345,6 +357,11 @@ impl Store for Paced {
 mod tests {
     use super::*;
 
+    fn paced(timetable: &str, clock: TimeOfDay, requests: Option<f64>, cancel: CancellationToken) -> Pace {
+        let timetable = Timetable::parse(timetable).unwrap();
+        Pace::new(Arc::new(Bandwidth::new(timetable, clock)), requests, cancel)
+    }
+
     fn at(hours: u32, minutes: u32) -> u32 {
         (hours * 60 + minutes) * 60
     }
@@ -352,7 +369,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn bytes_pass_at_the_rate_of_the_timetable() {
         let clock: TimeOfDay = Arc::new(|| at(9, 0));
-        let pace = Pace::new(Timetable::parse("08:00,1K 19:00,off").unwrap(), clock, None, CancellationToken::new());
+        let pace = paced("08:00,1K 19:00,off", clock, None, CancellationToken::new());
         let start = Instant::now();
         for _ in 0..10 {
             assert!(pace.bytes(1024).await);
@@ -366,13 +383,13 @@ mod tests {
         let start = Instant::now();
         let clock: TimeOfDay = Arc::new(move || at(18, 59) + 50 + start.elapsed().as_secs() as u32);
         let cancel = CancellationToken::new();
-        let pace = Pace::new(Timetable::parse("08:00,1K 19:00,off").unwrap(), clock, None, cancel.clone());
+        let pace = paced("08:00,1K 19:00,off", clock, None, cancel.clone());
         assert!(pace.bytes(1 << 30).await);
         assert!(pace.bytes(1).await);
         assert_eq!(start.elapsed().as_secs(), 10);
 
         let clock: TimeOfDay = Arc::new(|| 0);
-        let pace = Pace::new(Timetable::parse("1K").unwrap(), clock, Some(1.0), cancel.clone());
+        let pace = paced("1K", clock, Some(1.0), cancel.clone());
         assert!(pace.bytes(1 << 30).await);
         cancel.cancel();
         assert!(!pace.bytes(1).await);
@@ -380,8 +397,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn requests_keep_their_rate_in_order() {
-        let clock: TimeOfDay = Arc::new(|| 0);
-        let pace = Pace::new(Timetable::constant(None), clock, Some(4.0), CancellationToken::new());
+        let pace = Pace::new(Arc::default(), Some(4.0), CancellationToken::new());
         let start = Instant::now();
         for _ in 0..21 {
             assert!(pace.request().await);

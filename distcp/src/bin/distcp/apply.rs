@@ -6,6 +6,7 @@ use clap::Args;
 use distcp::assemble::JobSpec;
 use distcp::console::args::{LimitArgs, StoreArgs};
 use distcp::console::exit::after_help;
+use distcp::console::shell::Shell;
 use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
 use distcp::plan::file::Plan;
@@ -13,7 +14,6 @@ use distcp::run;
 use manifest::ChunkSize;
 
 use crate::copy::RUN_CODES;
-use distcp::console::shell::Shell;
 
 const EXAMPLE: &str = "distcp plan ./warehouse s3://backup/warehouse -o warehouse.plan
 distcp apply warehouse.plan";

@@ -9,6 +9,7 @@ use distcp::check::{self, Finding, Verdict};
 use distcp::console::args::{PaceArgs, StoreArgs};
 use distcp::console::exit::after_help;
 use distcp::console::output::{Output, Verbosity, counted};
+use distcp::console::shell::Shell;
 use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
 use distcp::job::{Job, Stop};
@@ -16,8 +17,6 @@ use distcp::run::Report;
 use distcp::store::retry::RetryPolicy;
 use distcp::summary::Summary;
 use serde::Serialize;
-
-use distcp::console::shell::Shell;
 
 /// How long a store that fails is tried again, unless `--retry-for` says otherwise: somebody is watching.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -4,9 +4,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use distcp::console::args::GlobalArgs;
-
-use crate::{apply, check, completions, copy, demo, man, manifest, plan, status, unlock, verify};
+use distcp::console::completions::CompletionsVerb;
+use distcp::console::man::ManVerb;
 use distcp::console::shell::Shell;
+
+use crate::{apply, check, copy, demo, manifest, plan, status, unlock, verify};
 
 /// The program's name in messages.
 pub const PROGRAM: &str = "distcp";
@@ -38,8 +40,10 @@ pub enum Verb {
     Status(status::StatusVerb),
     Unlock(unlock::UnlockVerb),
     Demo(demo::DemoVerb),
-    Completions(completions::CompletionsVerb),
-    Man(man::ManVerb),
+    #[command(after_help = CompletionsVerb::after_help(PROGRAM))]
+    Completions(CompletionsVerb),
+    #[command(after_help = ManVerb::after_help(PROGRAM))]
+    Man(ManVerb),
 }
 
 impl Cli {
@@ -47,8 +51,8 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         // These two print what is compiled in: no runtime, no configuration.
         match &self.verb {
-            Verb::Completions(verb) => return completions::run(verb),
-            Verb::Man(verb) => return man::run(verb),
+            Verb::Completions(verb) => return verb.run::<Self>(),
+            Verb::Man(verb) => return verb.run::<Self>(),
             _ => {}
         }
         Shell::run(PROGRAM, self.global, async |shell| match &self.verb {
@@ -71,21 +75,9 @@ mod tests {
     use std::ffi::OsString;
 
     use clap::CommandFactory as _;
+    use distcp::console::help;
 
     use super::*;
-
-    /// Every verb with its full name, also those below `manifest`.
-    fn verbs(command: &clap::Command, above: &str) -> Vec<(String, clap::Command)> {
-        let mut found = Vec::new();
-        for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
-            let name = format!("{above}{}", verb.get_name());
-            match verb.has_subcommands() {
-                true => found.extend(verbs(verb, &format!("{name} "))),
-                false => found.push((name, verb.clone())),
-            }
-        }
-        found
-    }
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -93,9 +85,8 @@ mod tests {
     }
 
     #[test]
-    fn every_verb_has_a_purpose_an_example_and_its_exit_codes() {
-        let all = verbs(&Cli::command(), "");
-        let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
+    fn every_verb_has_a_purpose_an_example_that_parses_and_its_exit_codes() {
+        let names: Vec<String> = help::verbs::<Cli>().into_iter().map(|(name, _)| name).collect();
         assert_eq!(
             names,
             [
@@ -116,32 +107,7 @@ mod tests {
                 "man",
             ]
         );
-        for (name, mut verb) in all {
-            let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
-            assert!(!about.is_empty() && !about.contains('\n') && about.len() < 100, "{name}: {about:?}");
-            let help = verb.render_long_help().to_string();
-            let example = help.split("Example:\n").nth(1).unwrap_or_else(|| panic!("{name} has no example"));
-            assert!(example.contains(&format!("distcp {name}")), "{name}: {example}");
-            assert!(help.contains("Exit codes:\n    0  "), "{name} does not list its exit codes");
-        }
-    }
-
-    #[test]
-    fn every_example_is_a_line_that_parses() {
-        for (name, verb) in verbs(&Cli::command(), "") {
-            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
-            let lines = help.lines().map(str::trim).filter(|line| line.starts_with("distcp "));
-            let mut count = 0;
-            for line in lines {
-                let line = line.split(" > ").next().unwrap_or(line);
-                let line = line.split(" | ").next().unwrap_or(line);
-                let words = line.split_whitespace().map(|word| word.trim_matches('\''));
-                let parsed = Cli::try_parse_from(words);
-                assert!(parsed.is_ok(), "{name}: {line}: {}", parsed.unwrap_err());
-                count += 1;
-            }
-            assert!(count > 0, "{name}");
-        }
+        assert_eq!(help::faults::<Cli>(), [""; 0]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use clap::Args;
 use distcp::assemble::JobSpec;
 use distcp::console::args::{FilesFromArgs, FilterArgs, LimitArgs, StoreArgs, parse_chunk_size};
 use distcp::console::exit::after_help;
+use distcp::console::shell::Shell;
 use distcp::error::Result;
 use distcp::exit::ExitCode;
 use distcp::options::CopyOptions;
@@ -14,7 +15,6 @@ use jiff::Timestamp;
 use manifest::ChunkSize;
 
 use crate::{files_from, plan};
-use distcp::console::shell::Shell;
 
 /// What a run between two places can end with.
 pub const RUN_CODES: [ExitCode; 11] = [

@@ -12,11 +12,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use distcp::console::exit::after_help;
+use distcp::console::shell::Shell;
 use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
 use tempfile::TempDir;
-
-use distcp::console::shell::Shell;
 
 const CODES: [ExitCode; 5] =
     [ExitCode::Done, ExitCode::Failed, ExitCode::Usage, ExitCode::Interrupted, ExitCode::Terminated];

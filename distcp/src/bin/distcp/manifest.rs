@@ -10,12 +10,11 @@ use std::ffi::OsStr;
 
 use clap::{Args, Subcommand};
 use distcp::console::output::{Output, aligned, bytes_text, grouped};
+use distcp::console::shell::Shell;
 use distcp::error::Result;
 use distcp::exit::ExitCode;
 use manifest::{Index, Manifest};
 use serde::Serialize;
-
-use distcp::console::shell::Shell;
 
 /// Make manifests of trees, and look at them
 #[derive(Debug, Args)]

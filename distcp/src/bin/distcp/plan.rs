@@ -6,6 +6,7 @@ use clap::Args;
 use distcp::assemble::JobSpec;
 use distcp::console::exit::after_help;
 use distcp::console::output::{KeyFields, Output, Verbosity, bytes_text, counted, grouped};
+use distcp::console::shell::Shell;
 use distcp::error::{Failure, Result};
 use distcp::event::Means;
 use distcp::exit::ExitCode;
@@ -16,7 +17,6 @@ use distcp::summary::{Counts, Summary};
 use serde::Serialize;
 
 use crate::copy::JobArgs;
-use distcp::console::shell::Shell;
 
 const CODES: [ExitCode; 8] = [
     ExitCode::Done,

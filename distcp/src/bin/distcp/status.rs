@@ -5,13 +5,12 @@ use std::time::Duration;
 use clap::Args;
 use distcp::console::exit::after_help;
 use distcp::console::output::{Output, aligned, bytes_text, counted, duration_text, grouped};
+use distcp::console::shell::Shell;
 use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
 use distcp::jobs::{self, JobStatus};
 use manifest::state::layout::JobName;
 use serde::Serialize;
-
-use distcp::console::shell::Shell;
 
 const CODES: [ExitCode; 5] =
     [ExitCode::Done, ExitCode::Failed, ExitCode::Usage, ExitCode::Permission, ExitCode::Temporary];

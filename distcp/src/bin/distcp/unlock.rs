@@ -2,12 +2,12 @@
 
 use clap::Args;
 use distcp::console::exit::after_help;
+use distcp::console::shell::Shell;
 use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
 use distcp::jobs;
 
 use crate::status::job_name;
-use distcp::console::shell::Shell;
 
 const CODES: [ExitCode; 6] =
     [ExitCode::Done, ExitCode::Failed, ExitCode::Usage, ExitCode::Leased, ExitCode::Permission, ExitCode::Temporary];

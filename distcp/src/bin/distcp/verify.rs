@@ -7,6 +7,7 @@ use distcp::assemble::JobSpec;
 use distcp::console::args::{FilterArgs, PaceArgs, StoreArgs, WorkArgs, parse_chunk_size};
 use distcp::console::exit::after_help;
 use distcp::console::output::{KeyFields, Output};
+use distcp::console::shell::Shell;
 use distcp::exit::ExitCode;
 use distcp::job::Job;
 use distcp::options::{CopyOptions, LinkMode};
@@ -15,8 +16,6 @@ use distcp::verify::{self, Difference, Level, Mark};
 use jiff::Timestamp;
 use manifest::ChunkSize;
 use serde::Serialize;
-
-use distcp::console::shell::Shell;
 
 /// What a comparison can end with.
 const CODES: [ExitCode; 9] = [

@@ -49,6 +49,11 @@ impl HdfsPath {
         Some((Self(if parent.is_empty() { "/".to_owned() } else { parent.to_owned() }), name))
     }
 
+    /// This path and those of the folders above it, up to the root of all.
+    pub(super) fn upwards(&self) -> impl Iterator<Item = Self> {
+        std::iter::successors(Some(self.clone()), |path| path.split().map(|(folder, _)| folder))
+    }
+
     /// As the NameNode takes it.
     pub(super) fn as_str(&self) -> &str {
         &self.0
@@ -113,6 +118,8 @@ mod tests {
         let snapshot = HdfsPath::root(&"a/.snapshot/s1".into()).unwrap();
         assert_eq!(snapshot.as_str(), "/a/.snapshot/s1");
         assert_eq!(snapshot.split().unwrap().0.as_str(), "/a/.snapshot");
+        let folders: Vec<String> = snapshot.upwards().map(|folder| folder.0).collect();
+        assert_eq!(folders, ["/a/.snapshot/s1", "/a/.snapshot", "/a", "/"]);
         assert!(HdfsPath::root(&"a:b".into()).is_err());
     }
 }

@@ -1,8 +1,8 @@
 //! Deleting objects, the folders that become empty with them, and what dead runs left.
 //!
-//! Never removes the root or a folder that holds anything: every delete but that of our own temporary folders is of one
-//! entry, and the NameNode refuses it for a folder with content. A crash between an object and its folder leaves an empty
-//! folder.
+//! Never removes a folder that holds anything: every delete but that of our own temporary folders is of one entry, and the
+//! NameNode refuses it for a folder with content. The root goes only when whoever made it says so. A crash between an object
+//! and its folder leaves an empty folder.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use futures::StreamExt as _;
 use futures::stream;
 use manifest::ObjectKey;
 
+use super::path::HdfsPath;
 use super::walk::{Met, Walk};
 use super::{CALL_LIMIT, Tree};
 use crate::store::local::path::is_temporary;
@@ -52,8 +53,7 @@ impl Tree {
     }
 
     /// Removes the folders above keys that were deleted, from the lowest up, as long as they are empty. A folder that stays
-    /// for another reason is no object: the delete of the object has worked. The NameNode deletes a file by the same call,
-    /// so each is looked at right before: a file that somebody puts in its place between the two calls would go.
+    /// for another reason is no object: the delete of the object has worked.
     async fn remove_empty_folders(&self, keys: impl Iterator<Item = &ObjectKey>) {
         let parent = |key: &str| key.rsplit_once('/').map(|(parent, _)| parent.to_owned());
         let mut folders: BTreeSet<String> = keys.filter_map(|key| parent(key.as_str()?)).collect();
@@ -61,12 +61,46 @@ impl Tree {
         while let Some(folder) = folders.pop_last() {
             let key = ObjectKey::from(folder.as_str());
             let Ok(path) = self.path("delete", &key) else { continue };
-            if !self.status("delete", &key, &path).await.is_ok_and(|status| status.isdir) {
-                continue;
-            }
-            let gone = self.call("delete", &key, CALL_LIMIT, self.client.delete(path.as_str(), false)).await.is_ok();
+            let gone = self.remove_folder(&key, &path).await.unwrap_or_default();
             folders.extend(parent(&folder).filter(|_| gone));
         }
+    }
+
+    /// Whether there was an empty folder, which is gone now. The NameNode deletes a file by the same call, so it is looked
+    /// at right before: a file that somebody puts in its place between the two calls would go.
+    async fn remove_folder(&self, key: &ObjectKey, path: &HdfsPath) -> Result<bool> {
+        if !self.status("delete", key, path).await?.isdir {
+            return Ok(false);
+        }
+        self.call("delete", key, CALL_LIMIT, self.client.delete(path.as_str(), false)).await.map(|_| true)
+    }
+
+    /// How many folders a write makes: the root and those above it, up to the first that is there.
+    pub(super) async fn missing_folders(&self) -> Result<usize> {
+        let (key, mut missing) = (ObjectKey::default(), 0);
+        for path in self.root.upwards() {
+            match self.status("look up", &key, &path).await {
+                Err(error) if error.kind == StoreErrorKind::NotFound => missing += 1,
+                found => return found.map(|_| missing),
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Removes so many of the folders from the root up. One that holds anything stays, and so do those above it.
+    pub(super) async fn remove_made_folders(&self, count: usize) -> Result<()> {
+        let key = ObjectKey::default();
+        for path in self.root.upwards().take(count) {
+            match self.remove_folder(&key, &path).await {
+                Ok(true) => {}
+                // The write did not get as far as here.
+                Err(error) if error.kind == StoreErrorKind::NotFound => {}
+                Err(error) if error.kind == StoreErrorKind::KindConflict => break,
+                Ok(false) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Removes a temporary file, or the folder of an upload.

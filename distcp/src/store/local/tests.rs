@@ -1,19 +1,18 @@
-//! What only a file system can do to a store: links, loops, odd names, files that change while they are read, order.
+//! What only a file system can do to a store: files that change while they are read, attributes, leftovers, races.
 
-use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
-use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::walk::{Met, Walk};
 use super::*;
 use crate::store::Precondition;
+
+mod links;
+mod walks;
 
 /// 2001-09-09: files of today lie in its future.
 const LONG_AGO_NS: fn() -> i64 = || 1_000_000_000_000_000_000;
@@ -65,48 +64,6 @@ fn names_below(root: &Path) -> Vec<String> {
     names
 }
 
-/// Walks with windows of `window` names.
-fn walked(store: &LocalStore, options: &ListOptions, window: usize) -> Vec<Vec<u8>> {
-    let mut keys = Vec::new();
-    let walk = Walk { options, temporaries: false, window };
-    let done = store.0.walk(&walk, &mut |met| {
-        if let Met::Entry(listed) = met {
-            keys.push(listed.key.as_bytes().to_vec());
-        }
-        std::ops::ControlFlow::Continue(())
-    });
-    done.unwrap();
-    keys
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
-
-    /// The walk is the sorted list of keys, whatever the names, wherever it starts, however small its windows are.
-    #[test]
-    fn walk_is_the_sorted_list_of_keys(
-        paths in prop::collection::btree_set("[a!0.-]{1,2}(/[a!0.-]{1,2}){0,3}", 1..40),
-        after in "[a!0./-]{0,5}",
-        window in 1usize..5,
-    ) {
-        let root = scratch();
-        let mut keys = Vec::new();
-        for key in paths {
-            let path = root.path().join(&key);
-            let dots = key.split('/').any(|segment| segment == "." || segment == "..");
-            if !dots && fs::create_dir_all(path.parent().unwrap()).is_ok() && !path.is_dir() && fs::write(&path, "").is_ok() {
-                keys.push(key.into_bytes());
-            }
-        }
-        keys.sort();
-        let store = open(root.path(), LinkMode::Skip);
-        prop_assert_eq!(&walked(&store, &ListOptions::default(), window), &keys);
-        let options = ListOptions { after: Some(after.as_str().into()), ..ListOptions::default() };
-        let rest: Vec<Vec<u8>> = keys.into_iter().filter(|key| key.as_slice() > after.as_bytes()).collect();
-        prop_assert_eq!(walked(&store, &options, window), rest);
-    }
-}
-
 #[test]
 fn system_errors_are_classed_by_what_can_be_done() {
     use StoreErrorKind as Kind;
@@ -128,240 +85,6 @@ fn system_errors_are_classed_by_what_can_be_done() {
         assert_eq!(error.kind, kind, "{error}");
         assert!(error.to_string().starts_with("cannot write k at /data: "), "{error}");
     }
-}
-
-#[tokio::test]
-async fn empty_folders_are_listed_in_order_when_asked_for() {
-    let root = scratch();
-    for folder in ["a", "a-", "b/deep/empty", "with-leftover"] {
-        fs::create_dir_all(root.path().join(folder)).unwrap();
-    }
-    write(root.path(), "a!", "");
-    write(root.path(), "b/x", "");
-    write(root.path(), "with-leftover/.understudy-0123456789abcdef.tmp", "");
-    let store = open(root.path(), LinkMode::Skip);
-    let with = ListOptions { folders: true, ..ListOptions::default() };
-    let (object, folder) = (EntryKind::Object, EntryKind::Folder);
-    let expected = [
-        ("a", folder),
-        ("a!", object),
-        ("a-", folder),
-        ("b/deep/empty", folder),
-        ("b/x", object),
-        ("with-leftover", folder),
-    ];
-    assert_eq!(list(&store, with.clone()).await.unwrap(), expected.map(|(key, kind)| (key.to_owned(), kind)));
-    let names = |options| walked(&store, &options, 1).concat();
-    assert_eq!(names(ListOptions::default()), b"a!b/x");
-    assert_eq!(names(ListOptions { after: Some("a!".into()), ..with }), b"a-b/deep/emptyb/xwith-leftover");
-    delete(&store, "b/deep/empty").await.unwrap();
-    assert_eq!(names_below(&root.path().join("b")), ["x"]);
-    assert_eq!(kind_of(delete(&store, "b").await), StoreErrorKind::KindConflict);
-}
-
-#[tokio::test]
-async fn links_are_listed_and_read_as_the_mode_says() {
-    let (root, outside) = (scratch(), scratch());
-    write(root.path(), "real/x", "inside");
-    write(outside.path(), "y", "outside");
-    symlink("real/x", root.path().join("file-link")).unwrap();
-    symlink(outside.path(), root.path().join("folder-link")).unwrap();
-    symlink("nowhere", root.path().join("dangling")).unwrap();
-    let rows = |store| async move { list(&store, ListOptions::default()).await.unwrap() };
-    let named = |rows: &[(&str, EntryKind)]| -> Vec<(String, EntryKind)> {
-        rows.iter().map(|(key, kind)| ((*key).to_owned(), *kind)).collect()
-    };
-    use EntryKind::{Object, Special, Symlink};
-
-    let as_links =
-        named(&[("dangling", Symlink), ("file-link", Symlink), ("folder-link", Symlink), ("real/x", Object)]);
-    let skip = open(root.path(), LinkMode::Skip);
-    assert_eq!(rows(skip.clone()).await, as_links);
-    assert_eq!(kind_of(read(&skip, "file-link").await), StoreErrorKind::KindConflict);
-    assert_eq!(kind_of(read(&skip, "folder-link/y").await), StoreErrorKind::NotFound);
-
-    let preserve = open(root.path(), LinkMode::Preserve);
-    assert_eq!(rows(preserve.clone()).await, as_links);
-    assert_eq!(read(&preserve, "dangling").await.unwrap(), b"nowhere");
-    let info = preserve.head(&"file-link".into()).await.unwrap();
-    assert_eq!((info.kind, info.fingerprint.size_bytes), (Symlink, 6));
-    assert_eq!(info.attributes.get(attributes::LINK).map(String::as_str), Some("true"));
-    assert_eq!(kind_of(read(&preserve, "folder-link/y").await), StoreErrorKind::NotFound);
-
-    let follow = open(root.path(), LinkMode::Follow);
-    let followed = [("dangling", Special), ("file-link", Object), ("folder-link/y", Object), ("real/x", Object)];
-    assert_eq!(rows(follow.clone()).await, named(&followed));
-    assert_eq!(read(&follow, "file-link").await.unwrap(), b"inside");
-    assert_eq!(read(&follow, "folder-link/y").await.unwrap(), b"outside");
-}
-
-#[tokio::test]
-async fn links_are_written_as_links() {
-    let root = scratch();
-    let store = open(root.path(), LinkMode::Preserve);
-    let mtime = "1500000000.000000001";
-    let options = PutOptions {
-        kind: EntryKind::Symlink,
-        attributes: [(attributes::MTIME.to_owned(), mtime.to_owned())].into(),
-        ..PutOptions::default()
-    };
-    store.put(&"sub/link".into(), "../target".into(), &options).await.unwrap();
-    assert_eq!(fs::read_link(root.path().join("sub/link")).unwrap(), Path::new("../target"));
-    let info = store.head(&"sub/link".into()).await.unwrap();
-    assert_eq!(info.attributes.get(attributes::MTIME).map(String::as_str), Some(mtime));
-    store.copy(&CopySource::here(&"sub/link".into(), &info.fingerprint), &"copied".into(), &options).await.unwrap();
-    assert_eq!(fs::read_link(root.path().join("copied")).unwrap(), Path::new("../target"));
-    for target in ["", "a\0b"] {
-        assert_eq!(kind_of(store.put(&"bad".into(), target.into(), &options).await), StoreErrorKind::Unsupported);
-    }
-    put(&store, "sub/link", "now a file").await.unwrap();
-    assert!(fs::symlink_metadata(root.path().join("sub/link")).unwrap().is_file(), "the link itself was replaced");
-}
-
-#[tokio::test]
-async fn nothing_is_written_or_deleted_through_a_link() {
-    let (root, outside) = (scratch(), scratch());
-    write(outside.path(), "x", "theirs");
-    symlink(outside.path(), root.path().join("out")).unwrap();
-    write(root.path(), "file", "a file");
-    for links in [LinkMode::Skip, LinkMode::Follow, LinkMode::Preserve] {
-        let store = open(root.path(), links);
-        let (options, key) = (PutOptions::default(), ObjectKey::from("out/x"));
-        let folder = PutOptions { kind: EntryKind::Folder, ..PutOptions::default() };
-        let source = store.head(&"file".into()).await.unwrap().fingerprint;
-        let upload = UploadId(".understudy-0123456789abcdef.tmp".into());
-        let refused = [
-            kind_of(store.put(&key, "ours".into(), &options).await),
-            kind_of(store.put(&"out/new/deep".into(), "ours".into(), &options).await),
-            kind_of(store.put(&"out/folder".into(), Bytes::new().into(), &folder).await),
-            kind_of(store.create_upload(&key, 4, &options).await),
-            kind_of(store.complete_upload(&key, &upload, &[], &options).await),
-            kind_of(store.copy(&CopySource::here(&"file".into(), &source), &key, &options).await),
-            kind_of(store.delete(std::slice::from_ref(&key)).await.pop().unwrap()),
-        ];
-        assert_eq!(refused, [StoreErrorKind::KindConflict; 7], "{links:?}");
-        assert_eq!(names_below(outside.path()), ["x"]);
-        assert_eq!(fs::read(outside.path().join("x")).unwrap(), b"theirs");
-    }
-    let store = open(root.path(), LinkMode::Follow);
-    delete(&store, "out").await.unwrap();
-    assert_eq!((names_below(root.path()), names_below(outside.path())), (vec!["file".into()], vec!["x".into()]));
-}
-
-#[tokio::test]
-async fn link_loops_are_counted_and_left() {
-    let root = scratch();
-    write(root.path(), "a/x", "");
-    write(root.path(), "b/y", "");
-    symlink("..", root.path().join("a/up")).unwrap();
-    symlink(".", root.path().join("a/self")).unwrap();
-    symlink("../b", root.path().join("a/to-b")).unwrap();
-    symlink("../a", root.path().join("b/to-a")).unwrap();
-    symlink("round", root.path().join("round")).unwrap();
-    let rows = list(&open(root.path(), LinkMode::Follow), ListOptions::default()).await.unwrap();
-    let keys: Vec<&str> = rows.iter().map(|(key, _)| key.as_str()).collect();
-    let expected = [
-        "a/self",
-        "a/to-b/to-a",
-        "a/to-b/y",
-        "a/up",
-        "a/x",
-        "b/to-a/self",
-        "b/to-a/to-b",
-        "b/to-a/up",
-        "b/to-a/x",
-        "b/y",
-        "round",
-    ];
-    assert_eq!(keys, expected);
-    for (key, kind) in &rows {
-        let loops = !(key.ends_with('x') || key.ends_with('y'));
-        assert_eq!(*kind, if loops { EntryKind::Special } else { EntryKind::Object }, "{key}");
-    }
-}
-
-#[tokio::test]
-async fn case_37_raw_and_long_names_are_kept() {
-    let root = scratch();
-    let long = "n".repeat(255);
-    fs::write(root.path().join(OsStr::from_bytes(b"raw\xff\xfe")), "raw").unwrap();
-    fs::write(root.path().join(&long), "long").unwrap();
-    let store = open(root.path(), LinkMode::Skip);
-    let raw = ObjectKey::from(b"raw\xff\xfe".to_vec());
-    assert_eq!(list(&store, ListOptions::default()).await.unwrap().len(), 2);
-    assert_eq!(store.head(&raw).await.unwrap().fingerprint.size_bytes, 3);
-    assert_eq!(read(&store, &long).await.unwrap(), b"long");
-    store.put(&raw, "again".into(), &PutOptions::default()).await.unwrap();
-    assert_eq!(fs::read(root.path().join(OsStr::from_bytes(b"raw\xff\xfe"))).unwrap(), b"again");
-}
-
-#[tokio::test]
-async fn pipes_are_counted_and_never_waited_for() {
-    let root = scratch();
-    let folder = fs::File::open(root.path()).unwrap();
-    let mode = Mode::from_raw_mode(0o644);
-    rustix::fs::mknodat(&folder, "pipe", FileType::Fifo, mode, 0).unwrap();
-    let store = open(root.path(), LinkMode::Skip);
-    let rows = list(&store, ListOptions::default()).await.unwrap();
-    assert_eq!(rows, [("pipe".to_owned(), EntryKind::Special)]);
-    assert_eq!(kind_of(read(&store, "pipe").await), StoreErrorKind::Unsupported);
-}
-
-#[tokio::test]
-async fn a_listing_that_is_not_whole_is_an_error() {
-    let root = scratch();
-    write(root.path(), "a", "");
-    write(root.path(), "b/x", "");
-    let gone = open(&root.path().join("gone"), LinkMode::Skip);
-    assert_eq!(kind_of(list(&gone, ListOptions::default()).await), StoreErrorKind::NotFound);
-
-    // A folder that was replaced by a file after its name was read, seen by the walk when it gets there.
-    let store = open(root.path(), LinkMode::Skip);
-    let options = ListOptions::default();
-    let walk = Walk { options: &options, temporaries: false, window: 10 };
-    let replaced = store.0.walk(&walk, &mut |_| {
-        fs::remove_dir_all(root.path().join("b")).unwrap();
-        fs::write(root.path().join("b"), "").unwrap();
-        std::ops::ControlFlow::Continue(())
-    });
-    assert_eq!(kind_of(replaced), StoreErrorKind::KindConflict);
-}
-
-#[tokio::test]
-async fn what_vanishes_while_it_is_listed_was_not_there() {
-    let root = scratch();
-    for key in ["a", "b", "c/x", "d"] {
-        write(root.path(), key, "");
-    }
-    let store = open(root.path(), LinkMode::Skip);
-    let options = ListOptions::default();
-    let mut keys = Vec::new();
-    let walked = store.0.walk(&Walk { options: &options, temporaries: false, window: 10 }, &mut |met| {
-        if let Met::Entry(listed) = met {
-            keys.push(listed.key.escaped().into_owned());
-        }
-        if keys.len() == 1 {
-            fs::remove_file(root.path().join("b")).unwrap();
-            fs::remove_dir_all(root.path().join("c")).unwrap();
-        }
-        std::ops::ControlFlow::Continue(())
-    });
-    walked.unwrap();
-    assert_eq!(keys, ["a", "d"]);
-}
-
-#[tokio::test]
-async fn deep_trees_are_listed_with_few_open_folders() {
-    let root = scratch();
-    let deep = vec!["d"; 300].join("/");
-    write(root.path(), &format!("{deep}/x"), "bottom");
-    write(root.path(), "d/d/e", "on the way back");
-    let store = open(root.path(), LinkMode::Skip);
-    let rows = list(&store, ListOptions::default()).await.unwrap();
-    assert_eq!(rows.len(), 2);
-    assert_eq!(read(&store, &rows[0].0).await.unwrap(), b"bottom");
-    delete(&store, &rows[0].0).await.unwrap();
-    assert_eq!(names_below(&root.path().join("d/d")), ["e"]);
 }
 
 #[tokio::test]
@@ -609,21 +332,4 @@ fn rule_15_one_of_two_swappers_wins_each_round() {
         });
         assert!(one != other, "round {round}: exactly one wins");
     }
-}
-
-#[tokio::test]
-async fn a_folder_that_is_replaced_while_it_is_listed_is_an_error() {
-    let root = scratch();
-    // So deep that the folder on top is closed on the way down and opened again on the way back.
-    write(root.path(), &format!("{}/x", vec!["d"; 80].join("/")), "");
-    write(root.path(), "d/e", "");
-    let store = open(root.path(), LinkMode::Skip);
-    let options = ListOptions::default();
-    let walk = Walk { options: &options, temporaries: false, window: 10 };
-    let answer = store.0.walk(&walk, &mut |_| {
-        fs::rename(root.path().join("d"), root.path().join("moved")).unwrap();
-        write(root.path(), "d/e", "of another folder");
-        std::ops::ControlFlow::Continue(())
-    });
-    assert_eq!(kind_of(answer), StoreErrorKind::Other);
 }

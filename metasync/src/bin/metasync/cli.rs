@@ -1,10 +1,14 @@
 //! The command line of `metasync`: its verbs, and what runs each of them.
 
-use crate::{completions, man, metastore, plan, run, status, unlock, verify};
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 use distcp::console::args::GlobalArgs;
+use distcp::console::completions::CompletionsVerb;
+use distcp::console::man::ManVerb;
 use distcp::console::shell::Shell;
-use std::process::ExitCode;
+
+use crate::{metastore, plan, run, status, unlock, verify};
 
 /// The program's name in messages.
 pub const PROGRAM: &str = "metasync";
@@ -33,8 +37,10 @@ pub enum Verb {
     Resync(run::ResyncVerb),
     Unlock(unlock::UnlockVerb),
     Metastore(metastore::MetastoreVerb),
-    Completions(completions::CompletionsVerb),
-    Man(man::ManVerb),
+    #[command(after_help = CompletionsVerb::after_help(PROGRAM))]
+    Completions(CompletionsVerb),
+    #[command(after_help = ManVerb::after_help(PROGRAM))]
+    Man(ManVerb),
 }
 
 impl Cli {
@@ -42,8 +48,8 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         // These two print what is compiled in: no runtime, no configuration.
         match &self.verb {
-            Verb::Completions(verb) => return completions::run(verb),
-            Verb::Man(verb) => return man::run(verb),
+            Verb::Completions(verb) => return verb.run::<Self>(),
+            Verb::Man(verb) => return verb.run::<Self>(),
             _ => {}
         }
         Shell::run(PROGRAM, self.global, async |shell| match &self.verb {
@@ -61,45 +67,21 @@ impl Cli {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use clap::CommandFactory as _;
+    use distcp::console::help;
 
-    /// Every verb with its full name, also those below `metastore`.
-    fn verbs(command: &clap::Command, above: &str) -> Vec<(String, clap::Command)> {
-        let mut found = Vec::new();
-        for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
-            let name = format!("{above}{}", verb.get_name());
-            match verb.has_subcommands() {
-                true => found.extend(verbs(verb, &format!("{name} "))),
-                false => found.push((name, verb.clone())),
-            }
-        }
-        found
-    }
+    use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-        let names: Vec<String> = verbs(&Cli::command(), "").into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["run", "plan", "status", "verify", "resync", "unlock", "metastore dump", "metastore init", "completions", "man"]);
+        let names: Vec<String> = help::verbs::<Cli>().into_iter().map(|(name, _)| name).collect();
+        let expected = ["run", "plan", "status", "verify", "resync", "unlock", "metastore dump", "metastore init"];
+        assert_eq!(names, [&expected[..], &["completions", "man"]].concat());
     }
 
     #[test]
     fn every_verb_has_a_purpose_an_example_that_parses_and_its_exit_codes() {
-        for (name, mut verb) in verbs(&Cli::command(), "") {
-            let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
-            assert!(!about.is_empty() && !about.contains('\n') && about.len() < 100, "{name}: {about:?}");
-            let help = verb.render_long_help().to_string();
-            assert!(help.contains("Exit codes:\n    0  "), "{name} does not list its exit codes");
-            let example = help.split("Example:\n").nth(1).unwrap_or_else(|| panic!("{name} has no example"));
-            let lines: Vec<&str> =
-                example.lines().map(str::trim).filter(|line| line.starts_with("metasync ")).collect();
-            assert!(lines.iter().any(|line| line.starts_with(&format!("metasync {name}"))), "{name}: {example}");
-            for line in lines {
-                let line = line.split(" > ").next().unwrap_or(line);
-                let parsed = Cli::try_parse_from(line.split_whitespace().map(|word| word.trim_matches('\'')));
-                assert!(parsed.is_ok(), "{name}: {line}: {}", parsed.unwrap_err());
-            }
-        }
+        assert_eq!(help::faults::<Cli>(), [""; 0]);
     }
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use distcp::console::output::{bytes_text, duration_text, grouped};
+use distcp::console::shell::Shell;
 use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
 use serde::Serialize;
@@ -10,7 +11,6 @@ use serde_json::Value;
 
 use super::child::{Ended, Program};
 use super::tree::{self, Amount};
-use distcp::console::shell::Shell;
 
 /// The source, below the demo's folder.
 const SOURCE: &str = "warehouse";
@@ -18,8 +18,8 @@ const SOURCE: &str = "warehouse";
 const TARGET: &str = "backup";
 /// Both, and the state, as they are typed.
 const PLACES: [&str; 4] = ["warehouse", "backup", "--state", "state"];
-/// The rate of the run that is killed: slow enough to be in the middle when it is.
-const SLOW: &str = "24M";
+/// The rate of the run that is killed, of what it reads and writes: slow enough to be in the middle when it is.
+const SLOW: &str = "48M";
 /// The run is killed after this many objects arrived.
 const KILL_AFTER: u64 = 12;
 

@@ -5,12 +5,11 @@ use std::ffi::OsString;
 use clap::Args;
 use distcp::console::exit::after_help;
 use distcp::console::output::{KeyFields, counted};
+use distcp::console::shell::Shell;
 use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
 use manifest::check::check;
 use serde::Serialize;
-
-use distcp::console::shell::Shell;
 
 const EXAMPLE: &str = "distcp manifest create ./warehouse -o warehouse.manifest
 distcp manifest check warehouse.manifest";

@@ -8,14 +8,13 @@ use distcp::assemble;
 use distcp::catalog::{self, Create};
 use distcp::console::args::{FilterArgs, WorkArgs, parse_chunk_size, parse_pair};
 use distcp::console::exit::after_help;
+use distcp::console::shell::Shell;
 use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
 use distcp::options::LinkMode;
 use distcp::settings::Secret;
 use jiff::Timestamp;
 use manifest::ChunkSize;
-
-use distcp::console::shell::Shell;
 
 const CODES: [ExitCode; 7] = [
     ExitCode::Done,

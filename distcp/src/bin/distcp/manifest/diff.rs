@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use clap::Args;
 use distcp::console::exit::after_help;
+use distcp::console::shell::Shell;
 use distcp::error::Result;
 use distcp::exit::ExitCode;
 use distcp::run::Report;
@@ -13,7 +14,6 @@ use futures::TryStreamExt as _;
 use manifest::{Difference, diff_manifests};
 
 use crate::verify::print;
-use distcp::console::shell::Shell;
 
 const CODES: [ExitCode; 7] = [
     ExitCode::Done,

@@ -5,13 +5,12 @@ use std::ffi::OsString;
 use clap::Args;
 use distcp::console::exit::after_help;
 use distcp::console::output::{KeyFields, Output};
+use distcp::console::shell::Shell;
 use distcp::error::Result;
 use distcp::exit::ExitCode;
 use futures::TryStreamExt as _;
 use manifest::{Entry, EntryKind, Evidence};
 use serde::Serialize;
-
-use distcp::console::shell::Shell;
 
 const EXAMPLE: &str = "distcp manifest create ./warehouse -o warehouse.manifest
 distcp manifest show warehouse.manifest --entries";

@@ -5,13 +5,12 @@ use std::ffi::OsString;
 use clap::Args;
 use distcp::console::exit::after_help;
 use distcp::console::output::counted;
+use distcp::console::shell::Shell;
 use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
 use futures::TryStreamExt as _;
 use manifest::sums::{Sum, sum};
 use serde::Serialize;
-
-use distcp::console::shell::Shell;
 
 const CODES: [ExitCode; 6] =
     [ExitCode::Done, ExitCode::Failed, ExitCode::Usage, ExitCode::Partial, ExitCode::Permission, ExitCode::Temporary];

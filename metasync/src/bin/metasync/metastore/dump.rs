@@ -3,7 +3,6 @@
 //! Reads only, in one snapshot where the metastore has such a thing. Volatile parts are left out, so that the dumps of two
 //! metastores that are in step are equal, byte for byte.
 
-use super::{failure, metastore};
 use clap::Args;
 use distcp::console::exit::after_help;
 use distcp::console::output::counted;
@@ -13,6 +12,8 @@ use distcp::exit::ExitCode;
 use metasync::metastore::Error;
 use metasync::volatile::strip;
 use metasync::walk::walk;
+
+use super::{failure, metastore};
 
 const CODES: [ExitCode; 6] =
     [ExitCode::Done, ExitCode::Failed, ExitCode::Usage, ExitCode::Partial, ExitCode::Permission, ExitCode::Temporary];

@@ -2,13 +2,14 @@
 //!
 //! A crash leaves no file, or one that is whole; a file that is there is never touched.
 
-use super::failure;
 use clap::Args;
 use distcp::console::exit::after_help;
 use distcp::console::shell::Shell;
 use distcp::error::Result;
 use distcp::exit::ExitCode;
 use metasync::metastore::open;
+
+use super::failure;
 
 const CODES: [ExitCode; 4] = [ExitCode::Done, ExitCode::Failed, ExitCode::Usage, ExitCode::Permission];
 

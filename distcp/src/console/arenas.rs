@@ -11,7 +11,7 @@ const ARENAS: i32 = 2;
 
 /// Limits the arenas. To be called before there is a second thread.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-pub fn limit() {
+pub(super) fn limit() {
     // One that the user has set holds.
     if std::env::var_os("MALLOC_ARENA_MAX").is_some() {
         return;
@@ -25,4 +25,4 @@ pub fn limit() {
 
 /// Nothing to limit.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-pub fn limit() {}
+pub(super) fn limit() {}
