@@ -3,8 +3,10 @@
 //! [`model`] is what a metastore holds, as plain data; [`metastore`] is the one door to real ones. Like all libraries here it
 //! never prints, ends the process or reads its environment.
 
+pub mod event;
 pub mod held;
 pub mod location;
+pub mod log;
 pub mod metastore;
 pub mod model;
 pub mod object;
