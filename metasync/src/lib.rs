@@ -5,8 +5,10 @@
 
 pub mod carry;
 pub mod compare;
+pub mod event;
 pub mod held;
 pub mod location;
+pub mod log;
 pub mod metastore;
 pub mod model;
 pub mod object;

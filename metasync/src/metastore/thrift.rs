@@ -8,7 +8,7 @@
 mod address;
 mod client;
 mod connect;
-mod convert;
+pub(crate) mod convert;
 mod read;
 mod speaks;
 #[cfg(test)]

@@ -13,22 +13,23 @@ mod storage;
 mod tests;
 
 pub(super) use attached::{
-    check_rows, default_rows, foreign_key_rows, from_checks, from_defaults, from_foreign_keys, from_grant,
-    from_not_nulls, from_primary_keys, from_role, from_role_grant, from_uniques, not_null_rows, primary_key_rows,
-    to_grant, to_principal_type, unique_rows,
+    check_rows, default_rows, foreign_key_rows, from_grant, from_role, from_role_grant, not_null_rows,
+    primary_key_rows, to_grant, to_principal_type, unique_rows,
 };
-pub(super) use objects::{
-    from_catalog, from_database, from_function, from_partition, from_table, to_catalog, to_database, to_function,
-    to_partition, to_table,
+pub(crate) use attached::{
+    from_checks, from_defaults, from_foreign_keys, from_not_nulls, from_primary_keys, from_uniques,
 };
-pub(super) use statistics::{from_statistics, to_statistics};
+pub(crate) use objects::{from_catalog, from_database, from_function, from_partition, from_table};
+pub(super) use objects::{to_catalog, to_database, to_function, to_partition, to_table};
+pub(crate) use statistics::from_statistics;
+pub(super) use statistics::to_statistics;
 
 use crate::model::{DatabaseName, HIVE_CATALOG, Principal, PrincipalKind, TableName, UnknownFields};
 use hms::api::PrincipalType;
 use hms::wire::Unknown;
 
 /// What was converted, or what is wrong with it.
-pub(super) type Converted<T> = Result<T, String>;
+pub(crate) type Converted<T> = Result<T, String>;
 
 fn required<T>(value: Option<T>, field: &str) -> Converted<T> {
     value.ok_or_else(|| format!("the server left out `{field}`"))

@@ -43,7 +43,7 @@ macro_rules! row {
     };
 }
 
-pub(in crate::metastore::thrift) fn from_primary_keys(rows: Vec<api::SQLPrimaryKey>) -> Converted<Vec<Constraint>> {
+pub(crate) fn from_primary_keys(rows: Vec<api::SQLPrimaryKey>) -> Converted<Vec<Constraint>> {
     let row = |row: api::SQLPrimaryKey| {
         let column = required(row.column_name, "column_name")?;
         Ok((row!(row, table_db, table_name, pk_name, row.key_seq), column))
@@ -51,7 +51,7 @@ pub(in crate::metastore::thrift) fn from_primary_keys(rows: Vec<api::SQLPrimaryK
     grouped(rows.into_iter().map(row).collect::<Converted<_>>()?, |columns| Ok(ConstraintKind::PrimaryKey { columns }))
 }
 
-pub(in crate::metastore::thrift) fn from_uniques(rows: Vec<api::SQLUniqueConstraint>) -> Converted<Vec<Constraint>> {
+pub(crate) fn from_uniques(rows: Vec<api::SQLUniqueConstraint>) -> Converted<Vec<Constraint>> {
     let row = |row: api::SQLUniqueConstraint| {
         let column = required(row.column_name, "column_name")?;
         Ok((row!(row, table_db, table_name, uk_name, row.key_seq), column))
@@ -59,7 +59,7 @@ pub(in crate::metastore::thrift) fn from_uniques(rows: Vec<api::SQLUniqueConstra
     grouped(rows.into_iter().map(row).collect::<Converted<_>>()?, |columns| Ok(ConstraintKind::Unique { columns }))
 }
 
-pub(in crate::metastore::thrift) fn from_foreign_keys(rows: Vec<api::SQLForeignKey>) -> Converted<Vec<Constraint>> {
+pub(crate) fn from_foreign_keys(rows: Vec<api::SQLForeignKey>) -> Converted<Vec<Constraint>> {
     type Rest = (TableName, Option<String>, ForeignColumn, i32, i32);
     let row = |row: api::SQLForeignKey| {
         let parent = table_name(row.cat_name.clone(), row.pktable_db, row.pktable_name)?;
@@ -84,7 +84,7 @@ pub(in crate::metastore::thrift) fn from_foreign_keys(rows: Vec<api::SQLForeignK
     grouped(rows.into_iter().map(row).collect::<Converted<_>>()?, kind)
 }
 
-pub(in crate::metastore::thrift) fn from_not_nulls(rows: Vec<api::SQLNotNullConstraint>) -> Converted<Vec<Constraint>> {
+pub(crate) fn from_not_nulls(rows: Vec<api::SQLNotNullConstraint>) -> Converted<Vec<Constraint>> {
     let row = |row: api::SQLNotNullConstraint| {
         let column = required(row.column_name, "column_name")?;
         Ok((row!(row, table_db, table_name, nn_name, None), ConstraintKind::NotNull { column }))
@@ -92,7 +92,7 @@ pub(in crate::metastore::thrift) fn from_not_nulls(rows: Vec<api::SQLNotNullCons
     single(rows.into_iter().map(row).collect::<Converted<_>>()?)
 }
 
-pub(in crate::metastore::thrift) fn from_defaults(rows: Vec<api::SQLDefaultConstraint>) -> Converted<Vec<Constraint>> {
+pub(crate) fn from_defaults(rows: Vec<api::SQLDefaultConstraint>) -> Converted<Vec<Constraint>> {
     let row = |row: api::SQLDefaultConstraint| {
         let column = required(row.column_name, "column_name")?;
         let value = required(row.default_value, "default_value")?;
@@ -101,7 +101,7 @@ pub(in crate::metastore::thrift) fn from_defaults(rows: Vec<api::SQLDefaultConst
     single(rows.into_iter().map(row).collect::<Converted<_>>()?)
 }
 
-pub(in crate::metastore::thrift) fn from_checks(rows: Vec<api::SQLCheckConstraint>) -> Converted<Vec<Constraint>> {
+pub(crate) fn from_checks(rows: Vec<api::SQLCheckConstraint>) -> Converted<Vec<Constraint>> {
     let row = |row: api::SQLCheckConstraint| {
         let column = row.column_name.filter(|column| !column.is_empty());
         let expression = required(row.check_expression, "check_expression")?;

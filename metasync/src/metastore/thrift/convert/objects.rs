@@ -12,7 +12,7 @@ use hms::wire::kind;
 /// Hive's word for "no write id".
 const NO_WRITE_ID: i64 = -1;
 
-pub(in crate::metastore::thrift) fn from_catalog(catalog: api::Catalog) -> Converted<Catalog> {
+pub(crate) fn from_catalog(catalog: api::Catalog) -> Converted<Catalog> {
     Ok(Catalog {
         name: required(catalog.name, "name")?,
         description: catalog.description,
@@ -37,7 +37,7 @@ fn seconds(time: i64) -> Converted<i32> {
     i32::try_from(time).map_err(|_| format!("a time of {time} s, which Thrift cannot hold"))
 }
 
-pub(in crate::metastore::thrift) fn from_database(database: api::Database) -> Converted<Database> {
+pub(crate) fn from_database(database: api::Database) -> Converted<Database> {
     let kind = match database.r#type {
         None | Some(api::DatabaseType::NATIVE) => DatabaseKind::Native,
         Some(api::DatabaseType::REMOTE) => {
@@ -84,7 +84,7 @@ pub(in crate::metastore::thrift) fn to_database(database: &Database) -> Converte
     })
 }
 
-pub(in crate::metastore::thrift) fn from_table(table: api::Table) -> Converted<Table> {
+pub(crate) fn from_table(table: api::Table) -> Converted<Table> {
     // 2.3.10 has the catalog's name, always the default one, where 3.0 and later have the creation metadata.
     let unknown = table.unknown.retain(|field| (field.id, field.kind) != (16, kind::STRING));
     let unknown = unknown.map_err(|error| error.to_string())?;
@@ -207,7 +207,7 @@ fn to_creation(made: &CreationMetadata, of: &TableName) -> api::CreationMetadata
     }
 }
 
-pub(in crate::metastore::thrift) fn from_partition(partition: api::Partition) -> Converted<Partition> {
+pub(crate) fn from_partition(partition: api::Partition) -> Converted<Partition> {
     Ok(Partition {
         values: required(partition.values, "values")?,
         create_time: partition.create_time.unwrap_or_default(),
@@ -238,7 +238,7 @@ pub(in crate::metastore::thrift) fn to_partition(
     })
 }
 
-pub(in crate::metastore::thrift) fn from_function(function: api::Function) -> Converted<Function> {
+pub(crate) fn from_function(function: api::Function) -> Converted<Function> {
     match function.function_type {
         None | Some(api::FunctionType::JAVA) => {}
         Some(api::FunctionType(other)) => return Err(format!("a function of kind {other}, which is not known here")),

@@ -7,7 +7,7 @@ use hms::api;
 use hms::wire::Binary;
 
 /// `engine` is whose statistics were asked for; `last_analyzed` is 0 where the call does not tell.
-pub(in crate::metastore::thrift) fn from_statistics(
+pub(crate) fn from_statistics(
     found: api::ColumnStatisticsObj,
     engine: Option<&str>,
     last_analyzed: i64,
