@@ -25,6 +25,8 @@ pub struct Sides {
     pub policy: Arc<Policy>,
     /// What the target can hold.
     pub holder: Holder,
+    /// What the source is.
+    pub source_holder: Holder,
 }
 
 /// A table with all that belongs to it but partitions.

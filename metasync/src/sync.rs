@@ -12,6 +12,7 @@
 
 pub mod apply;
 pub mod data;
+pub mod events;
 pub mod report;
 pub mod state;
 pub mod status;
@@ -41,8 +42,9 @@ use manifest::state::holder::Holder;
 use manifest::state::layout::{JobName, RunId};
 use manifest::state::lease::{self, Lease};
 use manifest::state::{StateStore, Tag, marker, probe};
+use events::Seen;
 use report::{Mode, SyncSummary};
-use state::{DatabaseState, Intent, Position, Rules, SyncState, TableState};
+use state::{DatabaseState, Intent, Rules, SyncState, TableState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -151,10 +153,8 @@ pub struct Planned {
     pub removals: BTreeSet<String>,
     /// The moment that the replica will show, at best.
     pub asked: Timestamp,
-    /// The source's newest event then.
-    pub position: Position,
-    /// Events since the last run, by type.
-    pub events: BTreeMap<String, u64>,
+    /// What was new in the source's log.
+    pub seen: Seen,
 }
 
 impl Planned {
@@ -191,6 +191,7 @@ impl Metastores {
             target: self.target.snapshot().await.map_err(|error| at("target", error))?.into(),
             policy: setting.policy.clone(),
             holder: self.target.holder(),
+            source_holder: self.source.holder(),
         })
     }
 }
@@ -225,11 +226,16 @@ async fn draw_up(
     rules_hold(state, policy, allowed)?;
     let asked = Timestamp::now();
     let sides = stores.sides(setting).await?;
-    let position = newest(&sides).await?;
+    let seen = match state {
+        Some(state) if !allowed.bootstrap && allowed.selection.is_all() => {
+            events::read(&sides, state.position.as_ref(), state.window.as_ref()).await?
+        }
+        _ => events::start(&sides).await?,
+    };
     let mut survey = survey(&sides, state, &allowed.selection).await.map_err(failure)?;
     is_ours(state, &survey, allowed)?;
     if allowed.selection.is_all() {
-        drops_allowed(&sides, state, &survey, policy)?;
+        drops_allowed(&sides, state, &survey, &seen)?;
     }
     let mut removals: BTreeSet<String> = state.map(|state| state.removals.clone()).unwrap_or_default();
     removals.extend(survey.drops.iter().filter_map(|drop| drop.folder.as_ref()).map(ToString::to_string));
@@ -237,16 +243,10 @@ async fn draw_up(
     let free = removable(&sides, &survey, places).await.map_err(failure)?;
     let emptied = free.iter().filter_map(|place| policy.locations.unmap(place));
     survey.folders.extend(emptied.map(|location| Folder { location, owner: Owner::Removal, wave: Wave::Data }));
-    let (trees, drafts) = plan_data(setting, &sides, &mut survey, allowed).await?;
+    let (trees, drafts) = plan_data(setting, &sides, &mut survey, &seen, allowed).await?;
     let mode = if state.is_none() || allowed.bootstrap { Mode::Bootstrap } else { Mode::Incremental };
     let removals = free.iter().map(ToString::to_string).collect();
-    Ok(Planned { mode, survey, trees, drafts, removals, asked, position, events: BTreeMap::new() })
-}
-
-/// The newest event of the source.
-async fn newest(sides: &Sides) -> Result<Position> {
-    let id = sides.source.current_event_id().await.map_err(failure)?;
-    Ok(Position { id, digest: None })
+    Ok(Planned { mode, survey, trees, drafts, removals, asked, seen })
 }
 
 /// Rule 29.
@@ -294,9 +294,9 @@ fn exceeds(cap: Cap, count: u64, of: u64) -> bool {
 }
 
 /// Rule 6: how many tables, and partitions of one table, may be dropped.
-fn drops_allowed(sides: &Sides, state: Option<&SyncState>, survey: &Survey, policy: &Policy) -> Result<()> {
-    let cap = policy.options.max_drops;
-    let counted = survey.counted_drops(sides);
+fn drops_allowed(sides: &Sides, state: Option<&SyncState>, survey: &Survey, seen: &Seen) -> Result<()> {
+    let cap = sides.policy.options.max_drops;
+    let counted = survey.counted_drops(sides, &seen.renamed);
     let refused = |message: String| {
         Err(Failure::new(ExitCode::Refused, message)
             .hint("if that is right, raise options.max_drops in the policy for one run"))
@@ -328,6 +328,7 @@ async fn plan_data(
     setting: &Setting,
     sides: &Sides,
     survey: &mut Survey,
+    seen: &Seen,
     allowed: &Allowed,
 ) -> Result<(Vec<Tree>, Vec<Draft>)> {
     let policy = &setting.policy;
@@ -343,7 +344,7 @@ async fn plan_data(
         for tree in &trees {
             let draft = tree.draft(survey).await.map_err(|failure| of_tree(tree, failure))?;
             if !accepts {
-                emptied.extend(tree.emptied(&draft, survey, sides.source.as_ref()).await?);
+                emptied.extend(tree.emptied(&draft, survey, seen, sides.source.as_ref()).await?);
             }
             drafts.push(draft);
         }
@@ -456,7 +457,8 @@ impl Run<'_> {
         let mut planned = draw_up(setting, &stores, left.as_ref(), self.allowed).await?;
         summary.mode = planned.mode;
         summary.from_event = left.as_ref().and_then(|left| Some(left.state.position.as_ref()?.id));
-        summary.to_event = Some(planned.position.id);
+        summary.to_event = planned.seen.position.as_ref().map(|position| position.id);
+        self.tell_events(&planned, summary);
         let mut new = left.as_ref().map(|left| left.state.clone()).unwrap_or_default();
         let differs = planned.differs() || !planned.removals.is_empty();
         if differs {
@@ -469,6 +471,26 @@ impl Run<'_> {
         let as_of = summary.as_of.as_deref().and_then(|time| time.parse().ok());
         self.commit(&stores, &new, as_of, complete, tag.as_ref()).await?;
         Ok(())
+    }
+
+    /// What the log said, in numbers and words.
+    fn tell_events(&self, planned: &Planned, summary: &mut SyncSummary) {
+        let seen = &planned.seen;
+        summary.events.applied = seen.applied;
+        summary.events.skipped = seen.skipped;
+        summary.events.by_type = seen.by_type.clone();
+        seen.unknown.iter().for_each(|why| self.setting.note(format!("{why}; what it may be about was compared")));
+        if planned.mode == Mode::Incremental {
+            summary.events.missing = seen.unexplained(&planned.survey);
+        }
+        for table in &summary.events.missing {
+            self.setting.note(format!("{table} changed and no event says so; it was compared"));
+        }
+        if !seen.has_log && !planned.survey.tables.is_empty() {
+            self.setting.note(
+                "the source's event log is empty: every run compares everything all the same;                  metastore.transactional.event.listeners there names DbNotificationListener to have one",
+            );
+        }
     }
 
     async fn commit(
@@ -528,7 +550,7 @@ impl Run<'_> {
                 Applier { sides: &sides, target: stores.target.as_ref(), survey, skip: &skip, guard: self.lease.guard() };
             let applied = applier.apply().await?;
             if self.allowed.selection.is_all() {
-                applier.advance(planned.position.id).await?;
+                applier.advance(planned.seen.position.as_ref().map_or(0, |position| position.id)).await?;
             }
             let may_delete = |root: &Root| {
                 let unsafe_table = |at: &usize| {
@@ -641,7 +663,8 @@ impl Run<'_> {
         }
         if self.allowed.selection.is_all() {
             new.rules = Rules::of(&self.setting.policy);
-            new.position = Some(planned.position.clone());
+            new.position = planned.seen.position.clone();
+            new.window = planned.seen.window.clone();
         }
         summary.tables.quarantined = summary.quarantined.len() as u64;
         if !summary.quarantined.is_empty() || !applied.functions.is_empty() {

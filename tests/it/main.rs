@@ -45,6 +45,8 @@ mod spine;
 mod store_contract;
 mod store_model;
 mod support_checks;
+mod sync_guards;
+mod sync_run;
 mod thrift_servers;
 mod thrift_transport;
 mod trash;

@@ -5,6 +5,7 @@
 //! or deletes that were not done: the next run compares again, and a job's own journal says what it had finished.
 
 use super::Setting;
+use super::events::Seen;
 use super::survey::Survey;
 use crate::carry::STAGING;
 use crate::metastore::Snapshot;
@@ -224,6 +225,7 @@ impl Tree {
         &self,
         draft: &Draft,
         survey: &Survey,
+        seen: &Seen,
         source: &dyn Snapshot,
     ) -> Result<BTreeMap<usize, String>> {
         let mut emptied = BTreeMap::new();
@@ -233,6 +235,7 @@ impl Tree {
             let home = self.root.folders.iter().find(|(key, owners)| {
                 owners.contains(&Owner::Table(*at)) && folder.is_within(key) && *key != folder
             });
+            let mut partition = None;
             if let (Some((home, _)), true) = (home, table.keys > 0) {
                 if !names.contains_key(at) {
                     let live = source.partition_names(&table.source).await.map_err(super::failure)?;
@@ -244,8 +247,11 @@ impl Tree {
                 if !names.get(at).is_some_and(|live| live.contains(&name)) {
                     continue;
                 }
+                partition = Some(name);
             }
-            if !holds_files(&self.job.source.store, folder, &self.job.options.filter).await? {
+            if !seen.explains(&table.source, partition.as_ref())
+                && !holds_files(&self.job.source.store, folder, &self.job.options.filter).await?
+            {
                 emptied.insert(*at, folder.escaped().to_string());
             }
         }

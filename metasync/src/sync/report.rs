@@ -31,6 +31,9 @@ pub struct Events {
     pub skipped: u64,
     /// All of them.
     pub by_type: BTreeMap<String, u64>,
+    /// Tables whose metadata changed and that no event names (rule 25).
+    #[serde(rename = "events_missing", skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
 }
 
 /// Tables, by what a run did.

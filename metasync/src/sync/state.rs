@@ -4,6 +4,7 @@
 //! It is written twice a run: before metadata changes, with what is about to change, and after it. A crash between the two
 //! leaves the intent: what it names may be in any state between, is no drift, and is compared anew.
 
+use crate::log::{Position, Window};
 use crate::policy::Policy;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct SyncState {
     /// The event up to which the source was read.
     pub position: Option<Position>,
+    /// What was seen of the log, where ids may repeat.
+    pub window: Option<Window>,
     /// What the policy said.
     pub rules: Rules,
     /// What the target holds of ours, by the target's name of the database.
@@ -22,15 +25,6 @@ pub struct SyncState {
     pub intent: Option<Intent>,
     /// Folders of the target whose tables are gone, and whose files were not all removed yet.
     pub removals: BTreeSet<String>,
-}
-
-/// An event of the source's log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Position {
-    /// Its id; 0 where the source has no event yet.
-    pub id: i64,
-    /// Its digest in hex; `None` for id 0, or where it was cleaned when it was looked for.
-    pub digest: Option<String>,
 }
 
 /// What of a policy decides which objects are where (rule 29).

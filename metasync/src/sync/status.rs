@@ -23,6 +23,8 @@ pub struct PolicyStatus {
     pub as_of: Option<String>,
     /// The event up to which it was read.
     pub event: Option<i64>,
+    /// The source's newest event.
+    pub newest_event: Option<i64>,
     /// Newer events at the source.
     pub events_behind: Option<u64>,
     /// Why that is not known.
@@ -77,6 +79,13 @@ pub struct EndedRun {
 pub async fn status(setting: &Setting) -> Result<PolicyStatus> {
     let (state, job) = (setting.state(false)?, setting.job()?);
     let mut status = PolicyStatus { job: job.to_string(), ..PolicyStatus::default() };
+    match source(setting).await {
+        Ok((newest, is_replica)) => (status.newest_event, status.is_replica) = (Some(newest), is_replica),
+        Err(failure) => status.source_problem = Some(failure.message),
+    }
+    if !checkpoint::list_jobs(state.as_ref()).await?.contains(&job) {
+        return Ok(status);
+    }
     if let Some(loaded) = checkpoint::load::<SyncState>(state.as_ref(), &job).await? {
         let left = &loaded.checkpoint;
         status.as_of = left.as_of.map(|moment| moment.to_string());
@@ -103,13 +112,8 @@ pub async fn status(setting: &Setting) -> Result<PolicyStatus> {
     }
     let me = jobs::this_process(&setting.user);
     status.lease = jobs::find_lease(state.as_ref(), &job, &me).await?.map(|found| found.lease);
-    match source(setting).await {
-        Ok((newest, is_replica)) => {
-            status.events_behind = status.event.and_then(|event| u64::try_from(newest - event).ok());
-            status.is_replica = is_replica;
-        }
-        Err(failure) => status.source_problem = Some(failure.message),
-    }
+    let behind = |newest: i64| Some(u64::try_from(newest - status.event.unwrap_or(0)).unwrap_or(0));
+    status.events_behind = status.newest_event.and_then(behind);
     Ok(status)
 }
 

@@ -133,7 +133,9 @@ impl TableWork {
 pub struct Drop {
     /// On the target.
     pub target: TableName,
-    /// Its folder on the target, if its files go too.
+    /// Its folder on the target.
+    pub place: Option<String>,
+    /// The same, if its files go too.
     pub folder: Option<Location>,
     /// Whether the source still has it: the policy does not.
     pub left_scope: bool,
@@ -487,6 +489,7 @@ async fn drop_tables(
             let folder = table.storage.location.as_deref().and_then(|text| Location::parse(text).ok());
             let source = source_name(sides, &table.name);
             survey.drops.push(Drop {
+                place: table.storage.location.clone(),
                 folder: folder.filter(|_| carry::data_goes_with(&table, keep)),
                 left_scope: source.is_some_and(|source| !sides.policy.scope.takes_table(&source)),
                 target: table.name,
@@ -543,8 +546,10 @@ impl Survey {
             || self.databases.iter().any(|database| !database.changes.is_empty() || !database.functions.is_empty())
     }
 
-    /// Drops that the guard counts: those of tables whose folder is not that of a table that is new, which is a rename.
-    pub fn counted_drops(&self, sides: &Sides) -> Vec<&Drop> {
+    /// Drops that the guard counts: not those of tables that were renamed, as an event says or the folder of a table that is
+    /// new.
+    pub fn counted_drops(&self, sides: &Sides, renamed: &BTreeSet<TableName>) -> Vec<&Drop> {
+        let by_event: BTreeSet<TableName> = renamed.iter().map(|table| sides.policy.target_table(table)).collect();
         let map = &sides.policy.locations;
         let taken: Vec<String> = self
             .tables
@@ -553,8 +558,9 @@ impl Survey {
             .filter_map(|table| Some(map.map(table.location.as_ref()?)?.to_string()))
             .collect();
         let renamed = |drop: &Drop| {
-            let folder = drop.folder.as_ref().map(ToString::to_string);
-            folder.is_some() && taken.iter().any(|place| same_place(Some(place), folder.as_deref()))
+            let place = drop.place.as_deref();
+            by_event.contains(&drop.target)
+                || (place.is_some() && taken.iter().any(|taken| same_place(Some(taken), place)))
         };
         self.drops.iter().filter(|drop| !renamed(drop)).collect()
     }

@@ -7,6 +7,7 @@ use distcp::console::shell::Shell;
 use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
 use distcp::jobs;
+use manifest::state::checkpoint;
 
 const CODES: [ExitCode; 6] =
     [ExitCode::Done, ExitCode::Failed, ExitCode::Usage, ExitCode::Leased, ExitCode::Permission, ExitCode::Temporary];
@@ -35,7 +36,11 @@ async fn unlock(shell: &Shell, verb: &UnlockVerb) -> Result<ExitCode> {
     let job = setting.job()?;
     let me = jobs::this_process(&shell.process.user);
     let state = setting.state(false)?;
-    let Some(found) = jobs::find_lease(state.as_ref(), &job, &me).await? else {
+    let found = match checkpoint::list_jobs(state.as_ref()).await?.contains(&job) {
+        true => jobs::find_lease(state.as_ref(), &job, &me).await?,
+        false => None,
+    };
+    let Some(found) = found else {
         shell.output.say(format!("nobody holds the lease of {job}"));
         return Ok(shell.done("unlock", ExitCode::Done));
     };

@@ -1,0 +1,158 @@
+//! Reads what is new in the source's event log: how far it reaches, and what somebody meant.
+//!
+//! The log decides nothing about what the replica shall hold, the source's objects do. It says whether anything was missed,
+//! which folders were emptied on purpose (rule 27), which tables were renamed, and which changes no event explains (rule 25).
+
+use super::survey::Survey;
+use crate::compare::Sides;
+use crate::event::{self, Kind, Touches};
+use crate::held::Holder;
+use crate::log::{self, Asked, Ids, MAX_WINDOW_EVENTS, Position, Window};
+use crate::metastore::{EventRow, Version};
+use crate::model::{PartitionName, TableName};
+use crate::policy::UnknownEvents;
+use distcp::error::{Failure, Result};
+use distcp::exit::ExitCode;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Events that are read at once where ids are dense; their messages are in memory together.
+const EVENTS_A_PAGE: usize = 1000;
+
+/// What was new in the log.
+#[derive(Default)]
+pub struct Seen {
+    /// Where the log stands now.
+    pub position: Option<Position>,
+    /// What was seen of it, where ids may repeat.
+    pub window: Option<Window>,
+    /// Events about objects of the policy.
+    pub applied: u64,
+    /// All others.
+    pub skipped: u64,
+    /// All, by type.
+    pub by_type: BTreeMap<String, u64>,
+    /// Tables of the source that events are about, by either name.
+    pub touched: BTreeSet<TableName>,
+    /// Tables that were renamed, by their former names.
+    pub renamed: BTreeSet<TableName>,
+    /// Events that are not known or cannot be read, with why.
+    pub unknown: Vec<String>,
+    /// The source writes a log at all.
+    pub has_log: bool,
+    emptied: BTreeSet<(TableName, Option<PartitionName>)>,
+}
+
+impl Seen {
+    /// Whether somebody meant this folder to hold nothing.
+    pub fn explains(&self, table: &TableName, partition: Option<&PartitionName>) -> bool {
+        let named = |partition: Option<&PartitionName>| self.emptied.contains(&(table.clone(), partition.cloned()));
+        named(None) || (partition.is_some() && named(partition))
+    }
+
+    /// Tables whose metadata changed although no event names them.
+    pub fn unexplained(&self, survey: &Survey) -> Vec<String> {
+        let unnamed = |source: &TableName| self.has_log && !self.touched.contains(source);
+        let changed = survey.tables.iter().filter(|table| table.differs() && unnamed(&table.source));
+        changed.map(|table| table.source.to_string()).collect()
+    }
+}
+
+/// Where the log stands, for a run that starts from what both sides hold. Asked for before anything else is read.
+pub async fn start(sides: &Sides) -> Result<Seen> {
+    let current = sides.source.current_event_id().await.map_err(super::failure)?;
+    let rows = match current {
+        0 => Vec::new(),
+        _ => sides.source.events_after(current - 1, EVENTS_A_PAGE).await.map_err(super::failure)?,
+    };
+    let position = rows.iter().rfind(|row| row.event_id == current).map(Position::from);
+    let mut seen = Seen { has_log: current > 0, ..Seen::default() };
+    if may_repeat(sides) {
+        let mut window = Window::starting_after(current - 1);
+        window.note(&rows);
+        seen.window = Some(window);
+    }
+    seen.position = position.or_else(|| (current > 0).then(|| Position::unseen(current)));
+    Ok(seen)
+}
+
+fn may_repeat(sides: &Sides) -> bool {
+    matches!(sides.source_holder, Holder::Hive(version) if version < Version { major: 3, minor: 0 })
+}
+
+/// What is new since `position`.
+///
+/// # Errors
+/// Exit code 5 for a log that does not go on where the last run ended; nothing was changed.
+pub async fn read(sides: &Sides, position: Option<&Position>, window: Option<&Window>) -> Result<Seen> {
+    // Rows that come in after this are the next run's.
+    let current = sides.source.current_event_id().await.map_err(super::failure)?;
+    let repeat = may_repeat(sides);
+    let after = position.map_or(0, |position| position.id - 1);
+    let mut window = window.cloned().unwrap_or_else(|| Window::starting_after(after));
+    let mut seen = Seen { position: position.cloned(), has_log: current > 0, ..Seen::default() };
+    loop {
+        let ids = match repeat {
+            // Over Thrift the order of twins is not known; what they are about is compared either way.
+            true => Ids::MayRepeat { window: &window, ordered: false },
+            false => Ids::Dense,
+        };
+        let limit = if repeat { MAX_WINDOW_EVENTS } else { EVENTS_A_PAGE };
+        let from = log::read_from(seen.position.as_ref(), ids);
+        let mut rows = sides.source.events_after(from, limit).await.map_err(super::failure)?;
+        let complete = rows.len() < limit;
+        rows.retain(|row| row.event_id <= current);
+        let asked = Asked { current, complete };
+        let noted = if repeat { rows.clone() } else { Vec::new() };
+        let fresh = log::check(seen.position.as_ref(), ids, asked, rows)
+            .map_err(|error| Failure::new(ExitCode::Refused, error.to_string()))?;
+        let moved = fresh.position != seen.position;
+        for row in fresh.new.iter().chain(&fresh.late) {
+            note(row, sides, &mut seen)?;
+        }
+        window.note(&noted);
+        seen.position = fresh.position;
+        if complete || !moved {
+            seen.window = repeat.then_some(window);
+            return Ok(seen);
+        }
+    }
+}
+
+fn note(row: &EventRow, sides: &Sides, seen: &mut Seen) -> Result<()> {
+    *seen.by_type.entry(event::type_name(row).to_owned()).or_default() += 1;
+    let unknown = match event::decode(row) {
+        Ok(event) if matches!(event.kind, Kind::Unknown { .. }) => {
+            Some(format!("event {} is of the unknown type {}", row.event_id, row.event_type))
+        }
+        Ok(event) => {
+            take(event.touches(), sides, seen);
+            None
+        }
+        Err(error) => Some(error.to_string()),
+    };
+    let Some(why) = unknown else { return Ok(()) };
+    seen.skipped += 1;
+    if sides.policy.options.unknown_events == UnknownEvents::Fail {
+        return Err(Failure::new(ExitCode::Failed, why)
+            .hint("unknown_events = \"report\" in the policy compares what it may be about, and goes on"));
+    }
+    seen.unknown.push(why);
+    Ok(())
+}
+
+fn take(touches: Touches, sides: &Sides, seen: &mut Seen) {
+    let scope = &sides.policy.scope;
+    let tables = touches.tables.iter().chain(touches.partitions.iter().map(|(table, _)| table));
+    let renames = touches.renames.iter().flat_map(|(from, to)| [from, to]);
+    let tables: Vec<&TableName> = tables.chain(renames).collect();
+    let ours = tables.iter().any(|table| scope.takes_table(table))
+        || touches.databases.iter().any(|database| scope.takes_database(database))
+        || touches.functions.iter().any(|(database, _)| scope.takes_database(database));
+    match ours {
+        true => seen.applied += 1,
+        false => seen.skipped += 1,
+    }
+    seen.touched.extend(tables.into_iter().cloned());
+    seen.renamed.extend(touches.renames.iter().map(|(from, _)| from.clone()));
+    seen.emptied.extend(touches.emptied.into_iter().map(|emptied| (emptied.table, emptied.partition)));
+}

@@ -1,0 +1,191 @@
+//! What stops a run of `metasync` before it does harm: each refusal with its code, and nothing changed.
+
+use metasync::metastore::Change;
+use metasync::model::{PartitionName, TableName};
+use tests::lake::Lake;
+use tests::metastores::objects;
+
+fn lake() -> Lake {
+    let lake = Lake::new();
+    lake.database("sales");
+    for name in ["a", "b", "c", "d", "e"] {
+        lake.table(name, &[]);
+        lake.write(&format!("sales.db/{name}/part-0"), name);
+    }
+    let days = lake.table("days", &["dt"]);
+    for day in ["1", "2", "3", "4", "5"] {
+        lake.partition(&days, &[day], day);
+    }
+    lake
+}
+
+/// What the replica is: its dump and its files.
+fn replica(lake: &Lake) -> (Vec<String>, std::collections::BTreeMap<String, String>) {
+    (lake.dump("target"), lake.files(&lake.target("")))
+}
+
+fn drop_table(name: &str) -> Change {
+    Change::DropTable(TableName::new("sales", name))
+}
+
+#[test]
+fn rule_06_more_dropped_tables_than_allowed_are_refused() {
+    let lake = lake();
+    lake.metasync("run", &[]).expect(0);
+    let before = replica(&lake);
+    lake.apply(&[drop_table("a"), drop_table("b")]);
+    let refused = lake.metasync("run", &[]).expect(5);
+    assert!(refused.last_word().contains("2 of 6 tables on the target would be dropped, more than 20%"), "{}", refused.stderr);
+    assert!(refused.last_word().contains("options.max_drops"));
+    lake.metasync("plan", &[]).expect(5);
+    assert_eq!(replica(&lake), before);
+    lake.policy("max_drops = 2");
+    lake.metasync("run", &[]).expect(0);
+}
+
+#[test]
+fn rule_06_more_dropped_partitions_of_a_table_than_allowed_are_refused() {
+    let lake = lake();
+    lake.metasync("run", &[]).expect(0);
+    let names = ["1", "2"].map(|day| PartitionName(format!("dt={day}"))).to_vec();
+    lake.apply(&[Change::DropPartitions { table: TableName::new("sales", "days"), names }]);
+    let refused = lake.metasync("run", &[]).expect(5);
+    assert!(refused.last_word().contains("2 of 5 partitions of sales.days"), "{}", refused.stderr);
+}
+
+#[test]
+fn rule_20_case_77_what_others_changed_on_the_target_is_not_overwritten() {
+    let lake = lake();
+    lake.metasync("run", &[]).expect(0);
+    let mut table = lake.unmade_table("a", &[]);
+    let root = lake.root().display().to_string();
+    table.storage.location = Some(format!("file:{root}/target/sales.db/a"));
+    table.parameters.insert("promoted".to_owned(), "yes".to_owned());
+    let mut other = table.clone();
+    other.name = TableName::new("sales", "made_here");
+    lake.apply_to_target(&[Change::PutTable(Box::new(table)), Change::PutTable(Box::new(other)), drop_table("b")]);
+    let before = replica(&lake);
+    lake.write("sales.db/c/part-0", "newer");
+    let refused = lake.metasync("run", &[]).expect(5);
+    for word in ["table sales.a: it was changed", "table sales.b: it was dropped", "sales.made_here: somebody else made it"] {
+        assert!(refused.last_word().contains(word), "{word}: {}", refused.stderr);
+    }
+    assert_eq!(replica(&lake), before);
+    lake.policy("max_drops = 1");
+    lake.metasync("run", &["--overwrite-drift"]).expect(0);
+    lake.assert_in_step();
+}
+
+#[test]
+fn rule_20_resync_names_the_tables_that_are_overwritten() {
+    let lake = lake();
+    lake.metasync("run", &[]).expect(0);
+    lake.apply_to_target(&[drop_table("b")]);
+    lake.metasync("run", &[]).expect(5);
+    lake.metasync("resync", &["--table", "sales.b"]).expect(0);
+    lake.metasync("run", &[]).expect(0);
+    lake.assert_in_step();
+}
+
+#[test]
+fn rule_21_case_02_a_target_that_holds_something_is_taken_over_only_by_name() {
+    let lake = lake();
+    lake.metasync("run", &[]).expect(0);
+    // As if another tool had made the replica: no state of ours, and no id.
+    std::fs::remove_dir_all(lake.root().join("state")).unwrap();
+    let mut database = objects::database(
+        &metasync::model::DatabaseName::new("sales"),
+        &format!("file:{}/target", lake.root().display()),
+    );
+    database.parameters.remove("repl.last.id");
+    lake.apply_to_target(&[Change::PutDatabase(database)]);
+    let refused = lake.metasync("run", &[]).expect(5);
+    assert!(refused.last_word().contains("--adopt"), "{}", refused.stderr);
+    let adopted = lake.metasync("run", &["--adopt"]).expect(0);
+    assert_eq!(adopted.number("counts.copied"), 0);
+    lake.assert_in_step();
+}
+
+#[test]
+fn rule_27_a_folder_that_lost_all_its_files_is_that_tables_error() {
+    let lake = lake();
+    lake.metasync("run", &[]).expect(0);
+    std::fs::remove_file(lake.source("sales.db/a/part-0")).unwrap();
+    std::fs::remove_file(lake.source("sales.db/days/dt=2/part-0")).unwrap();
+    lake.write("sales.db/b/part-0", "newer");
+    lake.policy("max_deletes = \"100%\"");
+    let ran = lake.metasync("run", &[]).expect(3);
+    assert_eq!(ran.number("tables.quarantined"), 2);
+    assert!(ran.stderr.contains("sales.a is not in step: sales.db/a held data and holds none"), "{}", ran.stderr);
+    assert!(lake.target("sales.db/a/part-0").exists() && lake.target("sales.db/days/dt=2/part-0").exists());
+    assert_eq!(std::fs::read_to_string(lake.target("sales.db/b/part-0")).unwrap(), "newer", "the others go on");
+    lake.metasync("resync", &["--table", "sales.a"]).expect(0);
+    assert!(!lake.target("sales.db/a/part-0").exists());
+    lake.policy("max_deletes = \"100%\"\nempty_tables = \"accept\"");
+    lake.metasync("run", &[]).expect(0);
+    lake.assert_in_step();
+}
+
+#[test]
+fn rule_27_files_that_others_replace_are_ordinary() {
+    let lake = lake();
+    lake.metasync("run", &[]).expect(0);
+    std::fs::remove_file(lake.source("sales.db/a/part-0")).unwrap();
+    lake.write("sales.db/a/part-1", "overwritten");
+    lake.metasync("run", &[]).expect(0);
+    lake.assert_in_step();
+}
+
+#[test]
+fn rule_28_no_file_goes_under_a_folder_that_a_live_table_has() {
+    let lake = lake();
+    let mut purged = lake.unmade_table("purged", &[]);
+    purged.parameters.insert("external.table.purge".to_owned(), "TRUE".to_owned());
+    purged.storage.location = lake.unmade_table("a", &[]).storage.location;
+    lake.apply(&[Change::PutTable(Box::new(purged))]);
+    lake.metasync("run", &[]).expect(0);
+    lake.apply(&[drop_table("purged")]);
+    lake.metasync("run", &[]).expect(0);
+    assert!(lake.target("sales.db/a/part-0").exists(), "sales.a has the same folder");
+    lake.assert_in_step();
+}
+
+#[test]
+fn one_table_that_cannot_be_carried_does_not_hold_up_the_others() {
+    let lake = lake();
+    let mut outside = lake.unmade_table("outside", &[]);
+    outside.storage.location = Some("s3://elsewhere/x".to_owned());
+    lake.apply(&[Change::PutTable(Box::new(outside))]);
+    let ran = lake.metasync("run", &[]).expect(3);
+    assert!(ran.stderr.contains("location s3://elsewhere/x is in no [[locations]] of the policy"), "{}", ran.stderr);
+    assert_eq!(ran.number("tables.applied"), 6);
+    lake.apply(&[drop_table("outside")]);
+    lake.metasync("run", &[]).expect(0);
+    lake.assert_in_step();
+}
+
+#[test]
+fn a_second_run_is_kept_out_while_one_goes_on() {
+    let lake = lake();
+    lake.metasync("run", &[]).expect(0);
+    let unlocked = lake.shell.metasync(&["unlock", "p.toml"]).expect(0);
+    assert!(unlocked.stderr.contains("nobody holds the lease"), "{}", unlocked.stderr);
+}
+
+#[test]
+fn what_cannot_be_used_is_refused_before_anything_is_touched() {
+    let lake = lake();
+    for (policy, code, word) in [
+        ("nosuch.toml", 2, "cannot be read"),
+        ("p.toml", 2, "p.toml has the unknown key options.max_drop"),
+    ] {
+        lake.policy("max_drop = 3");
+        let ran = lake.shell.metasync(&["run", policy]).expect(code);
+        assert!(ran.last_word().contains(word), "{}", ran.stderr);
+    }
+    lake.policy("");
+    std::fs::remove_file(lake.root().join("source.db")).unwrap();
+    let ran = lake.metasync("run", &[]);
+    assert!(ran.last_word().contains("the source's metastore"), "{}", ran.stderr);
+    assert!(!lake.root().join("target.db").exists());
+}

@@ -1,0 +1,191 @@
+//! `metasync run` between two SQLite metastores and two folders: bootstrap, changes of every kind, and runs after those.
+
+use metasync::metastore::Change;
+use metasync::model::{PartitionName, TableName};
+use tests::lake::Lake;
+use tests::metastores::objects;
+
+/// A lake with a partitioned table, a plain one, an empty one, a view and a function.
+fn shop() -> Lake {
+    let lake = Lake::new();
+    lake.database("sales");
+    let orders = lake.table("orders", &["dt"]);
+    for (day, content) in [("2026-11-01", "a"), ("2026-11-02", "bb"), ("a b/c", "odd")] {
+        lake.partition(&orders, &[day], content);
+    }
+    lake.table("items", &[]);
+    lake.write("sales.db/items/part-0", "items");
+    lake.table("nothing", &["dt"]);
+    lake
+}
+
+#[test]
+fn case_01_a_first_run_brings_everything_and_a_second_finds_nothing_to_do() {
+    let lake = shop();
+    let first = lake.metasync("run", &[]).expect(0);
+    assert_eq!(first.summary()["mode"], "bootstrap");
+    assert_eq!((first.number("tables.applied"), first.number("counts.copied")), (3, 4));
+    lake.assert_in_step();
+    let second = lake.metasync("run", &[]).expect(0);
+    assert_eq!(second.summary()["mode"], "incremental");
+    assert_eq!((second.number("tables.touched"), second.number("bytes.written")), (0, 0));
+    assert_eq!(second.number("requests.get"), 0, "nothing is read again");
+    assert!(second.summary()["as_of"].as_str() > first.summary()["as_of"].as_str());
+}
+
+#[test]
+fn case_18_19_21_drops_renames_and_properties_end_in_step() {
+    let lake = shop();
+    lake.metasync("run", &[]).expect(0);
+    let orders = TableName::new("sales", "orders");
+    let mut items = lake.unmade_table("items", &[]);
+    items.parameters.insert("k".to_owned(), "v".to_owned());
+    std::fs::remove_dir_all(lake.source("sales.db/orders/dt=2026-11-01")).unwrap();
+    lake.apply(&[
+        Change::DropPartitions { table: orders.clone(), names: vec![PartitionName("dt=2026-11-01".to_owned())] },
+        Change::RenameTable { from: orders, to: TableName::new("sales", "orders2") },
+        Change::PutTable(Box::new(items)),
+        Change::DropTable(TableName::new("sales", "nothing")),
+    ]);
+    lake.policy("max_drops = \"100%\"");
+    let ran = lake.metasync("run", &[]).expect(0);
+    assert_eq!(ran.number("counts.copied"), 0, "renamed in place");
+    assert_eq!(ran.number("counts.deleted"), 2, "a file and its folder");
+    // The empty table's folder stays at the source, and it was external: its folder stays on the target, too.
+    lake.assert_in_step();
+}
+
+#[test]
+fn case_72_files_that_no_event_tells_of_are_found() {
+    let lake = shop();
+    lake.metasync("run", &[]).expect(0);
+    lake.write("sales.db/orders/dt=2026-11-02/part-1", "more");
+    lake.write("sales.db/items/part-0", "items, but others");
+    let ran = lake.metasync("run", &[]).expect(0);
+    assert_eq!((ran.number("counts.copied"), ran.number("tables.touched")), (2, 0));
+    lake.assert_in_step();
+}
+
+#[test]
+fn case_48_staging_folders_stay_where_they_are() {
+    let lake = shop();
+    lake.write("sales.db/items/_temporary/0/part-9", "x");
+    lake.write("sales.db/orders/dt=2026-11-02/.hive-staging_1/f", "x");
+    lake.write("sales.db/items/_SUCCESS", "");
+    lake.metasync("run", &[]).expect(0);
+    assert!(!lake.target("sales.db/items/_temporary").exists() && lake.target("sales.db/items/_SUCCESS").exists());
+    assert!(!lake.target("sales.db/orders/dt=2026-11-02/.hive-staging_1").exists());
+}
+
+#[test]
+fn case_61_a_table_that_enters_the_policy_is_brought_and_one_that_leaves_it_goes() {
+    let lake = shop();
+    lake.policy_of("databases = [\"sales\"]\nexclude_tables = [\"sales.items\"]\n", "");
+    lake.metasync("run", &[]).expect(0);
+    assert!(!lake.target("sales.db/items").exists());
+    lake.policy("");
+    lake.metasync("run", &[]).expect(0);
+    lake.assert_in_step();
+    lake.policy_of("databases = [\"sales\"]\nexclude_tables = [\"sales.items\"]\n", "");
+    let refused = lake.metasync("run", &[]).expect(5);
+    assert!(refused.stderr.contains("--accept-policy-change"), "{}", refused.stderr);
+    lake.metasync("run", &["--accept-policy-change"]).expect(0);
+    assert!(!lake.dump("target").iter().any(|line| line.contains("\"table\":\"items\"")));
+}
+
+#[test]
+fn a_table_that_is_made_again_with_other_keys_is_made_again_on_the_replica() {
+    let lake = shop();
+    lake.metasync("run", &[]).expect(0);
+    lake.apply(&[Change::DropTable(TableName::new("sales", "orders"))]);
+    std::fs::remove_dir_all(lake.source("sales.db/orders")).unwrap();
+    let orders = lake.table("orders", &["region", "dt"]);
+    lake.partition(&orders, &["eu", "1"], "x");
+    lake.metasync("run", &[]).expect(0);
+    lake.assert_in_step();
+}
+
+#[test]
+fn partitions_outside_of_their_table_and_functions_with_files_are_carried() {
+    let lake = shop();
+    let orders = lake.unmade_table("orders", &["dt"]);
+    let mut far = objects::partition(&orders, &["far"]);
+    far.storage.location = Some(format!("file:{}", lake.source("elsewhere/far").display()));
+    lake.write("elsewhere/far/part-0", "far");
+    lake.apply(&[Change::PutPartitions { table: orders.name.clone(), partitions: vec![far] }]);
+    lake.metasync("run", &[]).expect(0);
+    assert!(lake.target("elsewhere/far/part-0").exists());
+    lake.assert_in_step();
+    lake.write("elsewhere/far/part-1", "more");
+    lake.metasync("run", &[]).expect(0);
+    lake.assert_in_step();
+}
+
+#[test]
+fn case_34_a_replica_under_another_name_is_verified_and_followed() {
+    let lake = shop();
+    let top = "databases = [\"sales\"]\nrename = { sales = \"sales_r\" }\n";
+    lake.policy_of(top, "");
+    lake.metasync("run", &[]).expect(0);
+    lake.metasync("verify", &[]).expect(0);
+    assert!(lake.dump("target").iter().any(|line| line.contains("\"database\":\"sales_r\",\"table\":\"orders\"")));
+    lake.apply(&[Change::DropTable(TableName::new("sales", "items"))]);
+    lake.policy_of(top, "max_drops = 1");
+    lake.metasync("run", &[]).expect(0);
+    lake.metasync("verify", &[]).expect(0);
+}
+
+#[test]
+fn a_plan_says_what_a_run_then_does_and_changes_nothing() {
+    let lake = shop();
+    let planned = lake.metasync("plan", &[]).expect(0);
+    assert!(planned.stdout.contains("\"step\":\"create\",\"object\":\"table sales.orders\""), "{}", planned.stdout);
+    assert!(!lake.root().join("target.db").exists() && !lake.target("").exists());
+    lake.metasync("run", &[]).expect(0);
+    let nothing = lake.metasync("plan", &[]).expect(0);
+    assert!(!nothing.stdout.contains("\"step\""), "{}", nothing.stdout);
+}
+
+#[test]
+fn rule_31_managed_tables_take_their_files_with_them_and_external_ones_leave_them() {
+    let lake = shop();
+    let mut managed = lake.unmade_table("managed", &[]);
+    managed.table_type = Some("MANAGED_TABLE".to_owned());
+    managed.parameters.remove("EXTERNAL");
+    lake.apply(&[Change::PutTable(Box::new(managed))]);
+    lake.write("sales.db/managed/part-0", "m");
+    lake.metasync("run", &[]).expect(0);
+    lake.assert_in_step();
+    lake.apply(&[Change::DropTable(TableName::new("sales", "managed")), Change::DropTable(TableName::new("sales", "items"))]);
+    std::fs::remove_dir_all(lake.source("sales.db/managed")).unwrap();
+    lake.policy("max_drops = 2");
+    lake.metasync("run", &[]).expect(0);
+    assert!(!lake.target("sales.db/managed/part-0").exists(), "its files went with it");
+    assert!(lake.target("sales.db/items/part-0").exists(), "keep_external_data");
+}
+
+#[test]
+fn status_tells_how_old_the_replica_is_and_what_is_not_in_step() {
+    let lake = shop();
+    let before = lake.metasync("status", &[]).expect(0);
+    assert!(before.stdout.contains("\"as_of\":null"), "{}", before.stdout);
+    let mut acid = lake.unmade_table("acid", &[]);
+    acid.parameters.insert("transactional".to_owned(), "true".to_owned());
+    lake.apply(&[Change::PutTable(Box::new(acid))]);
+    let ran = lake.metasync("run", &[]).expect(3);
+    assert_eq!(ran.number("tables.quarantined"), 1);
+    let status = lake.shell.metasync(&["status", "p.toml"]).expect(0);
+    assert!(status.stdout.contains("3 tables in step, 0 pending, 1 quarantined"), "{}", status.stdout);
+    assert!(status.stdout.contains("quarantined: sales.acid (never carried): it is an ACID table"), "{}", status.stdout);
+    assert!(status.stdout.starts_with("as-of 20"), "{}", status.stdout);
+}
+
+#[test]
+fn case_02_a_lost_state_is_built_again_without_copying_anything() {
+    let lake = shop();
+    lake.metasync("run", &[]).expect(0);
+    std::fs::remove_dir_all(lake.root().join("state")).unwrap();
+    let ran = lake.metasync("run", &[]).expect(0);
+    assert_eq!((ran.number("counts.copied"), ran.number("tables.applied")), (0, 0));
+    lake.assert_in_step();
+}

@@ -1,0 +1,180 @@
+//! A small lake: a metastore in SQLite and tables in a folder, a replica of the same kind, and the policy between them.
+//!
+//! Tables are made and changed as an engine would: files first, then the metastore.
+
+use crate::cli::{Ran, Shell};
+use crate::metastores::{adapters, objects};
+use crate::trees::set_mtime;
+use metasync::metastore::{Change, Metastore, open};
+use metasync::model::{Database, DatabaseName, Partition, Table, TableName};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// A lake and its replica below one folder.
+pub struct Lake {
+    folder: TempDir,
+    runtime: Runtime,
+    source: Box<dyn Metastore>,
+    /// The shell in which `metasync` runs.
+    pub shell: Shell,
+}
+
+impl Lake {
+    /// An empty source metastore; the target does not exist yet.
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("source.db").display());
+        let source = runtime.block_on(async {
+            open::init(&url).await.unwrap();
+            adapters::open_url(&url).await
+        });
+        let lake = Self { shell: Shell::new(folder.path()), folder, runtime, source };
+        lake.policy("");
+        lake
+    }
+
+    /// The folder that everything is below.
+    pub fn root(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A path of the source's data.
+    pub fn source(&self, path: &str) -> PathBuf {
+        self.root().join("source").join(path)
+    }
+
+    /// A path of the replica's data.
+    pub fn target(&self, path: &str) -> PathBuf {
+        self.root().join("target").join(path)
+    }
+
+    /// Writes the policy `p.toml` over `sales` and everything below `source`, with more lines in front of its tables.
+    pub fn policy(&self, more: &str) {
+        self.policy_of("databases = [\"sales\"]\n", more);
+    }
+
+    /// The same with other top-level lines.
+    pub fn policy_of(&self, top: &str, options: &str) {
+        let root = self.root().display();
+        let text = format!(
+            "name = \"sales\"\nstate = \"{root}/state\"\n{top}\
+             source.metastore = \"sqlite://{root}/source.db\"\ntarget.metastore = \"sqlite://{root}/target.db\"\n\
+             [[locations]]\nfrom = \"file:{root}/source\"\nto = \"file:{root}/target\"\n[options]\n{options}\n"
+        );
+        std::fs::write(self.root().join("p.toml"), text).unwrap();
+    }
+
+    /// Runs `metasync VERB p.toml --json` with more arguments.
+    pub fn metasync(&self, verb: &str, more: &[&str]) -> Ran {
+        self.shell.metasync(&[&[verb, "p.toml", "--json"], more].concat())
+    }
+
+    /// Changes the source's metastore.
+    pub fn apply(&self, changes: &[Change]) {
+        self.runtime.block_on(self.source.apply(changes)).unwrap();
+    }
+
+    /// Changes the replica's metastore, as somebody else.
+    pub fn apply_to_target(&self, changes: &[Change]) {
+        let url = format!("sqlite://{}", self.root().join("target.db").display());
+        self.runtime.block_on(async { adapters::open_url(&url).await.apply(changes).await }).unwrap();
+    }
+
+    /// A database whose folder is `NAME.db`.
+    pub fn database(&self, name: &str) -> Database {
+        let url = format!("file:{}", self.root().join("source").display());
+        let database = objects::database(&DatabaseName::new(name), &url);
+        std::fs::create_dir_all(self.source(&format!("{name}.db"))).unwrap();
+        self.apply(&[Change::PutDatabase(database.clone())]);
+        database
+    }
+
+    /// An external table `sales.NAME` with these partition keys, in the metastore.
+    pub fn table(&self, name: &str, keys: &[&str]) -> Table {
+        let table = self.unmade_table(name, keys);
+        std::fs::create_dir_all(self.source(&format!("sales.db/{name}"))).unwrap();
+        self.apply(&[Change::PutTable(Box::new(table.clone()))]);
+        table
+    }
+
+    /// The same, only as a value.
+    pub fn unmade_table(&self, name: &str, keys: &[&str]) -> Table {
+        let url = format!("file:{}", self.root().join("source").display());
+        objects::table(TableName::new("sales", name), &url, keys)
+    }
+
+    /// A partition with one file, in the metastore.
+    pub fn partition(&self, table: &Table, values: &[&str], content: &str) -> Partition {
+        let partition = objects::partition(table, values);
+        let folder = partition.storage.location.clone().unwrap();
+        let folder = PathBuf::from(folder.trim_start_matches("file:"));
+        std::fs::create_dir_all(&folder).unwrap();
+        write_old(&folder.join("part-0"), content);
+        self.apply(&[Change::PutPartitions { table: table.name.clone(), partitions: vec![partition.clone()] }]);
+        partition
+    }
+
+    /// Writes a file of the source's data.
+    pub fn write(&self, path: &str, content: &str) {
+        let path = self.source(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        write_old(&path, content);
+    }
+
+    /// The lines of a dump of `source.db` or `target.db`, without what is no table's: and with the replica's places as the
+    /// source's, so that both can be compared.
+    pub fn dump(&self, side: &str) -> Vec<String> {
+        let url = format!("sqlite://{}", self.root().join(format!("{side}.db")).display());
+        let ran = self.shell.metasync(&["metastore", "dump", &url]).expect(0);
+        let (from, to) = (format!("{}/target", self.root().display()), format!("{}/source", self.root().display()));
+        let dropped = ["\"type\":\"grant\"", "\"type\":\"role\"", "\"type\":\"catalog\"", "\"type\":\"role_grant\""];
+        ran.stdout
+            .lines()
+            .filter(|line| !dropped.iter().any(|kind| line.contains(kind)) && !line.contains("\"database\":\"default\""))
+            .map(|line| line.replace(&from, &to))
+            .collect()
+    }
+
+    /// Files below a folder: path -> content.
+    pub fn files(&self, root: &Path) -> BTreeMap<String, String> {
+        let mut found = BTreeMap::new();
+        collect(root, root, &mut found);
+        found
+    }
+
+    /// Asserts that both metastores and both trees hold the same, and that `verify` says so.
+    pub fn assert_in_step(&self) {
+        assert_eq!(self.dump("source"), self.dump("target"));
+        assert_eq!(self.files(&self.source("")), self.files(&self.target("")));
+        self.metasync("verify", &[]).expect(0);
+    }
+}
+
+impl Default for Lake {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A file that is not so young that nobody may trust its time.
+fn write_old(path: &Path, content: &str) {
+    std::fs::write(path, content).unwrap();
+    set_mtime(path, SystemTime::now() - Duration::from_secs(10));
+}
+
+fn collect(root: &Path, folder: &Path, found: &mut BTreeMap<String, String>) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(root, &path, found);
+        } else {
+            let key = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
+            found.insert(key, String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned());
+        }
+    }
+}
