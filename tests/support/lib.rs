@@ -9,6 +9,7 @@ pub mod fault;
 pub mod gcs;
 pub mod hms;
 pub mod jobs;
+mod listening;
 pub mod metastores;
 pub mod odd;
 pub mod proxy;
