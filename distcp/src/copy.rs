@@ -397,7 +397,7 @@ impl Run {
             && self.stopped.is_none()
             && !gate.copied(&self.ends).await
         {
-            self.stopped = self.stopped.or(Some(Stopped::Error));
+            self.stopped = Some(Stopped::Error);
         }
         self.copier.progress.enter(Phase::Deleting);
         delete::pass(self, plan, concurrency, spool).await?;

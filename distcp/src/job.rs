@@ -47,9 +47,9 @@ pub struct Stop {
 /// that new data is there, and that old data is gone.
 #[async_trait::async_trait]
 pub trait Gate: Send + Sync {
-    /// Called once a run that was not stopped before, also when there is nothing to delete, with what the copies came to.
-    /// Deletes follow only on `true`
-    /// (and, as ever, only when nothing failed); `false` ends the run as stopped at an error.
+    /// Called once in every run that nothing has stopped until then, also when there is nothing to delete, with what the
+    /// copies came to. Deletes follow only on `true` (and, as ever, only when nothing failed); `false` ends the run as
+    /// stopped at an error.
     async fn copied(&self, ends: &Ends) -> bool;
 }
 

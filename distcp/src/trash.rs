@@ -64,7 +64,8 @@ fn markers(job: &JobName) -> String {
 }
 
 impl Trash {
-    /// Says that the folder is a trash, and the run's folder in it this job's. Written before anything is kept; writing it twice does no harm.
+    /// Says that the folder is a trash, and the run's folder in it this job's. Written before anything is kept; writing it
+    /// twice does no harm.
     pub async fn mark(&self, job: &JobName, run: &RunId, target: &str) -> Result<()> {
         let marker = Marker { format: "understudy-trash", version: 1, job: job.as_str(), run_id: run.as_str(), target };
         let place = self.tree.store.place();

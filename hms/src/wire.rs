@@ -408,6 +408,13 @@ impl Wire for Binary {
 /// The most elements that are allocated for before they were read.
 const AHEAD: usize = 1024;
 
+/// A list or a set: the type of its elements, how many there are, and each.
+fn put_sequence<'a, T: Wire + 'a>(out: &mut Vec<u8>, values: impl ExactSizeIterator<Item = &'a T>) {
+    out.push(T::TYPE);
+    put_length(out, values.len());
+    values.for_each(|value| value.write(out));
+}
+
 impl<T: Wire> Wire for Vec<T> {
     const TYPE: u8 = kind::LIST;
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -421,9 +428,7 @@ impl<T: Wire> Wire for Vec<T> {
         Ok(values)
     }
     fn write(&self, out: &mut Vec<u8>) {
-        out.push(T::TYPE);
-        put_length(out, self.len());
-        self.iter().for_each(|value| value.write(out));
+        put_sequence(out, self.iter());
     }
     fn each_binary(&mut self, see: &mut dyn FnMut(&mut Binary)) {
         self.iter_mut().for_each(|value| value.each_binary(see));
@@ -433,19 +438,10 @@ impl<T: Wire> Wire for Vec<T> {
 impl<T: Wire + Ord> Wire for BTreeSet<T> {
     const TYPE: u8 = kind::SET;
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let count = r.sequence(T::TYPE)?;
-        r.enter()?;
-        let mut values = Self::new();
-        for _ in 0..count {
-            values.insert(T::read(r)?);
-        }
-        r.leave();
-        Ok(values)
+        Ok(Vec::read(r)?.into_iter().collect())
     }
     fn write(&self, out: &mut Vec<u8>) {
-        out.push(T::TYPE);
-        put_length(out, self.len());
-        self.iter().for_each(|value| value.write(out));
+        put_sequence(out, self.iter());
     }
 }
 

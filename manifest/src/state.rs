@@ -1,7 +1,7 @@
 //! The state folder of a job: what survives a machine that vanishes (design section 5).
 //!
 //! ```text
-//! <state>/.understudy-state.json     says that the folder is a state; written before anything else
+//! <state>/.understudy-state.json     says that the folder is a state; written before anything else that stays
 //!         <job>/job.json             which places the job joins; written before its first run
 //!               lease.json           who runs now
 //!               checkpoint.json      where the next run starts; swapped atomically

@@ -102,7 +102,7 @@ fn rule_21_case_02_a_target_that_holds_something_is_taken_over_only_by_name() {
     let refused = lake.metasync("run", &[]).expect(5);
     assert!(refused.last_word().contains("--adopt"), "{}", refused.stderr);
     let adopted = lake.metasync("run", &["--adopt"]).expect(0);
-    assert_eq!(adopted.number("counts.copied"), 0);
+    assert_eq!(adopted.number("counts/copied"), 0);
     lake.assert_in_step();
 }
 
@@ -115,7 +115,7 @@ fn rule_27_a_folder_that_lost_all_its_files_is_that_tables_error() {
     lake.write("sales.db/b/part-0", "newer");
     lake.policy("max_deletes = \"100%\"");
     let ran = lake.metasync("run", &[]).expect(3);
-    assert_eq!(ran.number("tables.quarantined"), 2);
+    assert_eq!(ran.number("tables/quarantined"), 2);
     assert!(ran.stderr.contains("sales.a is not in step: sales.db/a held data and holds none"), "{}", ran.stderr);
     assert!(lake.target("sales.db/a/part-0").exists() && lake.target("sales.db/days/dt=2/part-0").exists());
     assert_eq!(std::fs::read_to_string(lake.target("sales.db/b/part-0")).unwrap(), "newer", "the others go on");
@@ -158,7 +158,7 @@ fn one_table_that_cannot_be_carried_does_not_hold_up_the_others() {
     lake.apply(&[Change::PutTable(Box::new(outside))]);
     let ran = lake.metasync("run", &[]).expect(3);
     assert!(ran.stderr.contains("location s3://elsewhere/x is in no [[locations]] of the policy"), "{}", ran.stderr);
-    assert_eq!(ran.number("tables.applied"), 6);
+    assert_eq!(ran.number("tables/applied"), 6);
     lake.apply(&[drop_table("outside")]);
     lake.metasync("run", &[]).expect(0);
     lake.assert_in_step();

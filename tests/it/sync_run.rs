@@ -24,12 +24,12 @@ fn case_01_a_first_run_brings_everything_and_a_second_finds_nothing_to_do() {
     let lake = shop();
     let first = lake.metasync("run", &[]).expect(0);
     assert_eq!(first.summary()["mode"], "bootstrap");
-    assert_eq!((first.number("tables.applied"), first.number("counts.copied")), (3, 4));
+    assert_eq!((first.number("tables/applied"), first.number("counts/copied")), (3, 4));
     lake.assert_in_step();
     let second = lake.metasync("run", &[]).expect(0);
     assert_eq!(second.summary()["mode"], "incremental");
-    assert_eq!((second.number("tables.touched"), second.number("bytes.written")), (0, 0));
-    assert_eq!(second.number("requests.get"), 0, "nothing is read again");
+    assert_eq!((second.number("tables/touched"), second.number("bytes/written")), (0, 0));
+    assert_eq!(second.number("requests/get"), 0, "nothing is read again");
     assert!(second.summary()["as_of"].as_str() > first.summary()["as_of"].as_str());
 }
 
@@ -49,8 +49,8 @@ fn case_18_19_21_drops_renames_and_properties_end_in_step() {
     ]);
     lake.policy("max_drops = \"100%\"");
     let ran = lake.metasync("run", &[]).expect(0);
-    assert_eq!(ran.number("counts.copied"), 0, "renamed in place");
-    assert_eq!(ran.number("counts.deleted"), 2, "a file and its folder");
+    assert_eq!(ran.number("counts/copied"), 0, "renamed in place");
+    assert_eq!(ran.number("counts/deleted"), 2, "a file and its folder");
     // The empty table's folder stays at the source, and it was external: its folder stays on the target, too.
     lake.assert_in_step();
 }
@@ -62,7 +62,7 @@ fn case_72_files_that_no_event_tells_of_are_found() {
     lake.write("sales.db/orders/dt=2026-11-02/part-1", "more");
     lake.write("sales.db/items/part-0", "items, but others");
     let ran = lake.metasync("run", &[]).expect(0);
-    assert_eq!((ran.number("counts.copied"), ran.number("tables.touched")), (2, 0));
+    assert_eq!((ran.number("counts/copied"), ran.number("tables/touched")), (2, 0));
     lake.assert_in_step();
 }
 
@@ -173,7 +173,7 @@ fn status_tells_how_old_the_replica_is_and_what_is_not_in_step() {
     acid.parameters.insert("transactional".to_owned(), "true".to_owned());
     lake.apply(&[Change::PutTable(Box::new(acid))]);
     let ran = lake.metasync("run", &[]).expect(3);
-    assert_eq!(ran.number("tables.quarantined"), 1);
+    assert_eq!(ran.number("tables/quarantined"), 1);
     let status = lake.shell.metasync(&["status", "p.toml"]).expect(0);
     assert!(status.stdout.contains("3 tables in step, 0 pending, 1 quarantined"), "{}", status.stdout);
     assert!(status.stdout.contains("quarantined: sales.acid (never carried): it is an ACID table"), "{}", status.stdout);
@@ -186,6 +186,6 @@ fn case_02_a_lost_state_is_built_again_without_copying_anything() {
     lake.metasync("run", &[]).expect(0);
     std::fs::remove_dir_all(lake.root().join("state")).unwrap();
     let ran = lake.metasync("run", &[]).expect(0);
-    assert_eq!((ran.number("counts.copied"), ran.number("tables.applied")), (0, 0));
+    assert_eq!((ran.number("counts/copied"), ran.number("tables/applied")), (0, 0));
     lake.assert_in_step();
 }

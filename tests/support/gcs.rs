@@ -5,13 +5,12 @@
 //! does the same. Ends with its connections when it is dropped.
 
 use std::io::{self, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 
 use percent_encoding::percent_decode_str;
 
+use crate::listening::Listening;
 use crate::proxy::read_request;
 
 mod bucket;
@@ -106,15 +105,12 @@ impl Answer {
 struct Shared {
     bucket: Mutex<Bucket>,
     seen: Mutex<Vec<Request>>,
-    over: AtomicBool,
-    open: Mutex<Vec<TcpStream>>,
 }
 
 /// The server.
 pub struct Gcs {
-    address: SocketAddr,
+    listening: Listening,
     shared: Arc<Shared>,
-    accepting: Option<JoinHandle<()>>,
 }
 
 impl Gcs {
@@ -123,38 +119,15 @@ impl Gcs {
     /// # Panics
     /// If no port can be had.
     pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let shared = Arc::new(Shared {
-            bucket: Mutex::default(),
-            seen: Mutex::default(),
-            over: AtomicBool::new(false),
-            open: Mutex::default(),
-        });
+        let shared = Arc::new(Shared { bucket: Mutex::default(), seen: Mutex::default() });
         let served = Arc::clone(&shared);
-        let accepting = std::thread::spawn(move || {
-            let mut serving = Vec::new();
-            while let Ok((client, _)) = listener.accept() {
-                if served.over.load(Ordering::SeqCst) {
-                    break;
-                }
-                if let Ok(copy) = client.try_clone() {
-                    served.open.lock().unwrap_or_else(PoisonError::into_inner).push(copy);
-                }
-                let shared = Arc::clone(&served);
-                // A client that goes away ends its connection, nothing more.
-                serving.push(std::thread::spawn(move || drop(shared.serve(client))));
-            }
-            for thread in serving {
-                drop(thread.join());
-            }
-        });
-        Self { address, shared, accepting: Some(accepting) }
+        let listening = Listening::start(move |client| served.serve(client));
+        Self { listening, shared }
     }
 
     /// `http://127.0.0.1:PORT`
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.listening.address())
     }
 
     /// The bucket, to look into or to change behind the client's back.
@@ -165,20 +138,6 @@ impl Gcs {
     /// The requests since the last time this was asked.
     pub fn seen(&self) -> Vec<Request> {
         std::mem::take(&mut *self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl Drop for Gcs {
-    fn drop(&mut self) {
-        self.shared.over.store(true, Ordering::SeqCst);
-        for stream in self.shared.open.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            drop(stream.shutdown(Shutdown::Both));
-        }
-        // Wakes the thread that accepts.
-        drop(TcpStream::connect(self.address));
-        if let Some(thread) = self.accepting.take() {
-            drop(thread.join());
-        }
     }
 }
 

@@ -10,6 +10,7 @@ pub mod gcs;
 pub mod hms;
 pub mod jobs;
 pub mod lake;
+mod listening;
 pub mod metastores;
 pub mod odd;
 pub mod proxy;

@@ -4,10 +4,11 @@
 //! request. It listens on 127.0.0.1, and ends with its connections when it is dropped.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::listening::Listening;
 
 /// The longest head of a request.
 const MAX_HEAD_BYTES: usize = 64 << 10;
@@ -75,15 +76,12 @@ struct Shared {
     upstream: String,
     decide: Box<Decide>,
     number: AtomicUsize,
-    over: AtomicBool,
-    open: Mutex<Vec<TcpStream>>,
 }
 
 /// The proxy.
 pub struct Proxy {
-    address: SocketAddr,
+    listening: Listening,
     shared: Arc<Shared>,
-    accepting: Option<JoinHandle<()>>,
 }
 
 impl Proxy {
@@ -92,58 +90,24 @@ impl Proxy {
     /// # Panics
     /// If no port can be had.
     pub fn before(upstream: &str, decide: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared {
             upstream: upstream.trim_start_matches("http://").to_owned(),
             decide: Box::new(decide),
             number: AtomicUsize::new(0),
-            over: AtomicBool::new(false),
-            open: Mutex::default(),
         });
         let served = Arc::clone(&shared);
-        let accepting = std::thread::spawn(move || {
-            let mut serving = Vec::new();
-            while let Ok((client, _)) = listener.accept() {
-                if served.over.load(Ordering::SeqCst) {
-                    break;
-                }
-                if let Ok(copy) = client.try_clone() {
-                    served.open.lock().unwrap_or_else(PoisonError::into_inner).push(copy);
-                }
-                let shared = Arc::clone(&served);
-                // A client or server that goes away ends its connection, nothing more.
-                serving.push(std::thread::spawn(move || drop(shared.serve(client))));
-            }
-            for thread in serving {
-                drop(thread.join());
-            }
-        });
-        Self { address, shared, accepting: Some(accepting) }
+        let listening = Listening::start(move |client| served.serve(client));
+        Self { listening, shared }
     }
 
     /// `http://127.0.0.1:PORT`
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.listening.address())
     }
 
     /// Requests so far.
     pub fn requests(&self) -> usize {
         self.shared.number.load(Ordering::SeqCst)
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.shared.over.store(true, Ordering::SeqCst);
-        for stream in self.shared.open.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            drop(stream.shutdown(Shutdown::Both));
-        }
-        // Wakes the thread that accepts.
-        drop(TcpStream::connect(self.address));
-        if let Some(thread) = self.accepting.take() {
-            drop(thread.join());
-        }
     }
 }
 

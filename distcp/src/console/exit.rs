@@ -71,8 +71,8 @@ pub fn line(program: &str, command: &str, message: &str, hint: Option<&str>) -> 
 }
 
 /// What clap says of a wrong command line, with the error as its last line: how the verb is used, then what is wrong, what
-/// was probably meant, and where to read on.
-/// `verb` is the program with the verb that was typed, for what clap says without the usage.
+/// was probably meant, and where to read on. `verb` is the program with the verb that was typed, for what clap says without
+/// the usage.
 pub fn wrong_usage(program: &str, verb: &str, rendered: &str) -> String {
     let mut usage = None;
     let mut what = Vec::new();

@@ -6,6 +6,8 @@ use std::process::ExitCode as ProcessExit;
 use std::sync::Arc;
 use std::time::Duration;
 
+use manifest::state::StateStore;
+
 use super::args::{GlobalArgs, PaceArgs, StoreArgs};
 use super::environment::{self, Process};
 use super::output::Output;
@@ -22,8 +24,6 @@ use crate::settings::Secret;
 use crate::settings::open::Opener;
 use crate::store::meter::Meter;
 use crate::summary::Summary;
-
-use manifest::state::StateStore;
 
 /// Threads for file system calls, hashing and sorting; started when they are needed.
 const BLOCKING_THREADS: usize = 256;

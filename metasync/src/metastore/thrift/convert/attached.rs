@@ -17,9 +17,13 @@ struct Row {
 }
 
 /// The constraints of rows, columns in order; `kind` makes what a constraint says of what is left of its rows.
-fn grouped<T>(rows: Vec<(Row, T)>, kind: impl Fn(Vec<T>) -> Converted<ConstraintKind>) -> Converted<Vec<Constraint>> {
+fn grouped<T>(
+    rows: impl Iterator<Item = Converted<(Row, T)>>,
+    kind: impl Fn(Vec<T>) -> Converted<ConstraintKind>,
+) -> Converted<Vec<Constraint>> {
     let mut groups: BTreeMap<(TableName, String), Vec<(Row, T)>> = BTreeMap::new();
-    for (row, rest) in rows {
+    for row in rows {
+        let (row, rest) = row?;
         groups.entry((row.table.clone(), row.name.clone())).or_default().push((row, rest));
     }
     let mut constraints = Vec::with_capacity(groups.len());
@@ -48,7 +52,7 @@ pub(crate) fn from_primary_keys(rows: Vec<api::SQLPrimaryKey>) -> Converted<Vec<
         let column = required(row.column_name, "column_name")?;
         Ok((row!(row, table_db, table_name, pk_name, row.key_seq), column))
     };
-    grouped(rows.into_iter().map(row).collect::<Converted<_>>()?, |columns| Ok(ConstraintKind::PrimaryKey { columns }))
+    grouped(rows.into_iter().map(row), |columns| Ok(ConstraintKind::PrimaryKey { columns }))
 }
 
 pub(crate) fn from_uniques(rows: Vec<api::SQLUniqueConstraint>) -> Converted<Vec<Constraint>> {
@@ -56,7 +60,7 @@ pub(crate) fn from_uniques(rows: Vec<api::SQLUniqueConstraint>) -> Converted<Vec
         let column = required(row.column_name, "column_name")?;
         Ok((row!(row, table_db, table_name, uk_name, row.key_seq), column))
     };
-    grouped(rows.into_iter().map(row).collect::<Converted<_>>()?, |columns| Ok(ConstraintKind::Unique { columns }))
+    grouped(rows.into_iter().map(row), |columns| Ok(ConstraintKind::Unique { columns }))
 }
 
 pub(crate) fn from_foreign_keys(rows: Vec<api::SQLForeignKey>) -> Converted<Vec<Constraint>> {
@@ -81,7 +85,7 @@ pub(crate) fn from_foreign_keys(rows: Vec<api::SQLForeignKey>) -> Converted<Vec<
         let (parent, parent_key, update_rule, delete_rule) = required(found, "fk_name")?;
         Ok(ConstraintKind::ForeignKey { parent, parent_key, columns, update_rule, delete_rule })
     };
-    grouped(rows.into_iter().map(row).collect::<Converted<_>>()?, kind)
+    grouped(rows.into_iter().map(row), kind)
 }
 
 pub(crate) fn from_not_nulls(rows: Vec<api::SQLNotNullConstraint>) -> Converted<Vec<Constraint>> {
@@ -89,7 +93,7 @@ pub(crate) fn from_not_nulls(rows: Vec<api::SQLNotNullConstraint>) -> Converted<
         let column = required(row.column_name, "column_name")?;
         Ok((row!(row, table_db, table_name, nn_name, None), ConstraintKind::NotNull { column }))
     };
-    single(rows.into_iter().map(row).collect::<Converted<_>>()?)
+    single(rows.into_iter().map(row))
 }
 
 pub(crate) fn from_defaults(rows: Vec<api::SQLDefaultConstraint>) -> Converted<Vec<Constraint>> {
@@ -98,7 +102,7 @@ pub(crate) fn from_defaults(rows: Vec<api::SQLDefaultConstraint>) -> Converted<V
         let value = required(row.default_value, "default_value")?;
         Ok((row!(row, table_db, table_name, dc_name, None), ConstraintKind::Default { column, value }))
     };
-    single(rows.into_iter().map(row).collect::<Converted<_>>()?)
+    single(rows.into_iter().map(row))
 }
 
 pub(crate) fn from_checks(rows: Vec<api::SQLCheckConstraint>) -> Converted<Vec<Constraint>> {
@@ -107,16 +111,16 @@ pub(crate) fn from_checks(rows: Vec<api::SQLCheckConstraint>) -> Converted<Vec<C
         let expression = required(row.check_expression, "check_expression")?;
         Ok((row!(row, table_db, table_name, dc_name, None), ConstraintKind::Check { column, expression }))
     };
-    single(rows.into_iter().map(row).collect::<Converted<_>>()?)
+    single(rows.into_iter().map(row))
 }
 
 /// Constraints of one row each.
-fn single(rows: Vec<(Row, ConstraintKind)>) -> Converted<Vec<Constraint>> {
+fn single(rows: impl Iterator<Item = Converted<(Row, ConstraintKind)>>) -> Converted<Vec<Constraint>> {
     let constraint = |(row, kind): (Row, ConstraintKind)| {
         let [enable, validate, rely] = row.flags;
         Constraint { table: row.table, name: row.name, kind, enable, validate, rely }
     };
-    Ok(rows.into_iter().map(constraint).collect())
+    rows.map(|row| row.map(constraint)).collect()
 }
 
 /// Positions count from 1, as Hive's own compiler counts them.
@@ -341,21 +345,18 @@ fn to_object(object: &GrantObject) -> Converted<api::HiveObjectRef> {
         }
         GrantObject::Database { database } => on(api::HiveObjectType::DATABASE, database, None),
         GrantObject::Table { table } => on(api::HiveObjectType::TABLE, &table.database(), Some(table)),
-        GrantObject::Partition { table, partition } => {
-            let mut found = on(api::HiveObjectType::PARTITION, &table.database(), Some(table));
-            found.part_values = Some(partition.values()?);
-            found
-        }
-        GrantObject::Column { table, column } => {
-            let mut found = on(api::HiveObjectType::COLUMN, &table.database(), Some(table));
-            found.column_name = Some(column.clone());
-            found
-        }
-        GrantObject::PartitionColumn { table, partition, column } => {
-            let mut found = on(api::HiveObjectType::COLUMN, &table.database(), Some(table));
-            found.column_name = Some(column.clone());
-            found.part_values = Some(partition.values()?);
-            found
-        }
+        GrantObject::Partition { table, partition } => api::HiveObjectRef {
+            part_values: Some(partition.values()?),
+            ..on(api::HiveObjectType::PARTITION, &table.database(), Some(table))
+        },
+        GrantObject::Column { table, column } => api::HiveObjectRef {
+            column_name: Some(column.clone()),
+            ..on(api::HiveObjectType::COLUMN, &table.database(), Some(table))
+        },
+        GrantObject::PartitionColumn { table, partition, column } => api::HiveObjectRef {
+            column_name: Some(column.clone()),
+            part_values: Some(partition.values()?),
+            ..on(api::HiveObjectType::COLUMN, &table.database(), Some(table))
+        },
     })
 }
