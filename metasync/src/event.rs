@@ -1,8 +1,8 @@
 //! Events of the notification log: from a row as it is stored to what happened, in the terms of the [`model`](crate::model).
 //!
 //! Pure. A message is what somebody else wrote: whatever it holds, decoding ends in an event or in an error that names the
-//! event, never in a panic, and takes no more memory than bounded multiples of the message (the constants here; JSON nests at
-//! most 128 deep, which is serde_json's own limit, and Thrift objects [`hms::wire::MAX_DEPTH`]). Properties that are not known
+//! event, never in a panic, and takes no more memory than bounded multiples of the message (the constants here; JSON that is
+//! looked at nests at most 128 deep, which is serde_json's own limit, and Thrift objects [`hms::wire::MAX_DEPTH`]). Properties that are not known
 //! are passed over, as Hive does: every release adds some. Names are in lower case, as a metastore keeps them.
 
 mod digest;
