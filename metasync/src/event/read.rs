@@ -189,8 +189,8 @@ fn alter_partition(row: &EventRow, json: &str) -> Decoded {
     let message: Message = parsed(json)?;
     let table = table(row, "tableObjJson", &message.table_obj_json)?;
     Ok(Kind::AlterPartition {
-        before: named_partition(&table, "partitionObjBeforeJson", &message.partition_obj_before_json)?,
-        after: named_partition(&table, "partitionObjAfterJson", &message.partition_obj_after_json)?,
+        before: Box::new(named_partition(&table, "partitionObjBeforeJson", &message.partition_obj_before_json)?),
+        after: Box::new(named_partition(&table, "partitionObjAfterJson", &message.partition_obj_after_json)?),
         table,
         truncated: message.is_truncate_op.map(|Flag(truncated)| truncated),
         write_id: message.write_id,

@@ -64,7 +64,7 @@ impl Window {
     pub fn note<'a>(&mut self, rows: impl IntoIterator<Item = &'a EventRow>) {
         let seen = |row: &EventRow| Seen { id: row.event_id, time: row.event_time, digest: digest(row) };
         self.seen.extend(rows.into_iter().filter(|row| row.event_id > self.after).map(seen));
-        self.seen.sort_by(|a, b| (a.id, a.digest).cmp(&(b.id, b.digest)));
+        self.seen.sort_by_key(|seen| (seen.id, seen.digest));
         self.seen.dedup_by(|a, b| a.digest == b.digest);
         self.forget();
     }

@@ -74,7 +74,7 @@ fn a_message_cut_short_anywhere_is_an_error_that_names_the_event() {
                 .into_iter()
                 .find(|row| row.event_type == **event_type && row.message_format.as_deref() == Some(format))
         };
-        types.iter().map(|event_type| wanted(&event_type).unwrap()).collect()
+        types.iter().map(|event_type| wanted(event_type).unwrap()).collect()
     };
     for whole in of(&plain, PLAIN_FORMAT).into_iter().chain(of(&zipped, GZIP_FORMAT)) {
         for end in (0..whole.message.len()).filter(|end| whole.message.is_char_boundary(*end)) {
