@@ -111,6 +111,16 @@ fn formats_that_are_not_known_are_named() {
 }
 
 #[test]
+fn an_error_holds_nothing_that_a_terminal_acts_on() {
+    let hostile = "\u{1b}[2J\r\n";
+    for row in [row(&format!("DROP_TABLE{hostile}"), hostile, "{}"), plain("DROP_FUNCTION", &format!("{{\"{hostile}"))]
+    {
+        let text = error(&row).to_string();
+        assert!(!text.contains(char::is_control), "{text:?}");
+    }
+}
+
+#[test]
 fn a_message_that_unpacks_to_too_much_is_an_error() {
     let bomb = row("DROP_TABLE", GZIP_FORMAT, &zipped(&vec![b' '; 8 << 20]));
     assert!(bomb.message.len() < 20_000);
