@@ -1,8 +1,8 @@
 //! Events of the notification log: from a row as it is stored to what happened, in the terms of the [`model`](crate::model).
 //!
 //! Pure. A message is what somebody else wrote: whatever it holds, decoding ends in an event or in an error that names the
-//! event, never in a panic, and takes no more memory than bounded multiples of the message (the constants here; JSON nests at
-//! most 128 deep, which is serde_json's own limit, and Thrift objects [`hms::wire::MAX_DEPTH`]). Properties that are not known
+//! event, never in a panic, and takes no more memory than bounded multiples of the message (the constants here; JSON that is
+//! looked at nests at most 128 deep, which is serde_json's own limit, and Thrift objects [`hms::wire::MAX_DEPTH`]). Properties that are not known
 //! are passed over, as Hive does: every release adds some. Names are in lower case, as a metastore keeps them.
 
 mod digest;
@@ -21,7 +21,7 @@ pub use touches::{Emptied, Touches};
 use crate::metastore::EventRow;
 
 /// The longest MESSAGE that is looked at, in bytes, as it is stored.
-pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
+pub const MAX_MESSAGE_BYTES: usize = 256 << 20;
 
 /// The longest JSON that a compressed message may hold, in bytes.
 pub const MAX_JSON_BYTES: usize = 256 << 20;
@@ -117,12 +117,15 @@ impl Event {
     }
 }
 
-/// As much of a text as fits into an error.
+/// As much of a text as fits into an error, without signs that move a terminal's cursor.
 fn shortened(text: &str, limit: usize) -> String {
-    match text.len() <= limit {
-        true => text.to_owned(),
-        false => format!("{}...", &text[..text.floor_char_boundary(limit)]),
+    let end = text.floor_char_boundary(limit);
+    let visible = |sign: char| if sign.is_control() { char::REPLACEMENT_CHARACTER } else { sign };
+    let mut short: String = text[..end].chars().map(visible).collect();
+    if end < text.len() {
+        short.push_str("...");
     }
+    short
 }
 
 /// What is wrong with a message, in words.

@@ -211,6 +211,10 @@ fn check_position(
     let same_id = || older.iter().filter(|row| row.event_id == id);
     let there = same_id().next().is_some();
     let found = there && position.digest.is_none_or(|expected| same_id().any(|row| digest(row) == expected));
+    let cut_short = !asked.complete && newer.is_empty();
+    if repeat && !found && cut_short {
+        return Err(LogError::CutShort { id });
+    }
     // The sequence of 2.3 is written without a lock: a slow transaction sets it back, below events that are there.
     if current < id && !(repeat && found && position.digest.is_some()) {
         return Err(LogError::WentBack { id, current });
@@ -218,11 +222,11 @@ fn check_position(
     if found {
         return Ok(());
     }
-    if !asked.complete && !there && newer.is_empty() {
-        return Err(LogError::CutShort { id });
-    }
     if there && !repeat {
         return Err(LogError::Differs { id });
+    }
+    if cut_short {
+        return Err(LogError::CutShort { id });
     }
     // The cleaner takes what is older than some age: it leaves nothing that is as old as what it took. What stands under the
     // same id then is a younger twin.

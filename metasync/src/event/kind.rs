@@ -72,9 +72,9 @@ pub enum Kind {
         /// Its table.
         table: Box<Table>,
         /// As it was.
-        before: NamedPartition,
+        before: Box<NamedPartition>,
         /// As it is.
-        after: NamedPartition,
+        after: Box<NamedPartition>,
         /// As for a table.
         truncated: Option<bool>,
         /// Hive 4, transactional tables.
@@ -278,7 +278,7 @@ pub enum Kind {
         /// As it is.
         after: Index,
     },
-    /// DROP_INDEX; Hive 2.3.
+    /// DROP_INDEX; Hive 2.3. The table that held it is dropped with it, without an event of its own.
     DropIndex {
         /// As it was.
         index: Index,

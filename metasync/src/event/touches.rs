@@ -129,9 +129,10 @@ pub(super) fn of(kind: &Kind) -> Touches {
             true => Touches::table(name),
             false => Touches::partitions(name, partitions.clone()),
         },
-        Kind::CreateIndex { index } | Kind::AlterIndex { after: index, .. } | Kind::DropIndex { index } => {
-            Touches { tables: index.index_table.iter().cloned().collect(), ..Touches::default() }
+        Kind::CreateIndex { index } | Kind::AlterIndex { after: index, .. } => {
+            index.index_table.as_ref().map(Touches::table).unwrap_or_default()
         }
+        Kind::DropIndex { index } => index.index_table.as_ref().map(Touches::table).unwrap_or_default().emptied(true),
         Kind::Unknown { table: Some(table), .. } => Touches::table(table),
         Kind::Unknown { database: Some(database), .. } => Touches::database(database),
         Kind::OpenTransactions { .. }

@@ -64,7 +64,7 @@ impl Window {
     pub fn note<'a>(&mut self, rows: impl IntoIterator<Item = &'a EventRow>) {
         let seen = |row: &EventRow| Seen { id: row.event_id, time: row.event_time, digest: digest(row) };
         self.seen.extend(rows.into_iter().filter(|row| row.event_id > self.after).map(seen));
-        self.seen.sort_by(|a, b| (a.id, a.digest).cmp(&(b.id, b.digest)));
+        self.seen.sort_by_key(|seen| (seen.id, seen.digest));
         self.seen.dedup_by(|a, b| a.digest == b.digest);
         self.forget();
     }
@@ -76,7 +76,8 @@ impl Window {
         let needed = |seen: &Seen| {
             seen.id > newest_id.saturating_sub(WINDOW_IDS) || seen.time >= newest_time.saturating_sub(WINDOW_SECONDS)
         };
-        let old = self.seen.iter().position(needed).unwrap_or(0);
+        let oldest_needed = self.seen.iter().find(|seen| needed(seen)).map_or(newest_id, |seen| seen.id);
+        let old = self.seen.partition_point(|seen| seen.id < oldest_needed);
         let excess = self.seen.len().saturating_sub(MAX_WINDOW_EVENTS);
         if let Some(last) = old.max(excess).checked_sub(1).and_then(|last| self.seen.get(last)) {
             // All events of an id go together: below `after` nothing is known, above it everything.
