@@ -38,7 +38,10 @@ pub fn nature(table: &Table, materialized: bool) -> Nature {
     if is("transactional", "true") {
         return Nature::Quarantined("it is an ACID table: its rows are not its files alone".to_owned());
     }
-    if is("table_type", "ICEBERG") || table.parameters.contains_key("metadata_location") || provided_by(table, "iceberg") {
+    if is("table_type", "ICEBERG")
+        || table.parameters.contains_key("metadata_location")
+        || provided_by(table, "iceberg")
+    {
         return Nature::Quarantined("it is an Iceberg table: its metadata names places of the source".to_owned());
     }
     let hudi = table.storage.input_format.as_deref().is_some_and(|class| class.contains(".hudi."));
@@ -174,7 +177,9 @@ mod tests {
     fn case_48_staging_names_are_not_data_and_marks_of_engines_are() {
         let filter = Filter::excluding(&STAGING);
         filter.validate().unwrap();
-        for key in ["t/_temporary/0/x", "_temporary", "t/p=1/.hive-staging_hive_1/-ext-10000/f", "t/_tmp.-ext-1/f", "t/_tmp.x"] {
+        for key in
+            ["t/_temporary/0/x", "_temporary", "t/p=1/.hive-staging_hive_1/-ext-10000/f", "t/_tmp.-ext-1/f", "t/_tmp.x"]
+        {
             assert!(!filter.takes_key(&ObjectKey::from(key)), "{key}");
         }
         for key in ["t/_SUCCESS", "t/_delta_log/0.json", "t/_metadata", "t/p=1/part-0", "t/x_temporary/f"] {

@@ -213,11 +213,8 @@ fn statistics_changes(expected: &Whole, actual: Option<&Whole>, head: &mut Head)
 fn statistics_diff(expected: &[ColumnStatistics], there: &[ColumnStatistics]) -> (Vec<String>, Vec<ColumnStatistics>) {
     let same = |a: &ColumnStatistics, b: &ColumnStatistics| a.column == b.column && a.engine == b.engine;
     let undated = |statistics: &ColumnStatistics| ColumnStatistics { last_analyzed: 0, ..statistics.clone() };
-    let mut gone: Vec<String> = there
-        .iter()
-        .filter(|old| !expected.iter().any(|new| same(old, new)))
-        .map(|old| old.column.clone())
-        .collect();
+    let mut gone: Vec<String> =
+        there.iter().filter(|old| !expected.iter().any(|new| same(old, new))).map(|old| old.column.clone()).collect();
     gone.sort();
     gone.dedup();
     let stays = |new: &ColumnStatistics| {
@@ -413,11 +410,8 @@ fn shall(
     statistics: Vec<ColumnStatistics>,
 ) -> Result<Shall, String> {
     let outside = crate::carry::outside(source, &partition);
-    let object = Object::Partition {
-        table: source.name.clone(),
-        partition_name: name.clone(),
-        partition: Box::new(partition),
-    };
+    let object =
+        Object::Partition { table: source.name.clone(), partition_name: name.clone(), partition: Box::new(partition) };
     let Object::Partition { partition, .. } = expected(object, sides)? else {
         return Err(format!("partition {name} of {}: it became something else", source.name));
     };
@@ -517,11 +511,10 @@ mod tests {
             last_analyzed: at,
             ..blank()
         };
-        let (gone, put) = statistics_diff(&[of("a", "hive", 1), of("b", "hive", 5)], &[
-            of("a", "hive", 9),
-            of("a", "impala", 9),
-            of("b", "hive", 1),
-        ]);
+        let (gone, put) = statistics_diff(
+            &[of("a", "hive", 1), of("b", "hive", 5)],
+            &[of("a", "hive", 9), of("a", "impala", 9), of("b", "hive", 1)],
+        );
         assert_eq!(gone, ["a"]);
         assert_eq!(put, [of("a", "hive", 1)]);
     }

@@ -142,7 +142,8 @@ mod tests {
     fn shown(roots: &[Root]) -> Vec<String> {
         let line = |root: &Root| {
             let numbers = |owners: &[Owner]| owners.iter().map(|owner| number(*owner)).collect::<Vec<_>>();
-            let inner: Vec<_> = root.folders.iter().map(|(key, owners)| format!("{}:{:?}", key.escaped(), numbers(owners))).collect();
+            let inner: Vec<_> =
+                root.folders.iter().map(|(key, owners)| format!("{}:{:?}", key.escaped(), numbers(owners))).collect();
             let except: Vec<_> = root.except.iter().map(|key| format!("-{}", key.escaped())).collect();
             format!("{} -> {} [{}] {}", root.from, root.to, inner.join(" "), except.join(" ")).trim_end().to_owned()
         };

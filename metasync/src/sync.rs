@@ -35,6 +35,7 @@ use distcp::options::Cap;
 use distcp::run::Report;
 use distcp::settings::Environment;
 use distcp::settings::open::Opener;
+use events::Seen;
 use jiff::Timestamp;
 use manifest::Class;
 use manifest::state::checkpoint::{self, Checkpoint, Loaded};
@@ -42,7 +43,6 @@ use manifest::state::holder::Holder;
 use manifest::state::layout::{JobName, RunId};
 use manifest::state::lease::{self, Lease};
 use manifest::state::{StateStore, Tag, marker, probe};
-use events::Seen;
 use report::{Mode, SyncSummary};
 use state::{DatabaseState, Intent, Rules, SyncState, TableState};
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,6 +51,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use survey::{Selection, Survey, removable, survey};
+use tempfile::TempDir;
 use tokio::time::Instant;
 
 /// Program and version, for receipts and leases.
@@ -168,17 +169,26 @@ impl Planned {
 struct Metastores {
     source: Box<dyn Metastore>,
     target: Box<dyn Metastore>,
+    /// Where an empty metastore stands for a file that the first run will make.
+    _stand_in: Option<TempDir>,
 }
 
 impl Metastores {
     async fn open(setting: &Setting, create: bool) -> Result<Self> {
         let policy = &setting.policy;
         let source = Self::source(setting).await?;
-        if create {
-            open::init_missing(&policy.target).await.map_err(|error| at("target", error))?;
+        let (mut url, mut stand_in) = (policy.target.clone(), None);
+        if !create && open::is_missing(&url).map_err(|error| at("target", error))? {
+            let folder = tempfile::tempdir_in(&setting.spool)
+                .map_err(|error| Failure::new(ExitCode::Failed, format!("no temporary folder: {error}")))?;
+            url = format!("sqlite://{}/empty.db", folder.path().display());
+            stand_in = Some(folder);
         }
-        let target = open::open(&policy.target, &setting.environment).await.map_err(|error| at("target", error))?;
-        Ok(Self { source, target })
+        if create || stand_in.is_some() {
+            open::init_missing(&url).await.map_err(|error| at("target", error))?;
+        }
+        let target = open::open(&url, &setting.environment).await.map_err(|error| at("target", error))?;
+        Ok(Self { source, target, _stand_in: stand_in })
     }
 
     async fn source(setting: &Setting) -> Result<Box<dyn Metastore>> {
@@ -269,7 +279,9 @@ fn is_ours(state: Option<&SyncState>, survey: &Survey, allowed: &Allowed) -> Res
             ExitCode::Refused,
             format!("the target holds objects that no run of this policy made, in {}", survey.foreign.join(", ")),
         )
-        .hint("name an empty target, or take over what is there with --adopt: what differs from the source is changed"));
+        .hint(
+            "name an empty target, or take over what is there with --adopt: what differs from the source is changed",
+        ));
     }
     if survey.drift.is_empty() || allowed.overwrite_drift || allowed.adopt {
         return Ok(());
@@ -389,12 +401,7 @@ pub async fn run(setting: &Setting, command: &'static str, allowed: &Allowed) ->
     (summary, failure)
 }
 
-async fn with_lease(
-    setting: &Setting,
-    allowed: &Allowed,
-    started: Timestamp,
-    summary: &mut SyncSummary,
-) -> Result<()> {
+async fn with_lease(setting: &Setting, allowed: &Allowed, started: Timestamp, summary: &mut SyncSummary) -> Result<()> {
     let job = setting.job()?;
     let state = setting.state(true)?;
     let before = checkpoint::load_summary(state.as_ref(), &job).await?.map(|before| before.run_id);
@@ -430,7 +437,10 @@ async fn take_lease(
     let listener = setting.listener.clone();
     let waiting = move |record: &lease::LeaseRecord, longest: std::time::Duration| {
         let longest = longest.as_secs();
-        listener(Event::Note(format!("waiting up to {longest} s to see whether the run of {} is alive", record.holder)));
+        listener(Event::Note(format!(
+            "waiting up to {longest} s to see whether the run of {} is alive",
+            record.holder
+        )));
     };
     Ok(Lease::acquire(state.clone(), job, run_id, holder, lease::DURATION, &waiting).await?)
 }
@@ -546,8 +556,13 @@ impl Run<'_> {
             .await?;
             logged.extend(reports);
             let sides = stores.sides(setting).await?;
-            let applier =
-                Applier { sides: &sides, target: stores.target.as_ref(), survey, skip: &skip, guard: self.lease.guard() };
+            let applier = Applier {
+                sides: &sides,
+                target: stores.target.as_ref(),
+                survey,
+                skip: &skip,
+                guard: self.lease.guard(),
+            };
             let applied = applier.apply().await?;
             if self.allowed.selection.is_all() {
                 applier.advance(planned.seen.position.as_ref().map_or(0, |position| position.id)).await?;
@@ -695,11 +710,7 @@ struct Outcome {
 }
 
 /// Tables of which an object failed, or whose tree did not come to its end.
-fn not_copied(
-    roots: &[(Root, data::Failing)],
-    copied: &[Option<Ends>],
-    survey: &Survey,
-) -> BTreeMap<usize, String> {
+fn not_copied(roots: &[(Root, data::Failing)], copied: &[Option<Ends>], survey: &Survey) -> BTreeMap<usize, String> {
     let mut found = BTreeMap::new();
     for ((root, failing), copied) in roots.iter().zip(copied) {
         if copied.is_none() {

@@ -35,7 +35,11 @@ fn rule_06_more_dropped_tables_than_allowed_are_refused() {
     let before = replica(&lake);
     lake.apply(&[drop_table("a"), drop_table("b")]);
     let refused = lake.metasync("run", &[]).expect(5);
-    assert!(refused.last_word().contains("2 of 6 tables on the target would be dropped, more than 20%"), "{}", refused.stderr);
+    assert!(
+        refused.last_word().contains("2 of 6 tables on the target would be dropped, more than 20%"),
+        "{}",
+        refused.stderr
+    );
     assert!(refused.last_word().contains("options.max_drops"));
     lake.metasync("plan", &[]).expect(5);
     assert_eq!(replica(&lake), before);
@@ -67,7 +71,9 @@ fn rule_20_case_77_what_others_changed_on_the_target_is_not_overwritten() {
     let before = replica(&lake);
     lake.write("sales.db/c/part-0", "newer");
     let refused = lake.metasync("run", &[]).expect(5);
-    for word in ["table sales.a: it was changed", "table sales.b: it was dropped", "sales.made_here: somebody else made it"] {
+    for word in
+        ["table sales.a: it was changed", "table sales.b: it was dropped", "sales.made_here: somebody else made it"]
+    {
         assert!(refused.last_word().contains(word), "{word}: {}", refused.stderr);
     }
     assert_eq!(replica(&lake), before);
@@ -116,7 +122,7 @@ fn rule_27_a_folder_that_lost_all_its_files_is_that_tables_error() {
     lake.policy("max_deletes = \"100%\"");
     let ran = lake.metasync("run", &[]).expect(3);
     assert_eq!(ran.number("tables/quarantined"), 2);
-    assert!(ran.stderr.contains("sales.a is not in step: sales.db/a held data and holds none"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("/source/sales.db/a held data and holds none at the source"), "{}", ran.stderr);
     assert!(lake.target("sales.db/a/part-0").exists() && lake.target("sales.db/days/dt=2/part-0").exists());
     assert_eq!(std::fs::read_to_string(lake.target("sales.db/b/part-0")).unwrap(), "newer", "the others go on");
     lake.metasync("resync", &["--table", "sales.a"]).expect(0);
@@ -175,10 +181,9 @@ fn a_second_run_is_kept_out_while_one_goes_on() {
 #[test]
 fn what_cannot_be_used_is_refused_before_anything_is_touched() {
     let lake = lake();
-    for (policy, code, word) in [
-        ("nosuch.toml", 2, "cannot be read"),
-        ("p.toml", 2, "p.toml has the unknown key options.max_drop"),
-    ] {
+    for (policy, code, word) in
+        [("nosuch.toml", 2, "cannot be read"), ("p.toml", 2, "p.toml has the unknown key options.max_drop")]
+    {
         lake.policy("max_drop = 3");
         let ran = lake.shell.metasync(&["run", policy]).expect(code);
         assert!(ran.last_word().contains(word), "{}", ran.stderr);

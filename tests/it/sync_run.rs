@@ -24,7 +24,11 @@ fn case_01_a_first_run_brings_everything_and_a_second_finds_nothing_to_do() {
     let lake = shop();
     let first = lake.metasync("run", &[]).expect(0);
     assert_eq!(first.summary()["mode"], "bootstrap");
-    assert_eq!((first.number("tables/applied"), first.number("counts/copied")), (3, 4));
+    assert_eq!(
+        (first.number("tables/applied"), first.number("counts/copied")),
+        (3, 5),
+        "four files and a folder without any"
+    );
     lake.assert_in_step();
     let second = lake.metasync("run", &[]).expect(0);
     assert_eq!(second.summary()["mode"], "incremental");
@@ -50,7 +54,7 @@ fn case_18_19_21_drops_renames_and_properties_end_in_step() {
     lake.policy("max_drops = \"100%\"");
     let ran = lake.metasync("run", &[]).expect(0);
     assert_eq!(ran.number("counts/copied"), 0, "renamed in place");
-    assert_eq!(ran.number("counts/deleted"), 2, "a file and its folder");
+    assert_eq!(ran.number("counts/deleted"), 1);
     // The empty table's folder stays at the source, and it was external: its folder stays on the target, too.
     lake.assert_in_step();
 }
@@ -101,6 +105,8 @@ fn a_table_that_is_made_again_with_other_keys_is_made_again_on_the_replica() {
     std::fs::remove_dir_all(lake.source("sales.db/orders")).unwrap();
     let orders = lake.table("orders", &["region", "dt"]);
     lake.partition(&orders, &["eu", "1"], "x");
+    lake.metasync("run", &[]).expect(5);
+    lake.policy("max_drops = \"100%\"");
     lake.metasync("run", &[]).expect(0);
     lake.assert_in_step();
 }
@@ -156,7 +162,10 @@ fn rule_31_managed_tables_take_their_files_with_them_and_external_ones_leave_the
     lake.write("sales.db/managed/part-0", "m");
     lake.metasync("run", &[]).expect(0);
     lake.assert_in_step();
-    lake.apply(&[Change::DropTable(TableName::new("sales", "managed")), Change::DropTable(TableName::new("sales", "items"))]);
+    lake.apply(&[
+        Change::DropTable(TableName::new("sales", "managed")),
+        Change::DropTable(TableName::new("sales", "items")),
+    ]);
     std::fs::remove_dir_all(lake.source("sales.db/managed")).unwrap();
     lake.policy("max_drops = 2");
     lake.metasync("run", &[]).expect(0);
@@ -176,7 +185,11 @@ fn status_tells_how_old_the_replica_is_and_what_is_not_in_step() {
     assert_eq!(ran.number("tables/quarantined"), 1);
     let status = lake.shell.metasync(&["status", "p.toml"]).expect(0);
     assert!(status.stdout.contains("3 tables in step, 0 pending, 1 quarantined"), "{}", status.stdout);
-    assert!(status.stdout.contains("quarantined: sales.acid (never carried): it is an ACID table"), "{}", status.stdout);
+    assert!(
+        status.stdout.contains("quarantined: sales.acid (never carried): it is an ACID table"),
+        "{}",
+        status.stdout
+    );
     assert!(status.stdout.starts_with("as-of 20"), "{}", status.stdout);
 }
 

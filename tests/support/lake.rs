@@ -134,7 +134,9 @@ impl Lake {
         let dropped = ["\"type\":\"grant\"", "\"type\":\"role\"", "\"type\":\"catalog\"", "\"type\":\"role_grant\""];
         ran.stdout
             .lines()
-            .filter(|line| !dropped.iter().any(|kind| line.contains(kind)) && !line.contains("\"database\":\"default\""))
+            .filter(|line| {
+                !dropped.iter().any(|kind| line.contains(kind)) && !line.contains("\"database\":\"default\"")
+            })
             .map(|line| line.replace(&from, &to))
             .collect()
     }

@@ -53,12 +53,17 @@ pub async fn init(url: &str) -> Result<()> {
     sql::init(&url, SqlLimits::default()).await
 }
 
+/// Whether a `sqlite:` URL names a file that is not there; of other metastores nobody knows before they are asked.
+pub fn is_missing(url: &str) -> Result<bool> {
+    let file = SqlUrl::is_one(url).then(|| SqlUrl::parse(url, &|_| Ok(String::new()))).transpose()?;
+    Ok(file.as_ref().and_then(SqlUrl::path).is_some_and(|path| !path.exists()))
+}
+
 /// Makes an empty metastore where a `sqlite:` URL names a file that is not there; other metastores are as they are.
 pub async fn init_missing(url: &str) -> Result<()> {
-    let file = SqlUrl::is_one(url).then(|| SqlUrl::parse(url, &|_| Ok(String::new()))).transpose()?;
-    match file.as_ref().and_then(SqlUrl::path) {
-        Some(path) if !path.exists() => init(url).await,
-        _ => Ok(()),
+    match is_missing(url)? {
+        true => init(url).await,
+        false => Ok(()),
     }
 }
 

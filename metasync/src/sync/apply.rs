@@ -6,7 +6,9 @@
 
 use super::failure;
 use super::survey::{Drop, LAST_ID, Survey, TableWork};
-use crate::compare::{self, AsyncSink, Chunk, Lines, Sides, Stamp, Trouble, add_head, expected_whole, head, partition_changes};
+use crate::compare::{
+    self, AsyncSink, Chunk, Lines, Sides, Stamp, Trouble, add_head, expected_whole, head, partition_changes,
+};
 use crate::location::Location;
 use crate::metastore::{Change, Error, Metastore};
 use crate::model::{DatabaseName, Function, PartitionName, TableName};

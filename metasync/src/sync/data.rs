@@ -232,9 +232,10 @@ impl Tree {
         let mut names: BTreeMap<usize, BTreeSet<PartitionName>> = BTreeMap::new();
         for (at, folder) in &draft.shrunk {
             let Some(table) = survey.tables.get(*at).filter(|_| !emptied.contains_key(at)) else { continue };
-            let home = self.root.folders.iter().find(|(key, owners)| {
-                owners.contains(&Owner::Table(*at)) && folder.is_within(key) && *key != folder
-            });
+            let home =
+                self.root.folders.iter().find(|(key, owners)| {
+                    owners.contains(&Owner::Table(*at)) && folder.is_within(key) && *key != folder
+                });
             let mut partition = None;
             if let (Some((home, _)), true) = (home, table.keys > 0) {
                 if !names.contains_key(at) {
@@ -252,7 +253,7 @@ impl Tree {
             if !seen.explains(&table.source, partition.as_ref())
                 && !holds_files(&self.job.source.store, folder, &self.job.options.filter).await?
             {
-                emptied.insert(*at, folder.escaped().to_string());
+                emptied.insert(*at, self.root.from.below(&folder.escaped()).to_string());
             }
         }
         Ok(emptied)

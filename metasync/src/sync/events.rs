@@ -7,7 +7,7 @@ use super::survey::Survey;
 use crate::compare::Sides;
 use crate::event::{self, Kind, Touches};
 use crate::held::Holder;
-use crate::log::{self, Asked, Ids, MAX_WINDOW_EVENTS, Position, Window};
+use crate::log::{self, Asked, Ids, LogError, MAX_WINDOW_EVENTS, Position, WINDOW_IDS, Window};
 use crate::metastore::{EventRow, Version};
 use crate::model::{PartitionName, TableName};
 use crate::policy::UnknownEvents;
@@ -17,6 +17,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Events that are read at once where ids are dense; their messages are in memory together.
 const EVENTS_A_PAGE: usize = 1000;
+/// The same where ids may repeat: the window comes with every page.
+const REPEATING_PAGE: usize = MAX_WINDOW_EVENTS + EVENTS_A_PAGE;
+/// The most that is read at once.
+const MOST_AT_ONCE: usize = 16 * MAX_WINDOW_EVENTS;
 
 /// What was new in the log.
 #[derive(Default)]
@@ -60,14 +64,16 @@ impl Seen {
 /// Where the log stands, for a run that starts from what both sides hold. Asked for before anything else is read.
 pub async fn start(sides: &Sides) -> Result<Seen> {
     let current = sides.source.current_event_id().await.map_err(super::failure)?;
+    let repeat = may_repeat(sides);
+    let after = if repeat { (current - WINDOW_IDS).max(0) } else { current - 1 };
     let rows = match current {
         0 => Vec::new(),
-        _ => sides.source.events_after(current - 1, EVENTS_A_PAGE).await.map_err(super::failure)?,
+        _ => sides.source.events_after(after, REPEATING_PAGE).await.map_err(super::failure)?,
     };
     let position = rows.iter().rfind(|row| row.event_id == current).map(Position::from);
     let mut seen = Seen { has_log: current > 0, ..Seen::default() };
-    if may_repeat(sides) {
-        let mut window = Window::starting_after(current - 1);
+    if repeat {
+        let mut window = Window::starting_after(after);
         window.note(&rows);
         seen.window = Some(window);
     }
@@ -89,6 +95,7 @@ pub async fn read(sides: &Sides, position: Option<&Position>, window: Option<&Wi
     let repeat = may_repeat(sides);
     let after = position.map_or(0, |position| position.id - 1);
     let mut window = window.cloned().unwrap_or_else(|| Window::starting_after(after));
+    let mut limit = if repeat { REPEATING_PAGE } else { EVENTS_A_PAGE };
     let mut seen = Seen { position: position.cloned(), has_log: current > 0, ..Seen::default() };
     loop {
         let ids = match repeat {
@@ -96,24 +103,35 @@ pub async fn read(sides: &Sides, position: Option<&Position>, window: Option<&Wi
             true => Ids::MayRepeat { window: &window, ordered: false },
             false => Ids::Dense,
         };
-        let limit = if repeat { MAX_WINDOW_EVENTS } else { EVENTS_A_PAGE };
         let from = log::read_from(seen.position.as_ref(), ids);
         let mut rows = sides.source.events_after(from, limit).await.map_err(super::failure)?;
         let complete = rows.len() < limit;
-        rows.retain(|row| row.event_id <= current);
-        let asked = Asked { current, complete };
+        // 2.3 may set its sequence back; the event of the checkpoint is read all the same.
+        let last = seen.position.as_ref().map_or(current, |position| position.id.max(current));
+        rows.retain(|row| row.event_id <= last);
         let noted = if repeat { rows.clone() } else { Vec::new() };
-        let fresh = log::check(seen.position.as_ref(), ids, asked, rows)
-            .map_err(|error| Failure::new(ExitCode::Refused, error.to_string()))?;
+        let fresh = match log::check(seen.position.as_ref(), ids, Asked { current, complete }, rows) {
+            Ok(fresh) => fresh,
+            // The window fills the page: more is read at once, up to a bound.
+            Err(LogError::CutShort { .. }) if limit < MOST_AT_ONCE => {
+                limit *= 2;
+                continue;
+            }
+            Err(error) => return Err(Failure::new(ExitCode::Refused, error.to_string())),
+        };
         let moved = fresh.position != seen.position;
         for row in fresh.new.iter().chain(&fresh.late) {
             note(row, sides, &mut seen)?;
         }
         window.note(&noted);
         seen.position = fresh.position;
-        if complete || !moved {
+        if complete {
             seen.window = repeat.then_some(window);
             return Ok(seen);
+        }
+        // A page that holds nothing new but what lies behind the checkpoint is read again, larger.
+        if !moved {
+            limit = (limit * 2).min(MOST_AT_ONCE);
         }
     }
 }

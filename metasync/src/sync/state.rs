@@ -137,9 +137,10 @@ impl SyncState {
     /// Tables that are not in step, as `database.table` of the target, with why.
     pub fn quarantined(&self) -> impl Iterator<Item = (String, &Quarantine)> {
         self.databases.iter().flat_map(|(database, state)| {
-            state.tables.iter().filter_map(move |(table, state)| {
-                Some((format!("{database}.{table}"), state.quarantined.as_ref()?))
-            })
+            state
+                .tables
+                .iter()
+                .filter_map(move |(table, state)| Some((format!("{database}.{table}"), state.quarantined.as_ref()?)))
         })
     }
 }

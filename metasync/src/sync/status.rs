@@ -120,9 +120,8 @@ pub async fn status(setting: &Setting) -> Result<PolicyStatus> {
 /// Tables that a run left half done, and that no quarantine names.
 fn pending(state: &SyncState) -> Vec<String> {
     let intended = state.intent.iter().flat_map(|intent| &intent.tables);
-    let quarantined = |database: &str, table: &str| {
-        state.table(database, table).is_some_and(|left| left.quarantined.is_some())
-    };
+    let quarantined =
+        |database: &str, table: &str| state.table(database, table).is_some_and(|left| left.quarantined.is_some());
     intended
         .filter(|(database, table)| !quarantined(database, table))
         .map(|(database, table)| format!("{database}.{table}"))

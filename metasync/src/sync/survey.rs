@@ -205,15 +205,13 @@ async fn look_at_database(
         Some(_) => sides.target.table_names(&target).await?,
         None => Vec::new(),
     };
-    let chosen: Vec<String> =
-        wanted.iter().filter(|name| selection.takes(&source.table(name))).cloned().collect();
+    let chosen: Vec<String> = wanted.iter().filter(|name| selection.takes(&source.table(name))).cloned().collect();
     let before = survey.tables.len();
     for names in chosen.chunks(TABLES_AT_ONCE) {
         look_at_tables(sides, state, &source, &target, names, &held, survey).await?;
     }
     // A materialized view that is not asked for is not the replica's either.
-    let carried: BTreeSet<&str> =
-        survey.tables[before..].iter().map(|table| table.target.table.as_str()).collect();
+    let carried: BTreeSet<&str> = survey.tables[before..].iter().map(|table| table.target.table.as_str()).collect();
     let extra: Vec<String> = match selection.is_all() {
         true => held.iter().filter(|name| !carried.contains(name.as_str())).cloned().collect(),
         false => Vec::new(),
@@ -265,7 +263,11 @@ async fn compare_database(
     let mut kept = BTreeSet::new();
     for function in sides.source.functions(&source).await? {
         let folders = carry::resources(&function).into_iter();
-        survey.folders.extend(folders.map(|location| Folder { location, owner: Owner::Database(at), wave: Wave::Data }));
+        survey.folders.extend(folders.map(|location| Folder {
+            location,
+            owner: Owner::Database(at),
+            wave: Wave::Data,
+        }));
         let Object::Function(shall) = expected(Object::Function(function), sides).map_err(refused)? else { continue };
         kept.insert(shall.name.clone());
         let wanted = line(Object::Function(shall.clone()));
@@ -282,7 +284,19 @@ async fn compare_database(
     }
     let last_id = there.and_then(|there| there.parameters.get(LAST_ID).cloned());
     let actual = there.map(|_| actual.hex());
-    Ok((DatabaseWork { source, target, location, is_new: there.is_none(), changes, functions, digest: lines.hex(), last_id }, actual))
+    Ok((
+        DatabaseWork {
+            source,
+            target,
+            location,
+            is_new: there.is_none(),
+            changes,
+            functions,
+            digest: lines.hex(),
+            last_id,
+        },
+        actual,
+    ))
 }
 
 async fn look_at_tables(
@@ -481,7 +495,8 @@ async fn drop_tables(
         for table in sides.target.tables(target, names).await?.found {
             let ours = |state: &SyncState| {
                 let (database, table) = (&table.name.database, &table.name.table);
-                state.table(database, table).is_some_and(|left| left.digest.is_some()) || state.is_intended(database, table)
+                state.table(database, table).is_some_and(|left| left.digest.is_some())
+                    || state.is_intended(database, table)
             };
             if state.is_some_and(|state| state.databases.contains_key(&target.database) && !ours(state)) {
                 survey.drift.push(format!("table {}: somebody else made it", table.name));

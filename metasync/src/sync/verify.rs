@@ -122,11 +122,7 @@ fn databases(survey: &Survey, tell: &mut impl FnMut(Mark, String, Option<String>
     }
 }
 
-async fn tables(
-    sides: &Sides,
-    survey: &Survey,
-    tell: &mut impl FnMut(Mark, String, Option<String>),
-) -> Result<()> {
+async fn tables(sides: &Sides, survey: &Survey, tell: &mut impl FnMut(Mark, String, Option<String>)) -> Result<()> {
     for table in &survey.tables {
         let name = format!("table {}", table.source);
         if let Some(why) = &table.quarantine {

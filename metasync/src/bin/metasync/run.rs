@@ -111,8 +111,7 @@ async fn go(shell: &Shell, command: &'static str, prepared: Result<(Setting, All
         Err(failure) => return shell.fail(command, failure),
     };
     let progress = setting.progress.clone();
-    let (summary, failure) =
-        shell.shown_by(progress, Vec::new(), sync::run(&setting, command, &allowed)).await;
+    let (summary, failure) = shell.shown_by(progress, Vec::new(), sync::run(&setting, command, &allowed)).await;
     let output = &shell.output;
     for (table, why) in &summary.quarantined {
         output.error(format!("{table} is not in step: {why}"));

@@ -31,7 +31,8 @@ pub fn summary_block(summary: &SyncSummary) -> String {
         grouped(counts.skipped),
         grouped(counts.failed)
     );
-    let bytes = format!("{} at the source, {} written", bytes_text(summary.bytes.source), bytes_text(summary.bytes.written));
+    let bytes =
+        format!("{} at the source, {} written", bytes_text(summary.bytes.source), bytes_text(summary.bytes.written));
     let events = match (summary.from_event, summary.to_event) {
         (Some(from), Some(to)) => format!("{from} to {to}"),
         (None, Some(to)) => format!("up to {to}"),
