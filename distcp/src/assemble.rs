@@ -22,7 +22,7 @@ use crate::settings::open::{OpenError, OpenOptions, Opener};
 use crate::settings::{Secret, SettingsError};
 use crate::store::local::LocalOptions;
 use crate::store::meter::{Meter, Metered};
-use crate::store::pace::{Bandwidth, Pace, Paced, TimeOfDay, Timetable};
+use crate::store::pace::{Bandwidth, Pace, Paced};
 use crate::store::retry::Retried;
 use crate::store::state::ObjectState;
 use crate::store::{Store, Sweep};
@@ -31,16 +31,14 @@ use crate::trash::Trash;
 /// One-run options of a store (`--source-option k=v`).
 pub type Overrides = BTreeMap<String, Secret>;
 
-/// How fast a run may go.
+/// How fast a run may go. Clones share one budget: jobs that an embedding program runs side by side keep to it together.
 #[derive(Clone)]
 pub struct Speed {
     /// Bytes a second, both directions of both sides together, by the time of day. A local side counts only where the other
     /// one is local, too: else its bytes pass no network.
-    pub bandwidth: Timetable,
+    pub bandwidth: Arc<Bandwidth>,
     /// Requests a second to each side.
     pub requests_per_second: Option<f64>,
-    /// The local time of day.
-    pub time_of_day: TimeOfDay,
 }
 
 /// A job as a user names it.
@@ -126,7 +124,7 @@ pub fn job(mut spec: JobSpec, opener: &Opener) -> Result<Job> {
             "the state is on this machine: other machines that run this job are not kept out; see --state".into(),
         ));
     }
-    let bandwidth = Arc::new(Bandwidth::new(spec.speed.bandwidth.clone(), spec.speed.time_of_day.clone()));
+    let bandwidth = Arc::clone(&spec.speed.bandwidth);
     let pace = |place: &Place| {
         // Bytes of a folder pass no network: where the other side is none, its bytes are what counts.
         let counts = !place.is_local() || (source.is_local() && target.is_local());

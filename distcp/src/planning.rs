@@ -89,10 +89,11 @@ fn merge(
             return Err(cancelled());
         }
         let (key, known, mut source, mut target) = row?;
-        if ours.holds(&key) || job.within.as_ref().is_some_and(|within| !within.holds(&key)) {
+        let outside = job.within.as_ref().filter(|within| !within.holds(&key));
+        if ours.holds(&key) || outside.is_some() {
             (source, target) = (None, None);
             // At most the manifest has to forget it.
-            if known.is_none() {
+            if known.is_none() || outside.is_some_and(|within| within.keeps_others()) {
                 continue;
             }
         }

@@ -21,10 +21,10 @@ pub mod verify;
 
 use crate::compare::Sides;
 use crate::metastore::{self, Metastore, open};
-use crate::policy::{EmptyTables, Policy};
+use crate::policy::{EmptyTables, Policy, Publish};
 use crate::roots::{self, Folder, Owner, Root, Wave};
 use apply::{Applied, Applier};
-use data::{Draft, Tree};
+use data::{Draft, PathTree, Tree};
 use distcp::assemble::{self, Speed};
 use distcp::copy::Ends;
 use distcp::error::{Failure, Result};
@@ -32,6 +32,7 @@ use distcp::event::{Event, Listener, Progress};
 use distcp::exit::ExitCode;
 use distcp::job::Stop;
 use distcp::options::Cap;
+use distcp::plan::PlanTotals;
 use distcp::run::Report;
 use distcp::settings::Environment;
 use distcp::settings::open::Opener;
@@ -150,6 +151,12 @@ pub struct Planned {
     pub trees: Vec<Tree>,
     /// What the plans of the trees say, in their order.
     pub drafts: Vec<Draft>,
+    /// Trees that were looked at lately enough (`sweep`), with when.
+    pub unseen: BTreeMap<String, Timestamp>,
+    /// Trees that were looked at.
+    pub looked: Vec<String>,
+    /// Plain trees of the policy, with what their plans say.
+    pub paths: Vec<(PathTree, PlanTotals)>,
     /// Folders of the target to be emptied.
     pub removals: BTreeSet<String>,
     /// The moment that the replica will show, at best.
@@ -232,6 +239,10 @@ async fn draw_up(
     allowed: &Allowed,
 ) -> Result<Planned> {
     let policy = &setting.policy;
+    if policy.options.publish == Publish::Switch {
+        return Err(Failure::usage("publish = \"switch\" is not known to this version of metasync")
+            .hint("leave it out: replaced files appear in place, as with Hive itself"));
+    }
     let state = left.map(|left| &left.state);
     rules_hold(state, policy, allowed)?;
     let asked = Timestamp::now();
@@ -253,10 +264,14 @@ async fn draw_up(
     let free = removable(&sides, &survey, places).await.map_err(failure)?;
     let emptied = free.iter().filter_map(|place| policy.locations.unmap(place));
     survey.folders.extend(emptied.map(|location| Folder { location, owner: Owner::Removal, wave: Wave::Data }));
-    let (trees, drafts) = plan_data(setting, &sides, &mut survey, &seen, allowed).await?;
+    let looks = state.map(|state| state.looks.clone()).unwrap_or_default();
+    let Drafted { trees, drafts, unseen } =
+        plan_data(setting, &sides, &mut survey, &seen, allowed, &looks, asked).await?;
+    let paths = if allowed.selection.is_all() { plan_paths(setting).await? } else { Vec::new() };
     let mode = if state.is_none() || allowed.bootstrap { Mode::Bootstrap } else { Mode::Incremental };
     let removals = free.iter().map(ToString::to_string).collect();
-    Ok(Planned { mode, survey, trees, drafts, removals, asked, seen })
+    let looked = trees.iter().map(Tree::key).collect();
+    Ok(Planned { mode, survey, trees, drafts, unseen, looked, paths, removals, asked, seen })
 }
 
 /// Rule 29.
@@ -335,22 +350,45 @@ fn drops_allowed(sides: &Sides, state: Option<&SyncState>, survey: &Survey, seen
     Ok(())
 }
 
-/// Opens the trees and plans each, until no table has to be left out for what the plans show.
+/// What [`plan_data`] comes to.
+struct Drafted {
+    trees: Vec<Tree>,
+    drafts: Vec<Draft>,
+    unseen: BTreeMap<String, Timestamp>,
+}
+
+/// Opens the trees and plans each, until no table has to be left out for what the plans show. A tree that was looked at
+/// lately enough, and in which no metadata changes, is left out.
 async fn plan_data(
     setting: &Setting,
     sides: &Sides,
     survey: &mut Survey,
     seen: &Seen,
     allowed: &Allowed,
-) -> Result<(Vec<Tree>, Vec<Draft>)> {
+    looks: &BTreeMap<String, String>,
+    now: Timestamp,
+) -> Result<Drafted> {
     let policy = &setting.policy;
     if !policy.options.data {
-        return Ok((Vec::new(), Vec::new()));
+        return Ok(Drafted { trees: Vec::new(), drafts: Vec::new(), unseen: BTreeMap::new() });
     }
     let roots: Vec<Root> = roots::roots(&survey.bases, &survey.folders, &policy.locations);
     let accepts = allowed.empty_tables || policy.options.empty_tables == EmptyTables::Accept;
+    let lately = |tree: &Tree| {
+        let look: Timestamp = looks.get(&tree.key())?.parse().ok()?;
+        let age = std::time::Duration::try_from(now.duration_since(look)).unwrap_or(std::time::Duration::MAX);
+        (allowed.selection.is_all() && !allowed.bootstrap && age < policy.options.sweep).then_some(look)
+    };
     loop {
-        let trees = data::open(setting, survey, roots.clone())?;
+        let (mut trees, mut unseen) = (Vec::new(), BTreeMap::new());
+        for tree in data::open(setting, survey, roots.clone(), !allowed.selection.is_all())? {
+            match lately(&tree).filter(|_| tree.is_still(survey)) {
+                Some(look) => {
+                    unseen.insert(tree.key(), look);
+                }
+                None => trees.push(tree),
+            }
+        }
         let mut drafts = Vec::with_capacity(trees.len());
         let mut emptied = BTreeMap::new();
         for tree in &trees {
@@ -363,21 +401,44 @@ async fn plan_data(
         if emptied.is_empty() {
             for (tree, draft) in trees.iter().zip(&mut drafts) {
                 if let Some(refusal) = draft.refusal.take() {
-                    let refusal = of_tree(tree, refusal);
-                    return Err(refusal.hint("if that is right, raise options.max_deletes in the policy for one run"));
+                    return Err(guarded(of_tree(tree, refusal)));
                 }
             }
-            return Ok((trees, drafts));
+            return Ok(Drafted { trees, drafts, unseen });
         }
         // Each round leaves out at least one table more.
         for (at, folder) in emptied {
             let table = &mut survey.tables[at];
             table.quarantine = Some(format!(
-                "{folder} held data and holds none at the source, and no event says why; \
-                 if that is right: metasync resync POLICY --table {}.{}, or empty_tables = \"accept\"",
+                "{folder} held data and holds none at the source, and no event says why; if that is right: \
+                 metasync resync POLICY --table {}.{}, or empty_tables = \"accept\"",
                 table.source.database, table.source.table
             ));
         }
+    }
+}
+
+/// Plans the plain trees of the policy.
+async fn plan_paths(setting: &Setting) -> Result<Vec<(PathTree, PlanTotals)>> {
+    let mut planned = Vec::new();
+    for path in data::open_paths(setting)? {
+        let of_path =
+            |failure: Failure| Failure { message: format!("path {}: {}", path.name, failure.message), ..failure };
+        let (plan, refusal) = distcp::run::draft(&path.job).await.map_err(of_path)?;
+        if let Some(refusal) = refusal {
+            return Err(guarded(of_path(refusal)));
+        }
+        let totals = plan.header.totals.clone();
+        planned.push((path, totals));
+    }
+    Ok(planned)
+}
+
+/// What a policy says where distcp has an option.
+fn guarded(failure: Failure) -> Failure {
+    match failure.code {
+        ExitCode::Refused => failure.hint("if that is right, raise options.max_deletes in the policy for one run"),
+        _ => failure,
     }
 }
 
@@ -540,6 +601,11 @@ impl Run<'_> {
         let (data, logs) = data::split(trees.map(|(tree, _)| tree).collect(), Wave::Data);
         let survey = &planned.survey;
         let mut outcome = Outcome::default();
+        for (path, _) in &planned.paths {
+            let report = distcp::run::copy(&path.job).await;
+            summary.add(&report.summary);
+            outcome.paths.push((path.name.clone(), report));
+        }
         let roots: Vec<(Root, data::Failing)> = data.iter().map(|tree| (tree.root.clone(), tree.failing())).collect();
         let (between, logged) = (&mut outcome, &mut Vec::new());
         let reports = data::carry(&data, async |copied: &[Option<Ends>]| {
@@ -611,12 +677,14 @@ impl Run<'_> {
             let terminated = self.setting.stop.terminated.load(Ordering::Relaxed);
             codes.push(if terminated { ExitCode::Terminated } else { ExitCode::Interrupted });
         }
-        for (root, report) in &outcome.jobs {
-            codes.extend((report.summary.exit_code != ExitCode::Done).then_some(report.summary.exit_code));
-            let failure = report.failure.as_ref().map(|failure| format!("data of {}: {}", root.from, failure.message));
-            summary.errors.extend(failure);
+        let jobs = outcome.jobs.iter().map(|(root, report)| (format!("data of {}", root.from), report));
+        let paths = outcome.paths.iter().map(|(name, report)| (format!("path {name}"), report));
+        let mut jobs_done = true;
+        for (name, report) in jobs.chain(paths).filter(|(_, report)| report.summary.exit_code != ExitCode::Done) {
+            jobs_done = false;
+            codes.push(report.summary.exit_code);
+            summary.errors.extend(report.failure.as_ref().map(|failure| format!("{name}: {}", failure.message)));
         }
-        let jobs_done = outcome.jobs.iter().all(|(_, report)| report.summary.exit_code == ExitCode::Done);
         let mut unfinished = Intent::default();
         for (at, table) in survey.tables.iter().enumerate() {
             let (database, name) = (&table.target.database, &table.target.table);
@@ -676,6 +744,11 @@ impl Run<'_> {
         if jobs_done && outcome.reached {
             new.removals.clear();
         }
+        if jobs_done && outcome.reached && self.allowed.selection.is_all() {
+            let kept = planned.unseen.iter().map(|(tree, look)| (tree.clone(), look.to_string()));
+            new.looks =
+                kept.chain(planned.looked.iter().map(|tree| (tree.clone(), planned.asked.to_string()))).collect();
+        }
         if self.allowed.selection.is_all() {
             new.rules = Rules::of(&self.setting.policy);
             new.position = planned.seen.position.clone();
@@ -688,7 +761,13 @@ impl Run<'_> {
         let complete = jobs_done && outcome.reached && applied.behind.is_empty() && self.allowed.selection.is_all();
         if complete {
             let kept = new.quarantined().filter_map(|(_, one)| one.as_of.as_deref()?.parse::<Timestamp>().ok());
-            summary.as_of = Some(kept.chain([planned.asked]).min().unwrap_or(planned.asked).to_string());
+            summary.as_of = Some(
+                kept.chain(planned.unseen.values().copied())
+                    .chain([planned.asked])
+                    .min()
+                    .unwrap_or(planned.asked)
+                    .to_string(),
+            );
         }
         summary.behind = applied.behind.iter().map(|at| survey.tables[*at].source.to_string()).collect();
         summary.end(ExitCode::first(codes));
@@ -707,6 +786,8 @@ struct Outcome {
     reached: bool,
     /// How the copies ended.
     jobs: Vec<(Root, Report)>,
+    /// How the copies of plain trees ended.
+    paths: Vec<(String, Report)>,
 }
 
 /// Tables of which an object failed, or whose tree did not come to its end.

@@ -202,3 +202,46 @@ fn case_02_a_lost_state_is_built_again_without_copying_anything() {
     assert_eq!((ran.number("counts/copied"), ran.number("tables/applied")), (0, 0));
     lake.assert_in_step();
 }
+
+#[test]
+fn a_resync_of_one_table_leaves_what_is_known_of_the_others() {
+    let lake = shop();
+    lake.metasync("run", &[]).expect(0);
+    lake.metasync("resync", &["--table", "sales.items"]).expect(0);
+    let after = lake.metasync("run", &[]).expect(0);
+    assert_eq!(after.number("requests/get"), 0, "nothing is read again");
+}
+
+#[test]
+fn sweep_spares_the_look_at_folders_and_as_of_says_so() {
+    let lake = shop();
+    lake.policy("sweep = \"1h\"");
+    let first = lake.metasync("run", &[]).expect(0);
+    lake.write("sales.db/items/part-1", "not seen yet");
+    let second = lake.metasync("run", &[]).expect(0);
+    assert_eq!((second.number("requests/list"), second.number("counts/listed")), (0, 0));
+    assert_eq!(second.summary()["as_of"], first.summary()["as_of"], "as old as the look");
+    let orders = lake.unmade_table("orders", &["dt"]);
+    lake.partition(&orders, &["2026-11-03"], "new");
+    lake.metasync("run", &[]).expect(0);
+    lake.assert_in_step();
+}
+
+#[test]
+fn paths_of_the_policy_go_along_under_the_same_guards() {
+    let lake = shop();
+    let root = lake.root().display().to_string();
+    let more = format!("[[paths]]\nfrom = \"{root}/jobs\"\nto = \"{root}/jobs_copy\"\ndelete = true\n");
+    let text = std::fs::read_to_string(lake.root().join("p.toml")).unwrap();
+    std::fs::write(lake.root().join("p.toml"), text.replace("[options]", &format!("{more}[options]"))).unwrap();
+    lake.write("../jobs/a.jar", "a");
+    lake.write("../jobs/b.jar", "b");
+    lake.metasync("run", &[]).expect(0);
+    assert_eq!(lake.files(&lake.root().join("jobs")), lake.files(&lake.root().join("jobs_copy")));
+    std::fs::remove_file(lake.root().join("jobs/a.jar")).unwrap();
+    lake.metasync("run", &[]).expect(0);
+    assert_eq!(lake.files(&lake.root().join("jobs")), lake.files(&lake.root().join("jobs_copy")));
+    std::fs::remove_file(lake.root().join("jobs/b.jar")).unwrap();
+    let refused = lake.metasync("run", &[]).expect(5);
+    assert!(refused.last_word().contains("the source is empty"), "{}", refused.stderr);
+}

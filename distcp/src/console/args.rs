@@ -16,7 +16,7 @@ use crate::filter::{self, Filter, Rule};
 use crate::options::{DEFAULT_CONCURRENCY, Limits};
 use crate::quantity::{digits, parse_duration, parse_size};
 use crate::settings::Secret;
-use crate::store::pace::{TimeOfDay, Timetable};
+use crate::store::pace::{Bandwidth, TimeOfDay, Timetable};
 use crate::store::retry::RetryPolicy;
 
 /// The heading of options that every verb has.
@@ -236,9 +236,8 @@ impl PaceArgs {
     /// How fast the verb may go, by the clock that tells the local time of day.
     pub fn speed(&self, time_of_day: TimeOfDay) -> Speed {
         Speed {
-            bandwidth: self.bwlimit.clone().unwrap_or_else(|| Timetable::constant(None)),
+            bandwidth: self.bwlimit.clone().map(|rate| Bandwidth::new(rate, time_of_day)).unwrap_or_default().into(),
             requests_per_second: self.max_requests_per_second.map(f64::from),
-            time_of_day,
         }
     }
 }

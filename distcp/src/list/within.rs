@@ -14,19 +14,31 @@ pub struct Within {
     all: bool,
     /// Folders that are not meant although they stand in one of the others, as these are written.
     except: Vec<Vec<u8>>,
+    /// What the last manifest says of other keys stays in the next.
+    keeps_others: bool,
 }
 
 impl Within {
     /// These folders, without a slash at the end, in any order; the empty key is the root.
     pub fn new(folders: impl IntoIterator<Item = ObjectKey>) -> Self {
         let (folders, all) = outermost(folders);
-        Self { folders, all, except: Vec::new() }
+        Self { folders, all, except: Vec::new(), keeps_others: false }
     }
 
     /// Without these, and what is in them; they win over the folders that they stand in.
     pub fn except(mut self, folders: impl IntoIterator<Item = ObjectKey>) -> Self {
         (self.except, _) = outermost(folders);
         self
+    }
+
+    /// What the manifest says of all other keys stays as it is: they are not meant now, and will be again.
+    pub fn keep_others(self, keeps_others: bool) -> Self {
+        Self { keeps_others, ..self }
+    }
+
+    /// Whether the manifest's rows of other keys stay.
+    pub fn keeps_others(&self) -> bool {
+        self.keeps_others
     }
 
     /// Whether the key is one of the folders or stands in one.

@@ -10,6 +10,7 @@ use super::survey::Survey;
 use crate::carry::STAGING;
 use crate::metastore::Snapshot;
 use crate::model::PartitionName;
+use crate::policy::PathRule;
 use crate::roots::{Owner, Root, Wave};
 use distcp::assemble::{self, JobSpec};
 use distcp::copy::Ends;
@@ -62,12 +63,13 @@ pub struct Draft {
     shrunk: BTreeSet<(usize, ObjectKey)>,
 }
 
-/// Opens the job of each tree, without what belongs to tables that are not carried.
-pub fn open(setting: &Setting, survey: &Survey, roots: Vec<Root>) -> Result<Vec<Tree>> {
-    roots.into_iter().filter_map(|root| open_one(setting, survey, root).transpose()).collect()
+/// Opens the job of each tree, without what belongs to tables that are not carried. `part` says that the survey is not of
+/// all tables.
+pub fn open(setting: &Setting, survey: &Survey, roots: Vec<Root>, part: bool) -> Result<Vec<Tree>> {
+    roots.into_iter().filter_map(|root| open_one(setting, survey, root, part).transpose()).collect()
 }
 
-fn open_one(setting: &Setting, survey: &Survey, root: Root) -> Result<Option<Tree>> {
+fn open_one(setting: &Setting, survey: &Survey, root: Root, part: bool) -> Result<Option<Tree>> {
     let carried = |owner: &Owner| match owner {
         Owner::Table(at) => survey.tables.get(*at).is_some_and(|table| table.quarantine.is_none()),
         Owner::Database(_) | Owner::Removal => true,
@@ -78,14 +80,54 @@ fn open_one(setting: &Setting, survey: &Survey, root: Root) -> Result<Option<Tre
     if folders.is_empty() {
         return Ok(None);
     }
-    let left_out = root.folders.iter().filter(|(_, owners)| !taken(owners)).map(|(key, _)| key.clone());
-    let within = Within::new(folders).except(root.except.iter().cloned().chain(left_out));
+    let left_out: Vec<ObjectKey> =
+        root.folders.iter().filter(|(_, owners)| !taken(owners)).map(|(key, _)| key.clone()).collect();
+    // What is left out for now is not to be read again when it is meant again.
+    let keeps = part || !left_out.is_empty();
+    let within = Within::new(folders).except(root.except.iter().cloned().chain(left_out)).keep_others(keeps);
     let failures = Failures::default();
     let job = assemble::job(spec(setting, &root, within, &failures), &setting.opener)?;
     Ok(Some(Tree { root, job, failures }))
 }
 
+/// A plain tree of the policy with the job that copies it.
+pub struct PathTree {
+    /// Where it comes from and goes, in words.
+    pub name: String,
+    /// Its copy.
+    pub job: Job,
+}
+
+/// Opens the job of each of the policy's paths.
+pub fn open_paths(setting: &Setting) -> Result<Vec<PathTree>> {
+    let open = |rule: &PathRule| {
+        let base = base(setting, &rule.from, &rule.to, "path");
+        let options =
+            CopyOptions { delete: rule.delete, allow_empty_source: false, filter: Filter::default(), ..base.options };
+        let job = assemble::job(JobSpec { options, ..base }, &setting.opener)?;
+        Ok(PathTree { name: format!("{} to {}", rule.from, rule.to), job })
+    };
+    setting.policy.paths.iter().map(open).collect()
+}
+
 fn spec(setting: &Setting, root: &Root, within: Within, failures: &Failures) -> JobSpec {
+    JobSpec {
+        within: Some(within),
+        source_may_be_missing: true,
+        listener: listener(setting.listener.clone(), root, failures),
+        ..base(setting, &root.from.place(), &root.to.place(), wave_word(root.wave))
+    }
+}
+
+fn wave_word(wave: Wave) -> &'static str {
+    match wave {
+        Wave::Data => "data",
+        Wave::Log => "log",
+    }
+}
+
+/// What all jobs of a policy have in common.
+fn base(setting: &Setting, from: &str, to: &str, kind: &str) -> JobSpec {
     let options = &setting.policy.options;
     let trash = setting.policy.trash.clone().filter(|_| !options.trash_retention.is_zero());
     let limits = Limits {
@@ -95,9 +137,9 @@ fn spec(setting: &Setting, root: &Root, within: Within, failures: &Failures) -> 
         ..Limits::default()
     };
     JobSpec {
-        source: root.from.place().into(),
-        target: root.to.place().into(),
-        state: Some(state_of(setting, root)),
+        source: from.into(),
+        target: to.into(),
+        state: Some(state_of(setting, from, to, kind)),
         default_state: None,
         cwd: setting.cwd.clone(),
         name: Some("data".to_owned()),
@@ -115,8 +157,8 @@ fn spec(setting: &Setting, root: &Root, within: Within, failures: &Failures) -> 
             filter: Filter::excluding(&STAGING),
             ..CopyOptions::default()
         },
-        within: Some(within),
-        source_may_be_missing: true,
+        within: None,
+        source_may_be_missing: false,
         gate: None,
         files: Vec::new(),
         limits,
@@ -126,15 +168,15 @@ fn spec(setting: &Setting, root: &Root, within: Within, failures: &Failures) -> 
         user: setting.user.clone(),
         spool: setting.spool.clone(),
         stop: setting.stop.clone(),
-        listener: listener(setting.listener.clone(), root, failures),
+        listener: setting.listener.clone(),
         progress: setting.progress.clone(),
     }
 }
 
 /// Each tree has a state of its own: the trees of a policy may come to overlap when tables move.
-fn state_of(setting: &Setting, root: &Root) -> OsString {
+fn state_of(setting: &Setting, from: &str, to: &str, kind: &str) -> OsString {
     let mut hasher = blake3::Hasher::new();
-    for part in [root.from.place(), root.to.place(), format!("{:?}", root.wave)] {
+    for part in [from, to, kind] {
         hasher.update(&(part.len() as u64).to_le_bytes());
         hasher.update(part.as_bytes());
     }
@@ -173,6 +215,22 @@ impl Failing {
 }
 
 impl Tree {
+    /// By which the state knows when it was looked at.
+    pub fn key(&self) -> String {
+        format!("{} {}", self.root.from.place(), wave_word(self.root.wave))
+    }
+
+    /// Whether it need not be looked at: no table in it changes, and nothing in it is to be removed.
+    pub fn is_still(&self, survey: &Survey) -> bool {
+        !self.root.folders.values().flatten().any(|owner| match owner {
+            Owner::Table(at) => {
+                survey.tables.get(*at).is_none_or(|table| table.differs() || table.quarantine.is_some())
+            }
+            Owner::Database(at) => survey.databases.get(*at).is_none_or(|database| !database.functions.is_empty()),
+            Owner::Removal => true,
+        })
+    }
+
     /// What fails in it.
     pub fn failing(&self) -> Failing {
         Failing(self.failures.clone())

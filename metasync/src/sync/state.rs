@@ -23,6 +23,8 @@ pub struct SyncState {
     pub databases: BTreeMap<String, DatabaseState>,
     /// What is about to change.
     pub intent: Option<Intent>,
+    /// When each tree of data was last looked at, whole (RFC 3339).
+    pub looks: BTreeMap<String, String>,
     /// Folders of the target whose tables are gone, and whose files were not all removed yet.
     pub removals: BTreeSet<String>,
 }

@@ -119,8 +119,10 @@ fn lines(planned: &Planned, tell: &mut dyn FnMut(&str, String, String)) {
     for database in &survey.gone {
         tell("drop", format!("database {database}"), String::new());
     }
-    for (tree, draft) in planned.trees.iter().zip(&planned.drafts) {
-        let totals = &draft.totals;
+    let trees = planned.trees.iter().zip(&planned.drafts);
+    let trees = trees.map(|(tree, draft)| (format!("{} to {}", tree.root.from, tree.root.to), &draft.totals));
+    let paths = planned.paths.iter().map(|(path, totals)| (path.name.clone(), totals));
+    for (name, totals) in trees.chain(paths) {
         let work = [("to copy", totals.copies), ("to compare", totals.compares), ("to delete", totals.deletes)];
         let parts: Vec<String> = work
             .iter()
@@ -129,7 +131,7 @@ fn lines(planned: &Planned, tell: &mut dyn FnMut(&str, String, String)) {
             .collect();
         if !parts.is_empty() {
             let bytes = bytes_text(totals.copy_bytes + totals.compare_bytes);
-            tell("copy", format!("{} to {}", tree.root.from, tree.root.to), format!("{}, {bytes}", parts.join(", ")));
+            tell("copy", name, format!("{}, {bytes}", parts.join(", ")));
         }
     }
 }

@@ -5,7 +5,7 @@ use distcp::assemble::Speed;
 use distcp::console::environment::time_of_day;
 use distcp::console::shell::Shell;
 use distcp::error::{Failure, Result};
-use distcp::store::pace::Timetable;
+use distcp::store::pace::Bandwidth;
 use metasync::policy::Policy;
 use metasync::sync::Setting;
 use metasync::sync::survey::Selection;
@@ -52,7 +52,8 @@ impl PolicyArgs {
                     .hint("name a place with state = \"...\" in the policy, or with --state"));
             }
         };
-        let bandwidth = policy.options.bwlimit.clone().unwrap_or_else(|| Timetable::constant(None));
+        let limit = policy.options.bwlimit.clone();
+        let bandwidth = limit.map(|rate| Bandwidth::new(rate, time_of_day())).unwrap_or_default();
         Ok(Setting {
             policy: Arc::new(policy),
             environment: shell.process.environment.clone(),
@@ -63,7 +64,7 @@ impl PolicyArgs {
             user: shell.process.user.clone(),
             leased: !shell.args.no_lease,
             keep_runs: shell.args.keep_runs,
-            speed: Speed { bandwidth, requests_per_second: None, time_of_day: time_of_day() },
+            speed: Speed { bandwidth: Arc::new(bandwidth), requests_per_second: None },
             stop: shell.stop.clone(),
             listener: shell.output.listener(),
             progress: Arc::default(),
