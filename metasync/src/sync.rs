@@ -260,6 +260,14 @@ async fn draw_up(
     }
     let mut removals: BTreeSet<String> = state.map(|state| state.removals.clone()).unwrap_or_default();
     removals.extend(survey.drops.iter().filter_map(|drop| drop.folder.as_ref()).map(ToString::to_string));
+    // A run that died copied files of a table that never stood here, and that the source has dropped since.
+    let known: BTreeSet<(&str, &str)> =
+        survey.tables.iter().map(|table| (table.target.database.as_str(), table.target.table.as_str())).collect();
+    let fresh = state.and_then(|state| state.intent.as_ref()).into_iter().flat_map(|intent| &intent.fresh);
+    let orphaned = fresh.filter(|(_, (database, table))| {
+        allowed.selection.is_all() && !known.contains(&(database.as_str(), table.as_str()))
+    });
+    removals.extend(orphaned.map(|(folder, _)| folder.clone()));
     let places = removals.iter().filter_map(|place| crate::location::Location::parse(place).ok()).collect();
     let free = removable(&sides, &survey, places).await.map_err(failure)?;
     let emptied = free.iter().filter_map(|place| policy.locations.unmap(place));
@@ -329,11 +337,13 @@ fn drops_allowed(sides: &Sides, state: Option<&SyncState>, survey: &Survey, seen
             .hint("if that is right, raise options.max_drops in the policy for one run"))
     };
     let drops = counted.len() as u64;
-    if exceeds(cap, drops, survey.committed) {
+    // A run that died before its first commit left tables, too.
+    let there = survey.tables.iter().filter(|table| table.digest.is_some()).count() + survey.drops.len();
+    let of = survey.committed.max(there as u64);
+    if exceeds(cap, drops, of) {
         let names: Vec<String> = counted.iter().take(DRIFT_SHOWN).map(|drop| drop.target.to_string()).collect();
         return refused(format!(
-            "{drops} of {} tables on the target would be dropped, more than {cap}: {}",
-            survey.committed,
+            "{drops} of {of} tables on the target would be dropped, more than {cap}: {}",
             names.join(", ")
         ));
     }
@@ -437,6 +447,9 @@ async fn plan_paths(setting: &Setting) -> Result<Vec<(PathTree, PlanTotals)>> {
 /// What a policy says where distcp has an option.
 fn guarded(failure: Failure) -> Failure {
     match failure.code {
+        ExitCode::Refused if failure.message.contains("is empty") => {
+            failure.hint("check how it is written in the policy; a path that shall be empty is taken out of it")
+        }
         ExitCode::Refused => failure.hint("if that is right, raise options.max_deletes in the policy for one run"),
         _ => failure,
     }
@@ -533,7 +546,7 @@ impl Run<'_> {
         let mut new = left.as_ref().map(|left| left.state.clone()).unwrap_or_default();
         let differs = planned.differs() || !planned.removals.is_empty();
         if differs {
-            new.intent = Some(intent(&planned.survey, new.intent.take()));
+            new.intent = Some(intent(&planned.survey, new.intent.take(), &setting.policy));
             new.removals.extend(planned.removals.iter().cloned());
             tag = Some(self.commit(&stores, &new, last, false, tag.as_ref()).await?);
         }
@@ -740,6 +753,8 @@ impl Run<'_> {
         new.databases.retain(|name, _| !applied.gone.contains(name));
         let forget = |state: &TableState| state.digest.is_some() || state.quarantined.is_some();
         new.databases.values_mut().for_each(|database| database.tables.retain(|_, table| forget(table)));
+        let fresh = new.intent.take().map(|intent| intent.fresh).unwrap_or_default();
+        unfinished.fresh = fresh.into_iter().filter(|(_, table)| unfinished.tables.contains(table)).collect();
         new.intent = (!unfinished.tables.is_empty() || !unfinished.databases.is_empty()).then_some(unfinished);
         if jobs_done && outcome.reached {
             new.removals.clear();
@@ -812,10 +827,14 @@ fn not_copied(roots: &[(Root, data::Failing)], copied: &[Option<Ends>], survey: 
 }
 
 /// What this survey is about to change, with what an earlier one left half done.
-fn intent(survey: &Survey, before: Option<Intent>) -> Intent {
+fn intent(survey: &Survey, before: Option<Intent>, policy: &Policy) -> Intent {
     let mut intent = before.unwrap_or_default();
     let name = |table: &crate::model::TableName| (table.database.clone(), table.table.clone());
     intent.tables.extend(survey.tables.iter().filter(|table| table.differs()).map(|table| name(&table.target)));
+    for table in survey.tables.iter().filter(|table| table.is_new && table.owns_files && table.quarantine.is_none()) {
+        let folder = table.location.as_ref().and_then(|location| policy.locations.map(location));
+        intent.fresh.extend(folder.map(|folder| (folder.to_string(), name(&table.target))));
+    }
     intent.tables.extend(survey.drops.iter().map(|drop| name(&drop.target)));
     let changes = |database: &&survey::DatabaseWork| !database.changes.is_empty() || !database.functions.is_empty();
     intent.databases.extend(survey.databases.iter().filter(changes).map(|one| one.target.database.clone()));

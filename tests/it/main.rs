@@ -46,6 +46,7 @@ mod store_contract;
 mod store_model;
 mod support_checks;
 mod sync_guards;
+mod sync_random;
 mod sync_run;
 mod thrift_servers;
 mod thrift_transport;

@@ -115,9 +115,16 @@ impl Shell {
         Ran::from(self.distcp(arguments).output().expect("distcp starts"))
     }
 
+    /// `metasync` with these arguments, not yet started.
+    pub fn metasync_command<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Command {
+        let mut command = self.command(metasync_bin());
+        command.args(arguments);
+        command
+    }
+
     /// Runs `metasync` with these arguments to its end.
     pub fn metasync<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Ran {
-        Ran::from(self.command(metasync_bin()).args(arguments).output().expect("metasync starts"))
+        Ran::from(self.metasync_command(arguments).output().expect("metasync starts"))
     }
 
     /// Runs any program to its end; its exit code must be 0.

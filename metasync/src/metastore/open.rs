@@ -56,14 +56,19 @@ pub async fn init(url: &str) -> Result<()> {
 /// Whether a `sqlite:` URL names a file that is not there; of other metastores nobody knows before they are asked.
 pub fn is_missing(url: &str) -> Result<bool> {
     let file = SqlUrl::is_one(url).then(|| SqlUrl::parse(url, &|_| Ok(String::new()))).transpose()?;
-    Ok(file.as_ref().and_then(SqlUrl::path).is_some_and(|path| !path.exists()))
+    Ok(file.as_ref().and_then(SqlUrl::path).is_some_and(|path| path.metadata().map_or(0, |file| file.len()) == 0))
 }
 
-/// Makes an empty metastore where a `sqlite:` URL names a file that is not there; other metastores are as they are.
+/// Makes an empty metastore where a `sqlite:` URL names a file that is not there, or that a run which was killed left
+/// empty; other metastores are as they are.
 pub async fn init_missing(url: &str) -> Result<()> {
-    match is_missing(url)? {
-        true => init(url).await,
-        false => Ok(()),
+    if !SqlUrl::is_one(url) || SqlUrl::parse(url, &|_| Ok(String::new()))?.path().is_none() {
+        return Ok(());
+    }
+    match init(url).await {
+        // Something is in it: opening says whether it is a metastore.
+        Err(Error::Conflict { .. }) => Ok(()),
+        other => other,
     }
 }
 

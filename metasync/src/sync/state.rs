@@ -122,6 +122,10 @@ pub struct Intent {
     pub databases: BTreeSet<String>,
     /// Tables, by database and name.
     pub tables: BTreeSet<(String, String)>,
+    /// Folders on the target of tables that are made, and whose files go when they are dropped: if the run dies before the
+    /// table stands and the source drops it, nobody else knows of them.
+    #[serde(default)]
+    pub fresh: BTreeMap<String, (String, String)>,
 }
 
 impl SyncState {

@@ -106,6 +106,8 @@ pub struct TableWork {
     pub keys: usize,
     /// Its folder at the source.
     pub location: Option<Location>,
+    /// Its files go when it is dropped.
+    pub owns_files: bool,
     /// What has to change of the table itself: a count.
     pub head: usize,
     /// The same in words.
@@ -346,6 +348,7 @@ fn damaged_table(
         is_new: true,
         keys: 0,
         location: None,
+        owns_files: false,
         head: 0,
         differing: Vec::new(),
         put: HashMap::new(),
@@ -388,6 +391,7 @@ async fn look_at_table(
         is_new: actual.is_none(),
         keys: source.partition_keys.len(),
         location: source.storage.location.as_deref().and_then(|text| Location::parse(text).ok()),
+        owns_files: carry::data_goes_with(&source, sides.policy.options.keep_external_data),
         head: 0,
         differing: Vec::new(),
         put: HashMap::new(),
