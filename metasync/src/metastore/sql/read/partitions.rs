@@ -51,7 +51,7 @@ pub(crate) async fn partitions(
     table: &Table,
     names: &[PartitionName],
 ) -> Result<Batch<Partition>> {
-    let mut batch = Batch { found: Vec::new(), damaged: Vec::new() };
+    let mut batch = Batch::empty();
     let Some(table_id) = reader.table_id(&table.name).await? else { return Ok(batch) };
     let Reader { connection, schema, columns: cache, .. } = reader;
     let mut found: Vec<(i64, PartitionName, Head, Partition)> = Vec::with_capacity(names.len());
