@@ -6,17 +6,18 @@
 use super::dialect::Dialect;
 use super::error::{Doing, from_sqlx};
 use super::url::{Server, SqlUrl, Tls, TlsMode, Where};
-use super::value::{Row, Value};
+use super::value::{Array, Row, Value};
 use crate::metastore::{Error, Result, Version};
 use futures::TryStreamExt as _;
 use manifest::Class;
+use sqlx::error::BoxDynError;
 use sqlx::mysql::{MySqlArguments, MySqlConnectOptions, MySqlConnection, MySqlRow, MySqlSslMode};
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow, PgSslMode};
 use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow, SqliteSynchronous,
 };
 use sqlx::{Arguments as _, AssertSqlSafe, Column as _, ConnectOptions as _, Connection as _, Row as _, TypeInfo as _};
-use sqlx::{ValueRef as _, query, query_with};
+use sqlx::{ValueRef as _, query_with};
 use std::time::Duration;
 
 /// Statements that a connection keeps prepared: ours are few, but for the lists of ids, which are not kept.
@@ -71,15 +72,6 @@ enum Inner {
     Postgres(Box<PgConnection>),
     MySql(Box<MySqlConnection>),
     Sqlite(Box<SqliteConnection>),
-}
-
-/// A column of an insert by arrays, PostgreSQL's fastest way: one parameter a column, whatever the number of rows.
-pub(crate) enum Array {
-    Bool(Vec<Option<bool>>),
-    Int(Vec<Option<i64>>),
-    Float(Vec<Option<f64>>),
-    Text(Vec<Option<String>>),
-    Bytes(Vec<Option<Vec<u8>>>),
 }
 
 impl Connection {
@@ -204,28 +196,6 @@ impl Connection {
             }
         };
         finish(tokio::time::timeout(self.limit, rows).await, doing, &self.place)
-    }
-
-    /// An insert by arrays; PostgreSQL only.
-    pub(crate) async fn execute_arrays(&mut self, sql: &str, columns: Vec<Array>) -> Result<()> {
-        let doing = self.doing();
-        let done = async {
-            let Inner::Postgres(connection) = &mut self.inner else {
-                return Err(sqlx::Error::Protocol("arrays are for PostgreSQL".to_owned()));
-            };
-            let mut query = query(AssertSqlSafe(self.dialect.statement(sql)));
-            for column in columns {
-                query = match column {
-                    Array::Bool(values) => query.bind(values),
-                    Array::Int(values) => query.bind(values),
-                    Array::Float(values) => query.bind(values),
-                    Array::Text(values) => query.bind(values),
-                    Array::Bytes(values) => query.bind(values),
-                };
-            }
-            query.execute(&mut **connection).await
-        };
-        finish(tokio::time::timeout(self.limit, done).await, doing, &self.place).map(|_| ())
     }
 
     pub(crate) async fn begin_snapshot(&mut self) -> Result<()> {
@@ -364,7 +334,7 @@ fn mysql_options(server: &Server) -> MySqlConnectOptions {
 }
 
 macro_rules! arguments {
-    ($name:ident, $arguments:ty) => {
+    ($name:ident, $arguments:ty, $array:expr) => {
         fn $name(values: &[Value]) -> Result<$arguments, sqlx::Error> {
             let mut arguments = <$arguments>::default();
             arguments.reserve(values.len(), values.iter().map(Value::size).sum());
@@ -376,6 +346,7 @@ macro_rules! arguments {
                     Value::Float(value) => arguments.add(*value),
                     Value::Text(value) => arguments.add(value.clone()),
                     Value::Bytes(value) => arguments.add(value.clone()),
+                    Value::Array(array) => $array(&mut arguments, array),
                 }
                 .map_err(sqlx::Error::Encode)?;
             }
@@ -384,9 +355,23 @@ macro_rules! arguments {
     };
 }
 
-arguments!(postgres_arguments, PgArguments);
-arguments!(mysql_arguments, MySqlArguments);
-arguments!(sqlite_arguments, SqliteArguments);
+arguments!(postgres_arguments, PgArguments, add_array);
+arguments!(mysql_arguments, MySqlArguments, no_array);
+arguments!(sqlite_arguments, SqliteArguments, no_array);
+
+fn add_array(arguments: &mut PgArguments, array: &Array) -> Result<(), BoxDynError> {
+    match array {
+        Array::Bool(values) => arguments.add(values),
+        Array::Int(values) => arguments.add(values),
+        Array::Float(values) => arguments.add(values),
+        Array::Text(values) => arguments.add(values),
+        Array::Bytes(values) => arguments.add(values),
+    }
+}
+
+fn no_array<T>(_: &mut T, _: &Array) -> Result<(), BoxDynError> {
+    Err("arrays are for PostgreSQL".into())
+}
 
 fn unreadable(column: &str, kind: &str) -> sqlx::Error {
     sqlx::Error::Decode(format!("the column {column} is of type {kind}, which no metastore has").into())

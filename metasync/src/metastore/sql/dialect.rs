@@ -3,6 +3,7 @@
 //! Pure. Statements are written once, with identifiers in double quotes and `?` for parameters: PostgreSQL and SQLite read
 //! such identifiers as they are, MySQL under `ANSI_QUOTES`, which every connection sets; PostgreSQL numbers its parameters.
 
+use super::value::{Array, Value};
 use std::fmt::Write as _;
 
 /// Which database.
@@ -86,6 +87,43 @@ impl Dialect {
             Self::MySql => {
                 let set = set(&|column| format!("VALUES(\"{column}\")"));
                 format!(" ON DUPLICATE KEY UPDATE {set}")
+            }
+        }
+    }
+}
+
+/// A condition and its parameters.
+pub(crate) type Condition = (String, Vec<Value>);
+
+impl Dialect {
+    /// That a column is one of these ids. To PostgreSQL they go as one array: of a long list of numbers each is parsed and
+    /// planned anew, every time.
+    pub(crate) fn among(self, column: &str, ids: &[i64]) -> Condition {
+        match self {
+            Self::Postgres => {
+                let ids = Array::Int(ids.iter().copied().map(Some).collect());
+                (format!("{column} = ANY(?)"), vec![Value::Array(ids)])
+            }
+            Self::MySql | Self::Sqlite => (format!("{column} IN ({})", id_list(ids)), Vec::new()),
+        }
+    }
+
+    /// That `PARTITIONS o` is one of these partitions of a table. PostgreSQL is made to look each name up in the index of
+    /// names: without `OFFSET 0` it would rather read the whole table, for every thousand names again.
+    pub(crate) fn partitions_named(self, table: i64, names: Vec<Value>) -> Condition {
+        match self {
+            Self::Postgres => {
+                let text = |name| if let Value::Text(name) = name { Some(name) } else { None };
+                let names = Array::Text(names.into_iter().map(text).collect());
+                let ids = "SELECT p.\"PART_ID\" FROM UNNEST(?::text[]) AS n(\"NAME\") CROSS JOIN LATERAL \
+                           (SELECT q.\"PART_ID\" FROM \"PARTITIONS\" q WHERE q.\"PART_NAME\" = n.\"NAME\" \
+                           AND q.\"TBL_ID\" = ? OFFSET 0) p";
+                (format!("o.\"PART_ID\" = ANY(ARRAY({ids}))"), vec![Value::Array(names), table.into()])
+            }
+            Self::MySql | Self::Sqlite => {
+                let list = placeholders(names.len());
+                let values = std::iter::once(table.into()).chain(names).collect();
+                (format!("o.\"TBL_ID\" = ? AND o.\"PART_NAME\" IN ({list})"), values)
             }
         }
     }
