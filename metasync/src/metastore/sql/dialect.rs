@@ -178,6 +178,22 @@ mod tests {
     }
 
     #[test]
+    fn postgresql_takes_lists_as_arrays_so_that_a_statement_is_the_same_for_any_number() {
+        let condition = |dialect: Dialect, count: i64| dialect.among("\"A\"", &(0..count).collect::<Vec<_>>());
+        let (one, values) = condition(Dialect::Postgres, 1);
+        assert_eq!((one.as_str(), values.len()), ("\"A\" = ANY(?)", 1));
+        assert_eq!(condition(Dialect::Postgres, 900).0, one);
+        assert_eq!(condition(Dialect::MySql, 3), ("\"A\" IN (0,1,2)".to_owned(), Vec::new()));
+        let names = vec![Value::from("p=1"), Value::Null];
+        let (_, values) = Dialect::Postgres.partitions_named(7, names.clone());
+        let array = Array::Text(vec![Some("p=1".to_owned()), None]);
+        assert_eq!(values, [Value::Array(array), Value::Int(7)]);
+        let (sql, values) = Dialect::Sqlite.partitions_named(7, names);
+        assert_eq!(sql, "o.\"TBL_ID\" = ? AND o.\"PART_NAME\" IN (?, ?)");
+        assert_eq!(values, [Value::Int(7), Value::from("p=1"), Value::Null]);
+    }
+
+    #[test]
     fn lists_of_ids_are_never_empty() {
         assert_eq!(id_list(&[]), "NULL");
         assert_eq!(id_list(&[3, -1]), "3,-1");
