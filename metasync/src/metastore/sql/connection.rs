@@ -33,11 +33,12 @@ const MYSQL_SESSION: &str = "SET SESSION sql_mode = 'ANSI_QUOTES,STRICT_ALL_TABL
 
 /// Plans know nothing of the values: for those of a table that has grown since PostgreSQL last looked at its statistics it
 /// would take the index of all partitions of a table to be as good as that of their names, and read 100,000 rows for each
-/// name. Before version 12 there is no such setting.
+/// name. (For one that does not know the value, a table of one large table's partitions is best read whole; hence
+/// [`POSTGRES_BY_INDEX`].) Before version 12 there is no such setting.
 const POSTGRES_PLANS: &str = "SELECT set_config(name, 'force_generic_plan', false) FROM pg_settings \
     WHERE name = 'plan_cache_mode'";
 
-/// Writes find rows by key. PostgreSQL keeps the plan of a foreign key's check for the whole session: made while a table was
+/// Rows are found by key. PostgreSQL keeps the plan of a foreign key's check for the whole session: made while a table was
 /// nearly empty, it would read the whole table for each of a million rows. Its price for the other way where there is no index
 /// would set off the compiler of plans (`jit`), 100 ms a statement.
 const POSTGRES_BY_INDEX: &str = "SET enable_seqscan = off; SET jit = off";
@@ -110,9 +111,7 @@ impl Connection {
                 let limit = limits.statement.as_millis();
                 connection.command(&format!("SET statement_timeout = {limit}")).await?;
                 connection.command(POSTGRES_PLANS).await?;
-                if access != Access::Read {
-                    connection.command(POSTGRES_BY_INDEX).await?;
-                }
+                connection.command(POSTGRES_BY_INDEX).await?;
             }
             Dialect::Sqlite => {}
         }
