@@ -414,6 +414,16 @@ struct DefaultConstraintsRequest { 1: string catName 2: string db_name 3: string
 struct DefaultConstraintsResponse { 1: list<SQLDefaultConstraint> defaultConstraints }
 struct CheckConstraintsRequest { 1: string catName 2: string db_name 3: string tbl_name 4: string validWriteIdList 5: i64 tableId }
 struct CheckConstraintsResponse { 1: list<SQLCheckConstraint> checkConstraints }
+struct SQLAllTableConstraints {
+  1: list<SQLPrimaryKey> primaryKeys
+  2: list<SQLForeignKey> foreignKeys
+  3: list<SQLUniqueConstraint> uniqueConstraints
+  4: list<SQLNotNullConstraint> notNullConstraints
+  5: list<SQLDefaultConstraint> defaultConstraints
+  6: list<SQLCheckConstraint> checkConstraints
+}
+struct AllTableConstraintsRequest { 1: string dbName 2: string tblName 3: string catName 4: string validWriteIdList 5: i64 tableId }
+struct AllTableConstraintsResponse { 1: SQLAllTableConstraints allTableConstraints }
 struct AddPrimaryKeyRequest { 1: list<SQLPrimaryKey> primaryKeyCols }
 struct AddForeignKeyRequest { 1: list<SQLForeignKey> foreignKeyCols }
 struct AddUniqueConstraintRequest { 1: list<SQLUniqueConstraint> uniqueConstraintCols }
@@ -878,6 +888,7 @@ service ThriftHiveMetastore {
   NotNullConstraintsResponse get_not_null_constraints(1: NotNullConstraintsRequest request) throws (1: MetaException o1, 2: NoSuchObjectException o2)
   DefaultConstraintsResponse get_default_constraints(1: DefaultConstraintsRequest request) throws (1: MetaException o1, 2: NoSuchObjectException o2)
   CheckConstraintsResponse get_check_constraints(1: CheckConstraintsRequest request) throws (1: MetaException o1, 2: NoSuchObjectException o2)
+  AllTableConstraintsResponse get_all_table_constraints(1: AllTableConstraintsRequest request) throws (1: MetaException o1, 2: NoSuchObjectException o2)
   void add_primary_key(1: AddPrimaryKeyRequest req) throws (1: NoSuchObjectException o1, 2: MetaException o2)
   void add_foreign_key(1: AddForeignKeyRequest req) throws (1: NoSuchObjectException o1, 2: MetaException o2)
   void add_unique_constraint(1: AddUniqueConstraintRequest req) throws (1: NoSuchObjectException o1, 2: MetaException o2)

@@ -100,6 +100,9 @@ limits! {
     MATERIALIZED_COUNTS: "a materialized view's counts of changed rows", Versions::Before(V4_0), Left;
     NEWER_CONSTRAINT: "a unique or not-null constraint", Versions::Before(V3_0), Refused;
     EXPRESSION_CONSTRAINT: "a default or check constraint", Versions::Before(V3_1), Refused;
+    PARTITION_KEY_CONSTRAINT: "a primary key on a partition key, or a foreign key that refers to one", Versions::Before(V3_0), Refused;
+    CONSTRAINT_NAME: "a constraint named as one on another table of the metastore", Versions::Before(V4_0), Refused;
+    FRACTION: "a fraction in statistics beyond four decimal places, in MySQL or MariaDB: rounded", Versions::All, Changed;
     BIT_VECTOR: "a sketch of distinct values", Versions::Before(V3_0), Left;
     HISTOGRAM: "a sketch of a distribution", Versions::Before(V4_0), Left;
     ENGINE: "statistics of an engine other than `hive`", Versions::Before(V4_0), Refused;

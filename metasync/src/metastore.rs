@@ -111,7 +111,7 @@ pub trait Snapshot: Send + Sync {
     ) -> Result<Vec<(PartitionName, ColumnStatistics)>>;
 
     /// The functions of a database.
-    async fn functions(&self, database: &DatabaseName) -> Result<Vec<Function>>;
+    async fn functions(&self, database: &DatabaseName) -> Result<Batch<Function>>;
 
     /// All roles.
     async fn roles(&self) -> Result<Vec<Role>>;
@@ -149,6 +149,22 @@ pub struct Batch<T> {
     pub found: Vec<T>,
     /// Objects that cannot be read because rows that belong to them are missing; the others are not touched by it.
     pub damaged: Vec<Damaged>,
+}
+
+impl<T> Batch<T> {
+    fn empty() -> Self {
+        Self { found: Vec::new(), damaged: Vec::new() }
+    }
+
+    /// Takes what was read in; that an object is damaged ends nothing.
+    fn add(&mut self, read: Result<impl IntoIterator<Item = T>>) -> Result<()> {
+        match read {
+            Ok(found) => self.found.extend(found),
+            Err(Error::Damaged { object, why }) => self.damaged.push(Damaged { object, why }),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
 }
 
 /// An object whose rows in the database do not fit together.

@@ -52,7 +52,9 @@ pub async fn walk_database<E: From<crate::metastore::Error>>(
     for grant in snapshot.grants(GrantScope::Database(&name)).await? {
         sink(Ok(Object::Grant(grant)))?;
     }
-    for function in snapshot.functions(&name).await? {
+    let functions = snapshot.functions(&name).await?;
+    functions.damaged.into_iter().try_for_each(|damaged| sink(Err(damaged)))?;
+    for function in functions.found {
         sink(Ok(Object::Function(function)))?;
     }
     let names = snapshot.table_names(&name).await?;

@@ -300,18 +300,19 @@ async fn rows_that_are_gone_are_told_with_ids_and_all_else_is_read() -> Result<(
 
     let (after, damaged) = walked(sql.as_ref()).await?;
     let said: Vec<String> = damaged.iter().map(|damaged| format!("{}: {}", damaged.object, damaged.why)).collect();
-    let constraint = |name: &str, table: &str| {
-        let why = format!("KEY_CONSTRAINTS names a column of CDS {columns} that is not there");
+    let constraint = |name: &str, table: &str, column: usize| {
+        let why = format!("KEY_CONSTRAINTS names column {column} of CDS {columns}, which is not there");
         format!("constraint {NAME}_{name} on {NAME}.{table}: {why}")
     };
     let gone = format!("PARTITIONS {partition} names SDS {partition_storage}, which is not there");
     let expected = [
         format!("table {NAME}.orders: SDS {storage} names CDS {columns}, which is not there"),
-        constraint("df", "orders"),
-        constraint("fk", "items"),
-        constraint("nn", "orders"),
-        constraint("pk", "orders"),
-        constraint("uq", "orders"),
+        constraint("ck", "orders", 1),
+        constraint("df", "orders", 2),
+        constraint("fk", "items", 0),
+        constraint("nn", "orders", 0),
+        constraint("pk", "orders", 0),
+        constraint("uq", "orders", 1),
         format!("partition day=a b/shop=é of {NAME}.items: {gone}"),
     ];
     assert_eq!(said, expected);

@@ -6,17 +6,18 @@
 use super::dialect::Dialect;
 use super::error::{Doing, from_sqlx};
 use super::url::{Server, SqlUrl, Tls, TlsMode, Where};
-use super::value::{Row, Value};
+use super::value::{Array, Row, Value};
 use crate::metastore::{Error, Result, Version};
 use futures::TryStreamExt as _;
 use manifest::Class;
+use sqlx::error::BoxDynError;
 use sqlx::mysql::{MySqlArguments, MySqlConnectOptions, MySqlConnection, MySqlRow, MySqlSslMode};
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow, PgSslMode};
 use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow, SqliteSynchronous,
 };
 use sqlx::{Arguments as _, AssertSqlSafe, Column as _, ConnectOptions as _, Connection as _, Row as _, TypeInfo as _};
-use sqlx::{ValueRef as _, query, query_with};
+use sqlx::{ValueRef as _, query_with};
 use std::time::Duration;
 
 /// Statements that a connection keeps prepared: ours are few, but for the lists of ids, which are not kept.
@@ -30,7 +31,14 @@ const SQLITE_ROWS_AHEAD: usize = 1000;
 const MYSQL_SESSION: &str = "SET SESSION sql_mode = 'ANSI_QUOTES,STRICT_ALL_TABLES,STRICT_TRANS_TABLES,\
     NO_ENGINE_SUBSTITUTION,NO_BACKSLASH_ESCAPES', innodb_lock_wait_timeout = 30";
 
-/// Writes find rows by key. PostgreSQL keeps the plan of a foreign key's check for the whole session: made while a table was
+/// Plans know nothing of the values: for those of a table that has grown since PostgreSQL last looked at its statistics it
+/// would take the index of all partitions of a table to be as good as that of their names, and read 100,000 rows for each
+/// name. (For one that does not know the value, a table of one large table's partitions is best read whole; hence
+/// [`POSTGRES_BY_INDEX`].) Before version 12 there is no such setting.
+const POSTGRES_PLANS: &str = "SELECT set_config(name, 'force_generic_plan', false) FROM pg_settings \
+    WHERE name = 'plan_cache_mode'";
+
+/// Rows are found by key. PostgreSQL keeps the plan of a foreign key's check for the whole session: made while a table was
 /// nearly empty, it would read the whole table for each of a million rows. Its price for the other way where there is no index
 /// would set off the compiler of plans (`jit`), 100 ms a statement.
 const POSTGRES_BY_INDEX: &str = "SET enable_seqscan = off; SET jit = off";
@@ -73,15 +81,6 @@ enum Inner {
     Sqlite(Box<SqliteConnection>),
 }
 
-/// A column of an insert by arrays, PostgreSQL's fastest way: one parameter a column, whatever the number of rows.
-pub(crate) enum Array {
-    Bool(Vec<Option<bool>>),
-    Int(Vec<Option<i64>>),
-    Float(Vec<Option<f64>>),
-    Text(Vec<Option<String>>),
-    Bytes(Vec<Option<Vec<u8>>>),
-}
-
 impl Connection {
     pub(crate) async fn open(url: &SqlUrl, access: Access, limits: SqlLimits) -> Result<Self> {
         let place = url.to_string();
@@ -111,9 +110,8 @@ impl Connection {
             Dialect::Postgres => {
                 let limit = limits.statement.as_millis();
                 connection.command(&format!("SET statement_timeout = {limit}")).await?;
-                if access != Access::Read {
-                    connection.command(POSTGRES_BY_INDEX).await?;
-                }
+                connection.command(POSTGRES_PLANS).await?;
+                connection.command(POSTGRES_BY_INDEX).await?;
             }
             Dialect::Sqlite => {}
         }
@@ -204,28 +202,6 @@ impl Connection {
             }
         };
         finish(tokio::time::timeout(self.limit, rows).await, doing, &self.place)
-    }
-
-    /// An insert by arrays; PostgreSQL only.
-    pub(crate) async fn execute_arrays(&mut self, sql: &str, columns: Vec<Array>) -> Result<()> {
-        let doing = self.doing();
-        let done = async {
-            let Inner::Postgres(connection) = &mut self.inner else {
-                return Err(sqlx::Error::Protocol("arrays are for PostgreSQL".to_owned()));
-            };
-            let mut query = query(AssertSqlSafe(self.dialect.statement(sql)));
-            for column in columns {
-                query = match column {
-                    Array::Bool(values) => query.bind(values),
-                    Array::Int(values) => query.bind(values),
-                    Array::Float(values) => query.bind(values),
-                    Array::Text(values) => query.bind(values),
-                    Array::Bytes(values) => query.bind(values),
-                };
-            }
-            query.execute(&mut **connection).await
-        };
-        finish(tokio::time::timeout(self.limit, done).await, doing, &self.place).map(|_| ())
     }
 
     pub(crate) async fn begin_snapshot(&mut self) -> Result<()> {
@@ -364,7 +340,7 @@ fn mysql_options(server: &Server) -> MySqlConnectOptions {
 }
 
 macro_rules! arguments {
-    ($name:ident, $arguments:ty) => {
+    ($name:ident, $arguments:ty, $array:expr) => {
         fn $name(values: &[Value]) -> Result<$arguments, sqlx::Error> {
             let mut arguments = <$arguments>::default();
             arguments.reserve(values.len(), values.iter().map(Value::size).sum());
@@ -376,6 +352,7 @@ macro_rules! arguments {
                     Value::Float(value) => arguments.add(*value),
                     Value::Text(value) => arguments.add(value.clone()),
                     Value::Bytes(value) => arguments.add(value.clone()),
+                    Value::Array(array) => $array(&mut arguments, array),
                 }
                 .map_err(sqlx::Error::Encode)?;
             }
@@ -384,9 +361,23 @@ macro_rules! arguments {
     };
 }
 
-arguments!(postgres_arguments, PgArguments);
-arguments!(mysql_arguments, MySqlArguments);
-arguments!(sqlite_arguments, SqliteArguments);
+arguments!(postgres_arguments, PgArguments, add_array);
+arguments!(mysql_arguments, MySqlArguments, no_array);
+arguments!(sqlite_arguments, SqliteArguments, no_array);
+
+fn add_array(arguments: &mut PgArguments, array: &Array) -> Result<(), BoxDynError> {
+    match array {
+        Array::Bool(values) => arguments.add(values),
+        Array::Int(values) => arguments.add(values),
+        Array::Float(values) => arguments.add(values),
+        Array::Text(values) => arguments.add(values),
+        Array::Bytes(values) => arguments.add(values),
+    }
+}
+
+fn no_array<T>(_: &mut T, _: &Array) -> Result<(), BoxDynError> {
+    Err("arrays are for PostgreSQL".into())
+}
 
 fn unreadable(column: &str, kind: &str) -> sqlx::Error {
     sqlx::Error::Decode(format!("the column {column} is of type {kind}, which no metastore has").into())

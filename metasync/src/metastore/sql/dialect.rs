@@ -3,6 +3,7 @@
 //! Pure. Statements are written once, with identifiers in double quotes and `?` for parameters: PostgreSQL and SQLite read
 //! such identifiers as they are, MySQL under `ANSI_QUOTES`, which every connection sets; PostgreSQL numbers its parameters.
 
+use super::value::{Array, Value};
 use std::fmt::Write as _;
 
 /// Which database.
@@ -91,6 +92,43 @@ impl Dialect {
     }
 }
 
+/// A condition and its parameters.
+pub(crate) type Condition = (String, Vec<Value>);
+
+impl Dialect {
+    /// That a column is one of these ids. To PostgreSQL they go as one array: of a long list of numbers each is parsed and
+    /// planned anew, every time.
+    pub(crate) fn among(self, column: &str, ids: &[i64]) -> Condition {
+        match self {
+            Self::Postgres => {
+                let ids = Array::Int(ids.iter().copied().map(Some).collect());
+                (format!("{column} = ANY(?)"), vec![Value::Array(ids)])
+            }
+            Self::MySql | Self::Sqlite => (format!("{column} IN ({})", id_list(ids)), Vec::new()),
+        }
+    }
+
+    /// That `PARTITIONS o` is one of these partitions of a table. PostgreSQL is made to look each name up in the index of
+    /// names: without `OFFSET 0` it would rather read the whole table, for every thousand names again.
+    pub(crate) fn partitions_named(self, table: i64, names: Vec<Value>) -> Condition {
+        match self {
+            Self::Postgres => {
+                let text = |name| if let Value::Text(name) = name { Some(name) } else { None };
+                let names = Array::Text(names.into_iter().map(text).collect());
+                let ids = "SELECT p.\"PART_ID\" FROM UNNEST(?::text[]) AS n(\"NAME\") CROSS JOIN LATERAL \
+                           (SELECT q.\"PART_ID\" FROM \"PARTITIONS\" q WHERE q.\"PART_NAME\" = n.\"NAME\" \
+                           AND q.\"TBL_ID\" = ? OFFSET 0) p";
+                (format!("o.\"PART_ID\" = ANY(ARRAY({ids}))"), vec![Value::Array(names), table.into()])
+            }
+            Self::MySql | Self::Sqlite => {
+                let list = placeholders(names.len());
+                let values = std::iter::once(table.into()).chain(names).collect();
+                (format!("o.\"TBL_ID\" = ? AND o.\"PART_NAME\" IN ({list})"), values)
+            }
+        }
+    }
+}
+
 /// `("a", "b")`
 pub(crate) fn column_list(columns: &[&str]) -> String {
     let quoted: Vec<String> = columns.iter().map(|column| format!("\"{column}\"")).collect();
@@ -137,6 +175,22 @@ mod tests {
         assert_eq!(lite, " ON CONFLICT (\"ID\") DO UPDATE SET \"A\" = excluded.\"A\", \"B\" = excluded.\"B\"");
         let mysql = Dialect::MySql.on_conflict("ID", &columns);
         assert_eq!(mysql, " ON DUPLICATE KEY UPDATE \"A\" = VALUES(\"A\"), \"B\" = VALUES(\"B\")");
+    }
+
+    #[test]
+    fn postgresql_takes_lists_as_arrays_so_that_a_statement_is_the_same_for_any_number() {
+        let condition = |dialect: Dialect, count: i64| dialect.among("\"A\"", &(0..count).collect::<Vec<_>>());
+        let (one, values) = condition(Dialect::Postgres, 1);
+        assert_eq!((one.as_str(), values.len()), ("\"A\" = ANY(?)", 1));
+        assert_eq!(condition(Dialect::Postgres, 900).0, one);
+        assert_eq!(condition(Dialect::MySql, 3), ("\"A\" IN (0,1,2)".to_owned(), Vec::new()));
+        let names = vec![Value::from("p=1"), Value::Null];
+        let (_, values) = Dialect::Postgres.partitions_named(7, names.clone());
+        let array = Array::Text(vec![Some("p=1".to_owned()), None]);
+        assert_eq!(values, [Value::Array(array), Value::Int(7)]);
+        let (sql, values) = Dialect::Sqlite.partitions_named(7, names);
+        assert_eq!(sql, "o.\"TBL_ID\" = ? AND o.\"PART_NAME\" IN (?, ?)");
+        assert_eq!(values, [Value::Int(7), Value::from("p=1"), Value::Null]);
     }
 
     #[test]

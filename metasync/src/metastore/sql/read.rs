@@ -162,7 +162,7 @@ impl Snapshot for SqlSnapshot {
         statistics::of_partitions(&mut *self.0.lock().await, &table.name, names).await
     }
 
-    async fn functions(&self, database: &DatabaseName) -> Result<Vec<Function>> {
+    async fn functions(&self, database: &DatabaseName) -> Result<Batch<Function>> {
         functions::functions(&mut *self.0.lock().await, database).await
     }
 

@@ -3,10 +3,10 @@
 //! A value that the schema cannot hold is an error that names the object, the column and the reason, found before anything
 //! of the statement is sent.
 
-use super::connection::{Array, Connection, mistake};
+use super::connection::{Connection, mistake};
 use super::dialect::{Dialect, MAX_PARAMETERS, column_list, placeholders};
 use super::probe::{Kind, Schema};
-use super::value::Value;
+use super::value::{Array, Value};
 use crate::metastore::{Error, Result};
 
 /// Rows of one statement.
@@ -103,7 +103,8 @@ impl Rows {
             if schema.dialect == Dialect::Postgres {
                 let (types, arrays) = arrays(schema, table, &columns, chunk)?;
                 let sql = format!("{head} SELECT * FROM UNNEST({}){tail}", types.join(", "));
-                connection.execute_arrays(&sql, arrays).await?;
+                let values: Vec<Value> = arrays.into_iter().map(Value::Array).collect();
+                connection.execute(&sql, &values).await?;
             } else {
                 let row = format!("({})", placeholders(columns.len()));
                 let sql = format!("{head} VALUES {}{tail}", vec![row.as_str(); chunk.len()].join(", "));

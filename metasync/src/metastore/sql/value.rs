@@ -15,6 +15,18 @@ pub(crate) enum Value {
     Float(f64),
     Text(String),
     Bytes(Vec<u8>),
+    /// Only a parameter, and PostgreSQL's only.
+    Array(Array),
+}
+
+/// Many values as one parameter: the statement is the same for any number of them.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Array {
+    Bool(Vec<Option<bool>>),
+    Int(Vec<Option<i64>>),
+    Float(Vec<Option<f64>>),
+    Text(Vec<Option<String>>),
+    Bytes(Vec<Option<Vec<u8>>>),
 }
 
 impl From<i64> for Value {
@@ -77,6 +89,7 @@ impl Value {
         match self {
             Self::Text(text) => text.len(),
             Self::Bytes(bytes) => bytes.len(),
+            Self::Array(Array::Text(texts)) => texts.iter().flatten().map(|text| text.len() + 4).sum(),
             _ => 8,
         }
     }
@@ -177,6 +190,7 @@ fn wrong(column: usize, expected: &str, found: &Value) -> Error {
         Value::Float(number) => format!("the fraction {number}"),
         Value::Text(text) => format!("a text of {} bytes", text.len()),
         Value::Bytes(bytes) => format!("{} bytes", bytes.len()),
+        Value::Array(_) => "an array".to_owned(),
     };
     Error::Failed {
         operation: "read".to_owned(),

@@ -14,7 +14,6 @@ mod statistics;
 mod storage;
 mod tables;
 
-use super::dialect::id_list;
 use super::ids::Ids;
 use super::read::Reader;
 use super::read::children::IDS_PER_STATEMENT;
@@ -128,8 +127,9 @@ impl<'a> Writer<'a> {
             return Ok(());
         }
         for ids in ids.chunks(IDS_PER_STATEMENT) {
-            let sql = format!("DELETE FROM \"{table}\" WHERE \"{column}\" IN ({})", id_list(ids));
-            self.reader.connection.command(&sql).await?;
+            let (among, values) = self.reader.schema.dialect.among(&format!("\"{column}\""), ids);
+            let sql = format!("DELETE FROM \"{table}\" WHERE {among}");
+            self.reader.connection.execute(&sql, &values).await?;
         }
         Ok(())
     }

@@ -199,10 +199,11 @@ impl Snapshot for ThriftSnapshot {
 
     async fn constraints(&self, database: &DatabaseName, tables: &[String]) -> Result<Batch<Constraint>> {
         let of = tables.iter().map(|table| database.table(table)).collect();
-        let found = self.each(of, |table| async move { self.read_constraints(&table).await }).await?;
-        let mut found: Vec<Constraint> = found.into_iter().flatten().collect();
-        found.sort();
-        Ok(Batch { found, damaged: Vec::new() })
+        let read = self.each(of, |table| async move { Ok(self.read_constraints(&table).await) }).await?;
+        let mut batch = Batch::empty();
+        read.into_iter().try_for_each(|read| batch.add(read))?;
+        batch.found.sort();
+        Ok(batch)
     }
 
     async fn table_statistics(
@@ -231,12 +232,14 @@ impl Snapshot for ThriftSnapshot {
         self.read_partition_statistics(table, names).await
     }
 
-    async fn functions(&self, database: &DatabaseName) -> Result<Vec<Function>> {
+    async fn functions(&self, database: &DatabaseName) -> Result<Batch<Function>> {
         let call = calls::GetFunctions { db_name: qualified(database), pattern: Some("*".to_owned()) };
         let mut names = self.client.find(&format!("functions of {database}"), &call).await?.unwrap_or_default();
         names.sort();
-        let found = self.each(names, |name| async move { self.function(database, &name).await }).await?;
-        Ok(found.into_iter().flatten().collect())
+        let read = self.each(names, |name| async move { Ok(self.function(database, &name).await) }).await?;
+        let mut batch = Batch::empty();
+        read.into_iter().try_for_each(|read| batch.add(read))?;
+        Ok(batch)
     }
 
     async fn roles(&self) -> Result<Vec<Role>> {

@@ -2,7 +2,6 @@
 
 use crate::metastore::Result;
 use crate::metastore::sql::connection::Connection;
-use crate::metastore::sql::dialect::id_list;
 use crate::metastore::sql::probe::Schema;
 use crate::metastore::sql::value::{Row, Value};
 use crate::model::{Parameters, Principal, PrincipalKind};
@@ -35,10 +34,9 @@ impl Children {
         let columns = schema.select(self.table, "c", self.columns);
         let order = self.order.map_or(String::new(), |order| format!(" ORDER BY c.\"{owner}\", c.\"{order}\""));
         for owners in owners.chunks(IDS_PER_STATEMENT) {
-            let ids = id_list(owners);
-            let sql =
-                format!("SELECT {columns}, c.\"{owner}\" FROM \"{table}\" c WHERE c.\"{owner}\" IN ({ids}){order}");
-            for mut row in connection.query(&sql, &[]).await? {
+            let (among, values) = schema.dialect.among(&format!("c.\"{owner}\""), owners);
+            let sql = format!("SELECT {columns}, c.\"{owner}\" FROM \"{table}\" c WHERE {among}{order}");
+            for mut row in connection.query(&sql, &values).await? {
                 let id = row.id(self.columns.len())?;
                 found.entry(id).or_default().push(row);
             }

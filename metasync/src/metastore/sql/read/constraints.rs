@@ -18,6 +18,9 @@ pub(crate) const NOT_NULL: i64 = 3;
 pub(crate) const DEFAULT: i64 = 4;
 pub(crate) const CHECK: i64 = 5;
 
+/// The place of the column of a check that is on none.
+pub(crate) const NOWHERE: i64 = -1;
+
 /// The bits of ENABLE_VALIDATE_RELY.
 pub(crate) const ENABLE: i64 = 4;
 pub(crate) const VALIDATE: i64 = 2;
@@ -33,7 +36,8 @@ struct Part {
     value: Option<String>,
     parent_column: Place,
     child_column: Place,
-    parent: TableName,
+    /// None where it is not there.
+    parent: Option<TableName>,
     parent_id: i64,
 }
 
@@ -41,16 +45,23 @@ struct Part {
 struct Place {
     /// Its list; none for a partition key.
     list: Option<i64>,
+    /// Its place; negative for no column at all.
+    index: i64,
     name: Option<String>,
 }
 
 impl Place {
     /// Errors: what is wrong.
     fn name(&self) -> std::result::Result<String, String> {
-        self.name.clone().ok_or_else(|| match self.list {
-            Some(list) => format!("KEY_CONSTRAINTS names a column of CDS {list} that is not there"),
-            None => "KEY_CONSTRAINTS names a partition key that is not there".to_owned(),
+        self.name.clone().ok_or_else(|| match (self.list, self.index) {
+            (Some(list), index) => format!("KEY_CONSTRAINTS names column {index} of CDS {list}, which is not there"),
+            (None, index) => format!("KEY_CONSTRAINTS names partition key {index}, which is not there"),
         })
+    }
+
+    /// As [`Self::name`], where there need not be a column.
+    fn name_if_any(&self) -> std::result::Result<Option<String>, String> {
+        if self.index < 0 { Ok(None) } else { self.name().map(Some) }
     }
 }
 
@@ -59,7 +70,7 @@ pub(super) async fn constraints(
     database: &DatabaseName,
     names: &[String],
 ) -> Result<Batch<Constraint>> {
-    let mut batch = Batch { found: Vec::new(), damaged: Vec::new() };
+    let mut batch = Batch::empty();
     let tables = tables::ids(reader, database, names).await?;
     if tables.is_empty() || !reader.schema.has_table("KEY_CONSTRAINTS") {
         return Ok(batch);
@@ -101,7 +112,8 @@ fn statement(reader: &Reader, condition: &str) -> String {
         "SELECT CASE WHEN k.\"CONSTRAINT_TYPE\" = {FOREIGN_KEY} THEN k.\"CHILD_TBL_ID\" ELSE k.\"PARENT_TBL_ID\" END, \
          k.\"CONSTRAINT_NAME\", k.\"CONSTRAINT_TYPE\", k.\"POSITION\", k.\"ENABLE_VALIDATE_RELY\", k.\"UPDATE_RULE\", \
          k.\"DELETE_RULE\", {value}, pc.\"COLUMN_NAME\", pk.\"PKEY_NAME\", cc.\"COLUMN_NAME\", ck.\"PKEY_NAME\", \
-         {catalog}, pd.\"NAME\", pt.\"TBL_NAME\", k.\"PARENT_TBL_ID\", k.\"PARENT_CD_ID\", k.\"CHILD_CD_ID\" \
+         {catalog}, pd.\"NAME\", pt.\"TBL_NAME\", k.\"PARENT_TBL_ID\", k.\"PARENT_CD_ID\", k.\"PARENT_INTEGER_IDX\", \
+         k.\"CHILD_CD_ID\", k.\"CHILD_INTEGER_IDX\" \
          FROM \"KEY_CONSTRAINTS\" k \
          LEFT JOIN \"TBLS\" pt ON pt.\"TBL_ID\" = k.\"PARENT_TBL_ID\" LEFT JOIN \"DBS\" pd ON pd.\"DB_ID\" = pt.\"DB_ID\" \
          LEFT JOIN \"COLUMNS_V2\" pc ON pc.\"CD_ID\" = k.\"PARENT_CD_ID\" AND pc.\"INTEGER_IDX\" = k.\"PARENT_INTEGER_IDX\" \
@@ -124,12 +136,21 @@ fn part(row: &mut Row) -> Result<(i64, String, Part)> {
         update_rule: row.int32(5)?,
         delete_rule: row.int32(6)?,
         value: row.text(7)?,
-        parent_column: Place { list: row.int(16)?, name: row.text(8)?.or(row.text(9)?) },
-        child_column: Place { list: row.int(17)?, name: row.text(10)?.or(row.text(11)?) },
-        parent: TableName { catalog, database: row.string(13)?, table: row.string(14)? },
+        parent_column: place(row, 16, 8)?,
+        child_column: place(row, 18, 10)?,
+        parent: match (row.text(13)?, row.text(14)?) {
+            (Some(database), Some(table)) => Some(TableName { catalog, database, table }),
+            _ => None,
+        },
         parent_id: row.id(15)?,
     };
     Ok((constrained, name, part))
+}
+
+/// List and place are at `at`; the name is in one of two columns from `name` on.
+fn place(row: &mut Row, at: usize, name: usize) -> Result<Place> {
+    let name = row.text(name)?.or(row.text(name + 1)?);
+    Ok(Place { list: row.int(at)?, index: row.int(at + 1)?.unwrap_or(NOWHERE), name })
 }
 
 /// The names of the primary keys of tables that foreign keys refer to: KEY_CONSTRAINTS says which table, not which key.
@@ -171,7 +192,9 @@ fn constraint(
                 pairs.push(ForeignColumn { column, parent_column });
             }
             ConstraintKind::ForeignKey {
-                parent: first.parent.clone(),
+                parent: first.parent.clone().ok_or_else(|| {
+                    format!("KEY_CONSTRAINTS names TBLS {}, which is not there or in no database", first.parent_id)
+                })?,
                 parent_key: keys.get(&first.parent_id).cloned(),
                 columns: pairs,
                 update_rule: first.update_rule,
@@ -184,7 +207,7 @@ fn constraint(
             value: first.value.clone().unwrap_or_default(),
         },
         CHECK => ConstraintKind::Check {
-            column: first.parent_column.name.clone(),
+            column: first.parent_column.name_if_any()?,
             expression: first.value.clone().unwrap_or_default(),
         },
         other => return Err(format!("KEY_CONSTRAINTS says that it is of type {other}, which Hive has not")),

@@ -3,8 +3,8 @@
 use super::Reader;
 use super::children::Children;
 use super::storage::{self, Head};
-use crate::metastore::sql::dialect::placeholders;
-use crate::metastore::sql::value::Value;
+use crate::metastore::sql::dialect::Condition;
+use crate::metastore::sql::probe::Schema;
 use crate::metastore::{Batch, Damaged, Result};
 use crate::model::{Parameters, Partition, PartitionName, StorageDescriptor, Table, TableName, UnknownFields};
 use std::collections::HashMap;
@@ -24,6 +24,16 @@ pub(crate) async fn names(reader: &mut Reader, table: &TableName) -> Result<Vec<
     Ok(names)
 }
 
+/// That `PARTITIONS o` is one of these partitions of a table.
+pub(crate) fn condition<'a>(
+    schema: &Schema,
+    table: i64,
+    names: impl IntoIterator<Item = &'a PartitionName>,
+) -> Condition {
+    let names = schema.wanted("PARTITIONS", "PART_NAME", names.into_iter().map(|name| &name.0));
+    schema.dialect.partitions_named(table, names)
+}
+
 /// The ids of these partitions of a table, with their names.
 pub(crate) async fn ids(
     reader: &mut Reader,
@@ -33,12 +43,8 @@ pub(crate) async fn ids(
     let mut found = HashMap::new();
     let Some(id) = reader.table_id(table).await? else { return Ok(found) };
     for names in names.chunks(NAMES_PER_STATEMENT) {
-        let mut values: Vec<Value> = vec![id.into()];
-        values.extend(reader.schema.wanted("PARTITIONS", "PART_NAME", names.iter().map(|name| &name.0)));
-        let sql = format!(
-            "SELECT \"PART_ID\", \"PART_NAME\" FROM \"PARTITIONS\" WHERE \"TBL_ID\" = ? AND \"PART_NAME\" IN ({})",
-            placeholders(names.len())
-        );
+        let (named, values) = condition(&reader.schema, id, names);
+        let sql = format!("SELECT o.\"PART_ID\", o.\"PART_NAME\" FROM \"PARTITIONS\" o WHERE {named}");
         for mut row in reader.connection.query(&sql, &values).await? {
             found.insert(row.id(0)?, PartitionName(row.string(1)?));
         }
@@ -51,19 +57,17 @@ pub(crate) async fn partitions(
     table: &Table,
     names: &[PartitionName],
 ) -> Result<Batch<Partition>> {
-    let mut batch = Batch { found: Vec::new(), damaged: Vec::new() };
+    let mut batch = Batch::empty();
     let Some(table_id) = reader.table_id(&table.name).await? else { return Ok(batch) };
     let Reader { connection, schema, columns: cache, .. } = reader;
     let mut found: Vec<(i64, PartitionName, Head, Partition)> = Vec::with_capacity(names.len());
     for names in names.chunks(NAMES_PER_STATEMENT) {
-        let mut values: Vec<Value> = vec![table_id.into()];
-        values.extend(schema.wanted("PARTITIONS", "PART_NAME", names.iter().map(|name| &name.0)));
+        let (named, values) = condition(schema, table_id, names);
         let sql = format!(
-            "SELECT {}, {} FROM \"PARTITIONS\" o {} WHERE o.\"TBL_ID\" = ? AND o.\"PART_NAME\" IN ({})",
+            "SELECT {}, {} FROM \"PARTITIONS\" o {} WHERE {named}",
             schema.select("PARTITIONS", "o", &COLUMNS),
             storage::select(schema),
-            storage::JOINS,
-            placeholders(names.len())
+            storage::JOINS
         );
         for mut row in connection.query(&sql, &values).await? {
             let id = row.id(0)?;

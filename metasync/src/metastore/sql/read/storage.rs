@@ -189,11 +189,11 @@ pub(crate) async fn column_lists(
 async fn there_ids(children: &Children, connection: &mut Connection, schema: &Schema, ids: &[i64]) -> Result<Vec<i64>> {
     let mut there = Vec::new();
     for chunk in ids.chunks(super::children::IDS_PER_STATEMENT) {
-        let ids = crate::metastore::sql::dialect::id_list(chunk);
         let Children { table, owner, .. } = children;
         debug_assert!(schema.has_table(table));
-        let sql = format!("SELECT \"{owner}\" FROM \"{table}\" WHERE \"{owner}\" IN ({ids})");
-        for mut row in connection.query(&sql, &[]).await? {
+        let (among, values) = schema.dialect.among(&format!("\"{owner}\""), chunk);
+        let sql = format!("SELECT \"{owner}\" FROM \"{table}\" WHERE {among}");
+        for mut row in connection.query(&sql, &values).await? {
             there.push(row.id(0)?);
         }
     }

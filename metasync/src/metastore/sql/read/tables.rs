@@ -44,7 +44,7 @@ pub(crate) struct FoundTables(pub(crate) Vec<Found>);
 
 impl FoundTables {
     pub(crate) fn into_batch(self) -> Batch<Table> {
-        let mut batch = Batch { found: Vec::new(), damaged: Vec::new() };
+        let mut batch = Batch::empty();
         for Found { head, table, .. } in self.0 {
             match head.damage {
                 Some(why) => batch.damaged.push(Damaged { object: format!("table {}", table.name), why }),

@@ -446,7 +446,7 @@ async fn functions_roles_and_privileges() {
         found.sort();
         (
             found,
-            snapshot.functions(&database).await.unwrap(),
+            snapshot.functions(&database).await.unwrap().found,
             snapshot.roles().await.unwrap(),
             snapshot.role_grants().await.unwrap(),
         )

@@ -1,6 +1,8 @@
 //! What stands against a change, what is damaged, and what was begun and not finished.
 
 use super::*;
+use crate::metastore::Damaged;
+use crate::object::Object;
 
 async fn damage(metastore: &SqlMetastore, sql: &str) {
     let mut connection = metastore.writing().await.unwrap();
@@ -132,6 +134,83 @@ async fn dangling_rows_are_reported_with_ids_and_the_others_are_read() {
     metastore.apply(&mend).await.unwrap();
     assert_eq!(read_table(&metastore, "t2").await, Some(table("t2", &cols, &["p"])));
     metastore.apply(&["t1", "t2", "t3", "t4"].map(|name| Change::DropTable(TableName::new("d", name)))).await.unwrap();
+}
+
+#[tokio::test]
+async fn damaged_functions_and_constraints_are_reported_and_a_walk_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let metastore = open(folder.path()).await;
+    let cols = columns(&["a", "b"]);
+    let database = DatabaseName::new("d");
+    let function = |name: &str| Function {
+        database: database.clone(),
+        name: name.to_owned(),
+        class_name: None,
+        owner: None,
+        create_time: 0,
+        kind: FunctionKind::Java,
+        resources: vec![Resource { kind: ResourceKind::Jar, uri: "file:/f.jar".to_owned() }],
+        unknown: UnknownFields::default(),
+    };
+    let constraint = |name: &str, kind: ConstraintKind| Constraint {
+        table: database.table("t"),
+        name: name.to_owned(),
+        kind,
+        enable: true,
+        validate: false,
+        rely: false,
+    };
+    let check = |column: Option<&str>| ConstraintKind::Check {
+        column: column.map(str::to_owned),
+        expression: "a < b".to_owned(),
+    };
+    let foreign = ConstraintKind::ForeignKey {
+        parent: database.table("parent"),
+        parent_key: None,
+        columns: vec![ForeignColumn { column: "a".to_owned(), parent_column: "a".to_owned() }],
+        update_rule: 0,
+        delete_rule: 0,
+    };
+    let whole = constraint("of_no_column", check(None));
+    let mut changes: Vec<Change> =
+        ["t", "parent"].iter().map(|name| Change::PutTable(Box::new(table(name, &cols, &[])))).collect();
+    changes.extend(["f1", "f2", "f3"].map(|name| Change::PutFunction(function(name))));
+    changes.extend([
+        Change::PutConstraint(whole.clone()),
+        Change::PutConstraint(constraint("of_b", check(Some("b")))),
+        Change::PutConstraint(constraint("refers", foreign)),
+    ]);
+    metastore.apply(&changes).await.unwrap();
+    damage(&metastore, "UPDATE \"FUNCS\" SET \"FUNC_TYPE\" = 7 WHERE \"FUNC_NAME\" = 'f1'").await;
+    let id = "(SELECT \"FUNC_ID\" FROM \"FUNCS\" WHERE \"FUNC_NAME\" = 'f2')";
+    damage(&metastore, &format!("UPDATE \"FUNC_RU\" SET \"RESOURCE_TYPE\" = 9 WHERE \"FUNC_ID\" = {id}")).await;
+    let sql = "UPDATE \"KEY_CONSTRAINTS\" SET \"PARENT_TBL_ID\" = 999 WHERE \"CONSTRAINT_NAME\" = 'refers'";
+    damage(&metastore, sql).await;
+    let sql = "UPDATE \"KEY_CONSTRAINTS\" SET \"PARENT_INTEGER_IDX\" = 77 WHERE \"CONSTRAINT_NAME\" = 'of_b'";
+    damage(&metastore, sql).await;
+    let snapshot = metastore.snapshot().await.unwrap();
+    let (mut found, mut said) = (Vec::new(), Vec::new());
+    crate::walk::walk::<Error>(snapshot.as_ref(), &mut |step| {
+        match step {
+            Ok(Object::Function(function)) => found.push(function.name),
+            Ok(Object::Constraint(constraint)) => found.push(constraint.name),
+            Ok(_) => (),
+            Err(Damaged { object, why }) => said.push(format!("{object}: {why}")),
+        }
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(found, ["f3", "of_no_column"]);
+    for (said, (starts, ends)) in said.iter().zip([
+        ("function d.f1: FUNCS ", " is of type 7, which Hive has not"),
+        ("function d.f2: a resource of FUNCS ", " is of type 9, which Hive has not"),
+        ("constraint of_b on d.t: KEY_CONSTRAINTS names column 77 of CDS ", ", which is not there"),
+        ("constraint refers on d.t: KEY_CONSTRAINTS names TBLS 999, ", "which is not there or in no database"),
+    ]) {
+        assert!(said.starts_with(starts) && said.ends_with(ends), "{said}");
+    }
+    assert_eq!(said.len(), 4, "{said:?}");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use super::{Shape, Writer, conflict};
 use crate::metastore::sql::read::constraints::{
-    CHECK, DEFAULT, ENABLE, FOREIGN_KEY, NOT_NULL, PRIMARY_KEY, RELY, UNIQUE, VALIDATE,
+    CHECK, DEFAULT, ENABLE, FOREIGN_KEY, NOT_NULL, NOWHERE, PRIMARY_KEY, RELY, UNIQUE, VALIDATE,
 };
 use crate::metastore::sql::rows::{Rows, cell, cell_if};
 use crate::metastore::sql::value::Value;
@@ -49,7 +49,7 @@ pub(super) async fn put(writer: &mut Writer<'_>, constraint: &Constraint) -> Res
         }
         ConstraintKind::Check { column, expression } => {
             value = Some(expression);
-            let nowhere = Line { parent: (None, -1), child: None };
+            let nowhere = Line { parent: (None, NOWHERE), child: None };
             (CHECK, vec![column.as_ref().map_or(Ok(nowhere), own)?])
         }
         ConstraintKind::ForeignKey { parent: referred, columns, update_rule, delete_rule, .. } => {

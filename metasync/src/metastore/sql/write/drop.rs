@@ -2,10 +2,10 @@
 
 use super::{Writer, conflict, lists, storage, tables};
 use crate::metastore::Result;
-use crate::metastore::sql::dialect::{id_list, placeholders};
+use crate::metastore::sql::dialect::id_list;
 use crate::metastore::sql::read::children::IDS_PER_STATEMENT;
-use crate::metastore::sql::read::partitions::NAMES_PER_STATEMENT;
-use crate::metastore::sql::value::{Row, Value};
+use crate::metastore::sql::read::partitions::{NAMES_PER_STATEMENT, condition};
+use crate::metastore::sql::value::Row;
 use crate::model::{PartitionName, TableName};
 
 /// The ids of rows that go together.
@@ -34,10 +34,8 @@ const COLUMNS: &str = "o.\"PART_ID\", s.\"SD_ID\", s.\"SERDE_ID\", s.\"CD_ID\" F
 pub(super) async fn partitions(writer: &mut Writer<'_>, name: &TableName, names: &[PartitionName]) -> Result<()> {
     let Some(shape) = writer.shape(name).await? else { return Ok(()) };
     for names in names.chunks(NAMES_PER_STATEMENT) {
-        let mut values: Vec<Value> = vec![shape.id.into()];
-        values.extend(writer.reader.schema.wanted("PARTITIONS", "PART_NAME", names.iter().map(|name| &name.0)));
-        let sql =
-            format!("SELECT {COLUMNS} WHERE o.\"TBL_ID\" = ? AND o.\"PART_NAME\" IN ({})", placeholders(names.len()));
+        let (named, values) = condition(&writer.reader.schema, shape.id, names);
+        let sql = format!("SELECT {COLUMNS} WHERE {named}");
         let mut rows = Rows::default();
         for mut row in writer.reader.connection.query(&sql, &values).await? {
             rows.push(&mut row)?;

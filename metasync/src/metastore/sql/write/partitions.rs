@@ -3,11 +3,9 @@
 use super::storage::{Slot, StorageRows, clear, parameters, unknown};
 use super::{Shape, Writer, conflict, lists};
 use crate::metastore::Result;
-use crate::metastore::sql::dialect::placeholders;
 use crate::metastore::sql::ids::Sequence;
-use crate::metastore::sql::read::partitions::NAMES_PER_STATEMENT;
+use crate::metastore::sql::read::partitions::{NAMES_PER_STATEMENT, condition};
 use crate::metastore::sql::rows::{Rows, cell, cell_if};
-use crate::metastore::sql::value::Value;
 use crate::model::{Column, Partition, PartitionName, TableName};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -99,13 +97,11 @@ fn push_values(
 async fn find(writer: &mut Writer<'_>, shape: &Shape, names: &[&PartitionName]) -> Result<HashMap<PartitionName, Old>> {
     let mut found = HashMap::new();
     for names in names.chunks(NAMES_PER_STATEMENT) {
-        let mut values: Vec<Value> = vec![shape.id.into()];
-        values.extend(writer.reader.schema.wanted("PARTITIONS", "PART_NAME", names.iter().map(|name| &name.0)));
-        let list = placeholders(names.len());
+        let (named, values) = condition(&writer.reader.schema, shape.id, names.iter().copied());
         let connection = &mut writer.reader.connection;
         if writer.reader.schema.dialect.for_update() != "" {
             let sql = format!(
-                "SELECT \"PART_ID\" FROM \"PARTITIONS\" WHERE \"TBL_ID\" = ? AND \"PART_NAME\" IN ({list}){}",
+                "SELECT o.\"PART_ID\" FROM \"PARTITIONS\" o WHERE {named}{}",
                 writer.reader.schema.dialect.for_update()
             );
             if connection.query(&sql, &values).await?.is_empty() {
@@ -113,11 +109,11 @@ async fn find(writer: &mut Writer<'_>, shape: &Shape, names: &[&PartitionName]) 
             }
         }
         let sql = format!(
-            "SELECT p.\"PART_ID\", p.\"PART_NAME\", s.\"SD_ID\", r.\"SERDE_ID\", c.\"CD_ID\" FROM \"PARTITIONS\" p \
-             LEFT JOIN \"SDS\" s ON s.\"SD_ID\" = p.\"SD_ID\" \
+            "SELECT o.\"PART_ID\", o.\"PART_NAME\", s.\"SD_ID\", r.\"SERDE_ID\", c.\"CD_ID\" FROM \"PARTITIONS\" o \
+             LEFT JOIN \"SDS\" s ON s.\"SD_ID\" = o.\"SD_ID\" \
              LEFT JOIN \"SERDES\" r ON r.\"SERDE_ID\" = s.\"SERDE_ID\" \
              LEFT JOIN \"CDS\" c ON c.\"CD_ID\" = s.\"CD_ID\" \
-             WHERE p.\"TBL_ID\" = ? AND p.\"PART_NAME\" IN ({list})"
+             WHERE {named}"
         );
         for mut row in connection.query(&sql, &values).await? {
             let slot = Slot { sd: row.int(2)?, serde: row.int(3)? };

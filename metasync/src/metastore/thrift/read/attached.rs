@@ -22,32 +22,52 @@ impl ThriftSnapshot {
     /// All constraints on a table; of foreign keys those that refer from it.
     pub(in crate::metastore::thrift) async fn read_constraints(&self, table: &TableName) -> Result<Vec<Constraint>> {
         let object = format!("constraints of {table}");
-        let request = constraints_request!(PrimaryKeysRequest, table);
-        let found = self.client.find(&object, &calls::GetPrimaryKeys { request }).await?.unwrap_or_default();
+        let found = match self.version >= Version::V4_0 {
+            true => {
+                let request = constraints_request!(AllTableConstraintsRequest, table);
+                let found = self.client.find(&object, &calls::GetAllTableConstraints { request }).await?;
+                found.and_then(|found| found.all_table_constraints).unwrap_or_default()
+            }
+            false => self.constraints_kind_by_kind(table, &object).await?,
+        };
         let mut all = read(&object, convert::from_primary_keys(found.primary_keys.unwrap_or_default()))?;
+        all.extend(read(&object, convert::from_foreign_keys(found.foreign_keys.unwrap_or_default()))?);
+        all.extend(read(&object, convert::from_uniques(found.unique_constraints.unwrap_or_default()))?);
+        all.extend(read(&object, convert::from_not_nulls(found.not_null_constraints.unwrap_or_default()))?);
+        all.extend(read(&object, convert::from_defaults(found.default_constraints.unwrap_or_default()))?);
+        all.extend(read(&object, convert::from_checks(found.check_constraints.unwrap_or_default()))?);
+        Ok(all)
+    }
+
+    /// What one call answers from Hive 4 on: before it there is a call a kind.
+    async fn constraints_kind_by_kind(&self, table: &TableName, object: &str) -> Result<api::SQLAllTableConstraints> {
+        let mut all = api::SQLAllTableConstraints::default();
+        let request = constraints_request!(PrimaryKeysRequest, table);
+        let found = self.client.find(object, &calls::GetPrimaryKeys { request }).await?;
+        all.primary_keys = found.and_then(|found| found.primary_keys);
         let request = Some(api::ForeignKeysRequest {
             foreign_db_name: Some(table.database.clone()),
             foreign_tbl_name: Some(table.table.clone()),
             cat_name: (self.version >= V3_0).then(|| table.catalog.clone()),
             ..Default::default()
         });
-        let found = self.client.find(&object, &calls::GetForeignKeys { request }).await?.unwrap_or_default();
-        all.extend(read(&object, convert::from_foreign_keys(found.foreign_keys.unwrap_or_default()))?);
+        let found = self.client.find(object, &calls::GetForeignKeys { request }).await?;
+        all.foreign_keys = found.and_then(|found| found.foreign_keys);
         if self.version >= V3_0 {
             let request = constraints_request!(UniqueConstraintsRequest, table);
-            let found = self.client.find(&object, &calls::GetUniqueConstraints { request }).await?.unwrap_or_default();
-            all.extend(read(&object, convert::from_uniques(found.unique_constraints.unwrap_or_default()))?);
+            let found = self.client.find(object, &calls::GetUniqueConstraints { request }).await?;
+            all.unique_constraints = found.and_then(|found| found.unique_constraints);
             let request = constraints_request!(NotNullConstraintsRequest, table);
-            let found = self.client.find(&object, &calls::GetNotNullConstraints { request }).await?.unwrap_or_default();
-            all.extend(read(&object, convert::from_not_nulls(found.not_null_constraints.unwrap_or_default()))?);
+            let found = self.client.find(object, &calls::GetNotNullConstraints { request }).await?;
+            all.not_null_constraints = found.and_then(|found| found.not_null_constraints);
         }
         if self.version >= Version::V3_1 {
             let request = constraints_request!(DefaultConstraintsRequest, table);
-            let found = self.client.find(&object, &calls::GetDefaultConstraints { request }).await?.unwrap_or_default();
-            all.extend(read(&object, convert::from_defaults(found.default_constraints.unwrap_or_default()))?);
+            let found = self.client.find(object, &calls::GetDefaultConstraints { request }).await?;
+            all.default_constraints = found.and_then(|found| found.default_constraints);
             let request = constraints_request!(CheckConstraintsRequest, table);
-            let found = self.client.find(&object, &calls::GetCheckConstraints { request }).await?.unwrap_or_default();
-            all.extend(read(&object, convert::from_checks(found.check_constraints.unwrap_or_default()))?);
+            let found = self.client.find(object, &calls::GetCheckConstraints { request }).await?;
+            all.check_constraints = found.and_then(|found| found.check_constraints);
         }
         Ok(all)
     }

@@ -18,7 +18,7 @@ impl ThriftSnapshot {
     pub(super) async fn read_tables(&self, database: &DatabaseName, names: &[String]) -> Result<Batch<Table>> {
         let chunks: Vec<Vec<String>> = names.chunks(TABLES_A_CALL).map(<[String]>::to_vec).collect();
         let read = self.each(chunks, |names| async move { self.tables_of(database, names).await }).await?;
-        let mut batch = Batch { found: Vec::new(), damaged: Vec::new() };
+        let mut batch = Batch::empty();
         for table in read.into_iter().flatten() {
             let name = table.table_name.clone().unwrap_or_default();
             match convert::from_table(table) {
@@ -97,7 +97,7 @@ impl ThriftSnapshot {
     }
 
     pub(super) async fn read_partitions(&self, table: &Table, names: &[PartitionName]) -> Result<Batch<Partition>> {
-        let mut batch = Batch { found: Vec::new(), damaged: Vec::new() };
+        let mut batch = Batch::empty();
         if names.is_empty() {
             return Ok(batch);
         }
