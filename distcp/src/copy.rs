@@ -24,6 +24,7 @@ use self::resume::Unfinisheds;
 use crate::error::{Failure, chain};
 use crate::event::{Event, Listener, Means, ObjectReport, Outcome, Phase, Progress, count};
 use crate::job::{Gate, Job, Stop};
+use crate::list::within::Within;
 use crate::options::{MetadataMode, OnError};
 use crate::plan::file::Plan;
 use crate::plan::{Action, Reason, Step, settled};
@@ -136,6 +137,8 @@ struct Copier {
     memory_bytes: u64,
     chunk_size: ChunkSize,
     metadata: MetadataMode,
+    /// The part of the trees that the job is about.
+    within: Option<Arc<Within>>,
     /// What the target's service can copy from the source by itself.
     across: Across,
     /// Everything that is copied is to be read (`--hash`).
@@ -319,6 +322,7 @@ pub async fn copy(job: &Job, inputs: Inputs) -> Result<CopyReport, Failure> {
         memory_bytes,
         chunk_size: limits.chunk_size,
         metadata: job.options.metadata,
+        within: job.within.clone(),
         across: Across::between(job.source.store.as_ref(), job.target.store.as_ref()),
         proves: job.proves(),
         listener: job.listener.clone(),

@@ -97,6 +97,12 @@ fn merge(
                 continue;
             }
         }
+        if job.within.as_ref().is_some_and(|within| within.empties(&key)) {
+            source = None;
+            if known.is_none() && target.is_none() {
+                continue;
+            }
+        }
         totals.target_is_ours |= source.is_none() && target.is_some() && ours::is_marker(&key);
         let listed = files.as_mut().is_none_or(|files| names(files, &key));
         found += usize::from(files.is_some() && listed && source.is_some());

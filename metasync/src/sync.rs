@@ -770,7 +770,10 @@ impl Run<'_> {
             new.window = planned.seen.window.clone();
         }
         summary.tables.quarantined = summary.quarantined.len() as u64;
-        if !summary.quarantined.is_empty() || !applied.functions.is_empty() {
+        for damaged in &survey.damaged {
+            summary.errors.push(format!("{} is damaged at the source: {}", damaged.object, damaged.why));
+        }
+        if !summary.quarantined.is_empty() || !applied.functions.is_empty() || !survey.damaged.is_empty() {
             codes.push(ExitCode::Partial);
         }
         let complete = jobs_done && outcome.reached && applied.behind.is_empty() && self.allowed.selection.is_all();

@@ -95,7 +95,9 @@ async fn delete_batch(copier: &Copier, batch: Vec<Action>) -> Batch {
     let (source, target): (&dyn Store, &dyn Store) = (copier.source.as_ref(), copier.target.as_ref());
     let guard = &copier.guard;
     let confirm = |action: Action| async move {
+        let emptied = copier.within.as_ref().is_some_and(|within| within.empties(&action.key));
         let fate = match source.head(&action.key).await {
+            Ok(_) if emptied => None,
             // A folder of the same name is not the object.
             Ok(info) if info.kind == EntryKind::Folder && action.kind != EntryKind::Folder => None,
             Ok(_) => Some(Fate::Kept("kept: it is at the source after all")),

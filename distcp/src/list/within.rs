@@ -16,19 +16,32 @@ pub struct Within {
     except: Vec<Vec<u8>>,
     /// What the last manifest says of other keys stays in the next.
     keeps_others: bool,
+    /// Folders that hold nothing at the source, whatever stands there; as these are written.
+    emptied: Vec<Vec<u8>>,
 }
 
 impl Within {
     /// These folders, without a slash at the end, in any order; the empty key is the root.
     pub fn new(folders: impl IntoIterator<Item = ObjectKey>) -> Self {
         let (folders, all) = outermost(folders);
-        Self { folders, all, except: Vec::new(), keeps_others: false }
+        Self { folders, all, except: Vec::new(), keeps_others: false, emptied: Vec::new() }
     }
 
     /// Without these, and what is in them; they win over the folders that they stand in.
     pub fn except(mut self, folders: impl IntoIterator<Item = ObjectKey>) -> Self {
         (self.except, _) = outermost(folders);
         self
+    }
+
+    /// These count as empty at the source, whatever still stands there: what they hold on the target is deleted.
+    pub fn emptied(mut self, folders: impl IntoIterator<Item = ObjectKey>) -> Self {
+        (self.emptied, _) = outermost(folders);
+        self
+    }
+
+    /// Whether the key counts as not there at the source.
+    pub fn empties(&self, key: &ObjectKey) -> bool {
+        !self.emptied.is_empty() && stands_in(&self.emptied, &[key.as_bytes(), b"/"].concat())
     }
 
     /// What the manifest says of all other keys stays as it is: they are not meant now, and will be again.

@@ -138,7 +138,7 @@ impl Applier<'_> {
     async fn drop_database(&self, database: &DatabaseName) -> Result<()> {
         let functions = self.sides.target.functions(database).await.map_err(failure)?;
         let drop = |function: Function| Change::DropFunction { database: database.clone(), name: function.name };
-        let mut changes: Vec<Change> = functions.into_iter().map(drop).collect();
+        let mut changes: Vec<Change> = functions.found.into_iter().map(drop).collect();
         changes.push(Change::DropDatabase(database.clone()));
         self.write(&changes).await.map_err(failure)
     }

@@ -85,6 +85,8 @@ fn open_one(setting: &Setting, survey: &Survey, root: Root, part: bool) -> Resul
     // What is left out for now is not to be read again when it is meant again.
     let keeps = part || !left_out.is_empty();
     let within = Within::new(folders).except(root.except.iter().cloned().chain(left_out)).keep_others(keeps);
+    let removed = root.folders.iter().filter(|(_, owners)| owners.iter().all(|owner| *owner == Owner::Removal));
+    let within = within.emptied(removed.map(|(key, _)| key.clone()));
     let failures = Failures::default();
     let job = assemble::job(spec(setting, &root, within, &failures), &setting.opener)?;
     Ok(Some(Tree { root, job, failures }))

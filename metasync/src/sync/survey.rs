@@ -10,7 +10,7 @@ use crate::compare::{
     self, AsyncSink, Chunk, Head, Lines, Sides, Stamp, Trouble, Whole, add_head, expected, expected_whole, head, line,
 };
 use crate::location::{Location, same_place};
-use crate::metastore::{Change, Error, Result};
+use crate::metastore::{Change, Damaged, Error, Result};
 use crate::model::{Database, DatabaseName, Function, PartitionName, TableName};
 use crate::object::Object;
 use crate::roots::{Folder, Owner, Wave};
@@ -68,6 +68,8 @@ pub struct Survey {
     pub folders: Vec<Folder>,
     /// Folders of databases at the source.
     pub bases: Vec<Location>,
+    /// Functions of the source that cannot be read: they are not carried.
+    pub damaged: Vec<Damaged>,
     /// Tables of the last commit on the target, for the guard.
     pub committed: u64,
 }
@@ -258,12 +260,14 @@ async fn compare_database(
         changes.push(Change::PutDatabase(shall));
     }
     let held: BTreeMap<String, Function> = match there {
-        Some(_) => sides.target.functions(&target).await?.into_iter().map(|one| (one.name.clone(), one)).collect(),
+        Some(_) => sides.target.functions(&target).await?.found.into_iter().map(|one| (one.name.clone(), one)).collect(),
         None => BTreeMap::new(),
     };
     let mut functions = Vec::new();
     let mut kept = BTreeSet::new();
-    for function in sides.source.functions(&source).await? {
+    let batch = sides.source.functions(&source).await?;
+    survey.damaged.extend(batch.damaged);
+    for function in batch.found {
         let folders = carry::resources(&function).into_iter();
         survey.folders.extend(folders.map(|location| Folder {
             location,
@@ -338,7 +342,7 @@ fn damaged_table(
     source: &DatabaseName,
     target: &DatabaseName,
     names: &[String],
-    damaged: &crate::metastore::Damaged,
+    damaged: &Damaged,
 ) -> Option<TableWork> {
     let name = names.iter().find(|name| damaged.object == format!("table {}", source.table(name)))?;
     Some(TableWork {
