@@ -260,7 +260,9 @@ async fn compare_database(
         changes.push(Change::PutDatabase(shall));
     }
     let held: BTreeMap<String, Function> = match there {
-        Some(_) => sides.target.functions(&target).await?.found.into_iter().map(|one| (one.name.clone(), one)).collect(),
+        Some(_) => {
+            sides.target.functions(&target).await?.found.into_iter().map(|one| (one.name.clone(), one)).collect()
+        }
         None => BTreeMap::new(),
     };
     let mut functions = Vec::new();

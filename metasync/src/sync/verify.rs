@@ -86,7 +86,7 @@ pub async fn verify(
             })
             .await;
             if let Some(failure) = report.failure {
-                return Err(super::of_tree(&tree, failure));
+                return Err(super::planned::of_tree(&tree, failure));
             }
         }
     }

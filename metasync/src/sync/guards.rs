@@ -1,0 +1,109 @@
+//! What stops a run before it changes anything: a policy that moves things (rule 29), a target that is not ours or not as we
+//! left it (rules 20, 21), more drops than allowed (rule 6). Pure.
+
+use super::Allowed;
+use super::events::Seen;
+use super::state::{Rules, SyncState};
+use super::survey::Survey;
+use crate::compare::Sides;
+use crate::policy::Policy;
+use distcp::error::{Failure, Result};
+use distcp::exit::ExitCode;
+use distcp::options::Cap;
+
+/// A share of tables or partitions allows at least so many: of three tables one can be dropped.
+const DROPS_ALWAYS: u64 = 1;
+/// How many lines of drift a message shows.
+const DRIFT_SHOWN: usize = 10;
+
+/// Rule 29.
+pub(super) fn rules_hold(state: Option<&SyncState>, policy: &Policy, allowed: &Allowed) -> Result<()> {
+    let changes = state.map(|state| state.rules.changes(&Rules::of(policy))).unwrap_or_default();
+    match changes.is_empty() || allowed.policy_change {
+        true => Ok(()),
+        false => Err(Failure::new(
+            ExitCode::Refused,
+            format!("the policy moves or drops what it did not before: {}", changes.join("; ")),
+        )
+        .hint("if that is right, add --accept-policy-change")),
+    }
+}
+
+/// Rules 20 and 21: the target is as the last commit left it, or empty, or taken over by name.
+pub(super) fn is_ours(state: Option<&SyncState>, survey: &Survey, allowed: &Allowed) -> Result<()> {
+    if state.is_none() && !survey.foreign.is_empty() && !allowed.adopt {
+        return Err(Failure::new(
+            ExitCode::Refused,
+            format!("the target holds objects that no run of this policy made, in {}", survey.foreign.join(", ")),
+        )
+        .hint(
+            "name an empty target, or take over what is there with --adopt: what differs from the source is changed",
+        ));
+    }
+    if survey.drift.is_empty() || allowed.overwrite_drift || allowed.adopt {
+        return Ok(());
+    }
+    let shown: Vec<&str> = survey.drift.iter().take(DRIFT_SHOWN).map(String::as_str).collect();
+    let more = match survey.drift.len().saturating_sub(DRIFT_SHOWN) {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    Err(Failure::new(
+        ExitCode::Refused,
+        format!("the target is not as the last run left it, nothing was written: {}{more}", shown.join("; ")),
+    )
+    .hint("if the replica was promoted, stop this policy; else overwrite it with --overwrite-drift, or use metasync resync"))
+}
+
+fn exceeds(cap: Cap, count: u64, of: u64) -> bool {
+    match cap {
+        Cap::Percent(_) => count > DROPS_ALWAYS && cap.is_exceeded(count, of),
+        Cap::Count(_) => cap.is_exceeded(count, of),
+    }
+}
+
+/// Rule 6: how many tables, and partitions of one table, may be dropped.
+pub(super) fn drops_allowed(sides: &Sides, state: Option<&SyncState>, survey: &Survey, seen: &Seen) -> Result<()> {
+    let cap = sides.policy.options.max_drops;
+    let counted = survey.counted_drops(sides, &seen.renamed);
+    let refused = |message: String| {
+        Err(Failure::new(ExitCode::Refused, message)
+            .hint("if that is right, raise options.max_drops in the policy for one run"))
+    };
+    let drops = counted.len() as u64;
+    // A run that died before its first commit left tables, too.
+    let there = survey.tables.iter().filter(|table| table.digest.is_some()).count() + survey.drops.len();
+    let of = survey.committed.max(there as u64);
+    if exceeds(cap, drops, of) {
+        let names: Vec<String> = counted.iter().take(DRIFT_SHOWN).map(|drop| drop.target.to_string()).collect();
+        return refused(format!(
+            "{drops} of {of} tables on the target would be dropped, more than {cap}: {}",
+            names.join(", ")
+        ));
+    }
+    for table in &survey.tables {
+        let left = state.and_then(|state| state.table(&table.target.database, &table.target.table));
+        let of = left.map_or(table.there, |left| left.partitions);
+        if exceeds(cap, table.drop, of) {
+            return refused(format!(
+                "{} of {of} partitions of {} would be dropped, more than {cap}",
+                table.drop, table.target
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rule_06_a_share_always_allows_one_and_a_number_is_a_number() {
+        let fifth = Cap::Percent(20.0);
+        for (count, of, refused) in [(1, 3, false), (2, 3, true), (2, 10, false), (3, 10, true), (0, 0, false)] {
+            assert_eq!(exceeds(fifth, count, of), refused, "{count} of {of}");
+        }
+        assert!(exceeds(Cap::Count(0), 1, 100) && !exceeds(Cap::Count(3), 3, 3));
+    }
+}

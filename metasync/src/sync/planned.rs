@@ -1,0 +1,229 @@
+//! What a run would do: both sides looked at, every guard asked, all data planned. Nothing is changed here.
+
+use super::data::{self, Draft, PathTree, Tree};
+use super::events::{self, Seen};
+use super::guards::{drops_allowed, is_ours, rules_hold};
+use super::report::Mode;
+use super::state::{Intent, SyncState};
+use super::survey::{self, Survey, removable, survey};
+use super::{Allowed, Metastores, Setting, failure};
+use crate::compare::Sides;
+use crate::location::Location;
+use crate::policy::{EmptyTables, Policy, Publish};
+use crate::roots::{self, Folder, Owner, Root, Wave};
+use distcp::error::{Failure, Result};
+use distcp::exit::ExitCode;
+use distcp::plan::PlanTotals;
+use jiff::Timestamp;
+use manifest::state::checkpoint::{self, Checkpoint, Loaded};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// What both sides look like, and what is to be done; nothing was changed.
+pub struct Planned {
+    /// Bootstrap or not.
+    pub mode: Mode,
+    /// Metadata.
+    pub survey: Survey,
+    /// Data, by wave.
+    pub trees: Vec<Tree>,
+    /// What the plans of the trees say, in their order.
+    pub drafts: Vec<Draft>,
+    /// Trees that were looked at lately enough (`sweep`), with when.
+    pub unseen: BTreeMap<String, Timestamp>,
+    /// Trees that were looked at.
+    pub looked: Vec<String>,
+    /// Plain trees of the policy, with what their plans say.
+    pub paths: Vec<(PathTree, PlanTotals)>,
+    /// Folders of the target to be emptied.
+    pub removals: BTreeSet<String>,
+    /// The moment that the replica will show, at best.
+    pub asked: Timestamp,
+    /// What was new in the source's log.
+    pub seen: Seen,
+}
+
+impl Planned {
+    /// Whether there is anything to do on the target.
+    pub fn differs(&self) -> bool {
+        self.survey.differs() || self.drafts.iter().any(|draft| draft.actions > 0 || !draft.has_base)
+    }
+}
+
+/// What a run would do now. Takes no lease and changes nothing.
+pub async fn plan(setting: &Setting, allowed: &Allowed) -> Result<Planned> {
+    let stores = Metastores::open(setting, false).await?;
+    let loaded = load(setting).await?.map(|loaded| loaded.checkpoint);
+    draw_up(setting, &stores, loaded.as_ref(), allowed).await
+}
+
+async fn load(setting: &Setting) -> Result<Option<Loaded<SyncState>>> {
+    let state = setting.state(false)?;
+    Ok(checkpoint::load::<SyncState>(state.as_ref(), &setting.job()?).await?)
+}
+
+/// Surveys, checks every guard, and plans the data.
+pub(super) async fn draw_up(
+    setting: &Setting,
+    stores: &Metastores,
+    left: Option<&Checkpoint<SyncState>>,
+    allowed: &Allowed,
+) -> Result<Planned> {
+    let policy = &setting.policy;
+    if policy.options.publish == Publish::Switch {
+        return Err(Failure::usage("publish = \"switch\" is not known to this version of metasync")
+            .hint("leave it out: replaced files appear in place, as with Hive itself"));
+    }
+    let state = left.map(|left| &left.state);
+    rules_hold(state, policy, allowed)?;
+    let asked = Timestamp::now();
+    let sides = stores.sides(setting).await?;
+    let seen = match state {
+        Some(state) if !allowed.bootstrap && allowed.selection.is_all() => {
+            events::read(&sides, state.position.as_ref(), state.window.as_ref()).await?
+        }
+        _ => events::start(&sides).await?,
+    };
+    let mut survey = survey(&sides, state, &allowed.selection).await.map_err(failure)?;
+    is_ours(state, &survey, allowed)?;
+    if allowed.selection.is_all() {
+        drops_allowed(&sides, state, &survey, &seen)?;
+    }
+    let mut removals: BTreeSet<String> = state.map(|state| state.removals.clone()).unwrap_or_default();
+    removals.extend(survey.drops.iter().filter_map(|drop| drop.folder.as_ref()).map(ToString::to_string));
+    // A run that died copied files of a table that never stood here, and that the source has dropped since.
+    let known: BTreeSet<(&str, &str)> =
+        survey.tables.iter().map(|table| (table.target.database.as_str(), table.target.table.as_str())).collect();
+    let fresh = state.and_then(|state| state.intent.as_ref()).into_iter().flat_map(|intent| &intent.fresh);
+    let orphaned = fresh.filter(|(_, (database, table))| {
+        allowed.selection.is_all() && !known.contains(&(database.as_str(), table.as_str()))
+    });
+    removals.extend(orphaned.map(|(folder, _)| folder.clone()));
+    let places = removals.iter().filter_map(|place| Location::parse(place).ok()).collect();
+    let free = removable(&sides, &survey, places).await.map_err(failure)?;
+    let emptied = free.iter().filter_map(|place| policy.locations.unmap(place));
+    survey.folders.extend(emptied.map(|location| Folder { location, owner: Owner::Removal, wave: Wave::Data }));
+    let looks = state.map(|state| state.looks.clone()).unwrap_or_default();
+    let Drafted { trees, drafts, unseen } =
+        plan_data(setting, &sides, &mut survey, &seen, allowed, &looks, asked).await?;
+    let paths = if allowed.selection.is_all() { plan_paths(setting).await? } else { Vec::new() };
+    let mode = if state.is_none() || allowed.bootstrap { Mode::Bootstrap } else { Mode::Incremental };
+    let removals = free.iter().map(ToString::to_string).collect();
+    let looked = trees.iter().map(Tree::key).collect();
+    Ok(Planned { mode, survey, trees, drafts, unseen, looked, paths, removals, asked, seen })
+}
+
+/// What [`plan_data`] comes to.
+struct Drafted {
+    trees: Vec<Tree>,
+    drafts: Vec<Draft>,
+    unseen: BTreeMap<String, Timestamp>,
+}
+
+/// Opens the trees and plans each, until no table has to be left out for what the plans show. A tree that was looked at
+/// lately enough, and in which no metadata changes, is left out.
+async fn plan_data(
+    setting: &Setting,
+    sides: &Sides,
+    survey: &mut Survey,
+    seen: &Seen,
+    allowed: &Allowed,
+    looks: &BTreeMap<String, String>,
+    now: Timestamp,
+) -> Result<Drafted> {
+    let policy = &setting.policy;
+    if !policy.options.data {
+        return Ok(Drafted { trees: Vec::new(), drafts: Vec::new(), unseen: BTreeMap::new() });
+    }
+    let roots: Vec<Root> = roots::roots(&survey.bases, &survey.folders, &policy.locations);
+    let accepts = allowed.empty_tables || policy.options.empty_tables == EmptyTables::Accept;
+    let lately = |tree: &Tree| {
+        let look: Timestamp = looks.get(&tree.key())?.parse().ok()?;
+        let age = Duration::try_from(now.duration_since(look)).unwrap_or(Duration::MAX);
+        (allowed.selection.is_all() && !allowed.bootstrap && age < policy.options.sweep).then_some(look)
+    };
+    loop {
+        let (mut trees, mut unseen) = (Vec::new(), BTreeMap::new());
+        for tree in data::open(setting, survey, roots.clone(), !allowed.selection.is_all())? {
+            match lately(&tree).filter(|_| tree.is_still(survey)) {
+                Some(look) => {
+                    unseen.insert(tree.key(), look);
+                }
+                None => trees.push(tree),
+            }
+        }
+        let mut drafts = Vec::with_capacity(trees.len());
+        let mut emptied = BTreeMap::new();
+        for tree in &trees {
+            let draft = tree.draft(survey).await.map_err(|failure| of_tree(tree, failure))?;
+            if !accepts {
+                emptied.extend(tree.emptied(&draft, survey, seen, sides.source.as_ref()).await?);
+            }
+            drafts.push(draft);
+        }
+        if emptied.is_empty() {
+            for (tree, draft) in trees.iter().zip(&mut drafts) {
+                if let Some(refusal) = draft.refusal.take() {
+                    return Err(guarded(of_tree(tree, refusal)));
+                }
+            }
+            return Ok(Drafted { trees, drafts, unseen });
+        }
+        // Each round leaves out at least one table more.
+        for (at, folder) in emptied {
+            let table = &mut survey.tables[at];
+            table.quarantine = Some(format!(
+                "{folder} held data and holds none at the source, and no event says why; if that is right: \
+                 metasync resync POLICY --table {}.{}, or empty_tables = \"accept\"",
+                table.source.database, table.source.table
+            ));
+        }
+    }
+}
+
+/// Plans the plain trees of the policy.
+async fn plan_paths(setting: &Setting) -> Result<Vec<(PathTree, PlanTotals)>> {
+    let mut planned = Vec::new();
+    for path in data::open_paths(setting)? {
+        let of_path =
+            |failure: Failure| Failure { message: format!("path {}: {}", path.name, failure.message), ..failure };
+        let (plan, refusal) = distcp::run::draft(&path.job).await.map_err(of_path)?;
+        if let Some(refusal) = refusal {
+            return Err(guarded(of_path(refusal)));
+        }
+        let totals = plan.header.totals.clone();
+        planned.push((path, totals));
+    }
+    Ok(planned)
+}
+
+/// What a policy says where distcp has an option.
+fn guarded(failure: Failure) -> Failure {
+    match failure.code {
+        ExitCode::Refused if failure.message.contains("is empty") => {
+            failure.hint("check how it is written in the policy; a path that shall be empty is taken out of it")
+        }
+        ExitCode::Refused => failure.hint("if that is right, raise options.max_deletes in the policy for one run"),
+        _ => failure,
+    }
+}
+
+pub(super) fn of_tree(tree: &Tree, failure: Failure) -> Failure {
+    Failure { message: format!("data of {}: {}", tree.root.from, failure.message), ..failure }
+}
+
+/// What this survey is about to change, with what an earlier one left half done.
+pub(super) fn intent(survey: &Survey, before: Option<Intent>, policy: &Policy) -> Intent {
+    let mut intent = before.unwrap_or_default();
+    let name = |table: &crate::model::TableName| (table.database.clone(), table.table.clone());
+    intent.tables.extend(survey.tables.iter().filter(|table| table.differs()).map(|table| name(&table.target)));
+    for table in survey.tables.iter().filter(|table| table.is_new && table.owns_files && table.quarantine.is_none()) {
+        let folder = table.location.as_ref().and_then(|location| policy.locations.map(location));
+        intent.fresh.extend(folder.map(|folder| (folder.to_string(), name(&table.target))));
+    }
+    intent.tables.extend(survey.drops.iter().map(|drop| name(&drop.target)));
+    let changes = |database: &&survey::DatabaseWork| !database.changes.is_empty() || !database.functions.is_empty();
+    intent.databases.extend(survey.databases.iter().filter(changes).map(|one| one.target.database.clone()));
+    intent.databases.extend(survey.gone.iter().map(|one| one.database.clone()));
+    intent
+}
