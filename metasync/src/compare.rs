@@ -305,9 +305,7 @@ pub async fn partitions(
     let chunks = chunked(wanted, there);
     let calls = sides.source.parallel_calls().min(sides.target.parallel_calls()).max(1);
     let mut chunks = stream::iter(chunks)
-        .map(async |(wanted, there): (Vec<PartitionName>, Vec<PartitionName>)| {
-            read_chunk(sides, source, target, actual, wanted, there).await
-        })
+        .map(async |(wanted, there): NamesOfBoth| read_chunk(sides, source, target, actual, wanted, there).await)
         .buffered(calls);
     while let Some(chunk) = chunks.try_next().await? {
         sink.chunk(chunk).await?;
@@ -322,8 +320,11 @@ pub trait AsyncSink {
     async fn chunk(&mut self, chunk: Chunk) -> Result<(), Trouble>;
 }
 
+/// Names of the source and of the target.
+type NamesOfBoth = (Vec<PartitionName>, Vec<PartitionName>);
+
 /// Two sorted lists of names in pieces that cover the same stretch of names, neither longer than [`CHUNK`].
-fn chunked(wanted: Vec<PartitionName>, there: Vec<PartitionName>) -> Vec<(Vec<PartitionName>, Vec<PartitionName>)> {
+fn chunked(wanted: Vec<PartitionName>, there: Vec<PartitionName>) -> Vec<NamesOfBoth> {
     let (mut wanted, mut there) = (wanted.into_iter().peekable(), there.into_iter().peekable());
     let mut chunks = Vec::new();
     loop {
@@ -484,7 +485,7 @@ mod tests {
         ) {
             let (a, b): (Vec<u32>, Vec<u32>) = (a.into_iter().collect(), b.into_iter().collect());
             let chunks = chunked(names(&a), names(&b));
-            let flat = |side: fn(&(Vec<PartitionName>, Vec<PartitionName>)) -> &Vec<PartitionName>| {
+            let flat = |side: fn(&NamesOfBoth) -> &Vec<PartitionName>| {
                 chunks.iter().flat_map(side).cloned().collect::<Vec<_>>()
             };
             prop_assert_eq!(flat(|chunk| &chunk.0), names(&a));

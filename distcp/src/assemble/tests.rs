@@ -6,6 +6,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::*;
+use crate::store::pace::Timetable;
 use crate::store::{GetOptions, PutOptions};
 
 /// Bytes of the source's only object, and what may pass in a second.
