@@ -194,3 +194,32 @@ fn what_cannot_be_used_is_refused_before_anything_is_touched() {
     assert!(ran.last_word().contains("the source's metastore"), "{}", ran.stderr);
     assert!(!lake.root().join("target.db").exists());
 }
+
+#[test]
+fn rule_20_files_that_others_wrote_on_the_target_are_not_deleted_or_overwritten() {
+    let lake = lake();
+    lake.metasync("run", &[]).expect(0);
+    // A promoted replica: an insert of Spark's adds files, and no metadata tells.
+    std::fs::write(lake.target("sales.db/a/part-9"), "written here").unwrap();
+    std::fs::write(lake.target("sales.db/b/part-0"), "changed here").unwrap();
+    let refused = lake.metasync("run", &[]).expect(5);
+    assert!(refused.last_word().contains("2 objects of the target"), "{}", refused.stderr);
+    assert!(
+        refused.last_word().contains("/target/sales.db/a/part-9") && refused.last_word().contains("--overwrite-drift")
+    );
+    assert_eq!(std::fs::read_to_string(lake.target("sales.db/b/part-0")).unwrap(), "changed here");
+    lake.metasync("run", &["--overwrite-drift"]).expect(0);
+    lake.assert_in_step();
+}
+
+#[test]
+fn rule_21_a_first_run_deletes_nothing_that_stands_in_the_targets_folders() {
+    let lake = lake();
+    std::fs::create_dir_all(lake.target("sales.db/a")).unwrap();
+    std::fs::write(lake.target("sales.db/a/precious"), "somebody's").unwrap();
+    let refused = lake.metasync("run", &[]).expect(5);
+    assert!(refused.last_word().contains("--adopt"), "{}", refused.stderr);
+    assert!(lake.target("sales.db/a/precious").exists());
+    lake.metasync("run", &["--adopt"]).expect(0);
+    lake.assert_in_step();
+}

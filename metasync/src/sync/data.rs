@@ -20,7 +20,7 @@ use distcp::filter::Filter;
 use distcp::job::{Gate, Job};
 use distcp::list::within::Within;
 use distcp::options::{CopyOptions, Limits};
-use distcp::plan::{PlanTotals, Step};
+use distcp::plan::{Action, PlanTotals, Step};
 use distcp::run::{self, Report};
 use distcp::store::{ListOptions, Store, StoreErrorKind};
 use futures::StreamExt as _;
@@ -36,6 +36,8 @@ const JOBS_AT_ONCE: usize = 4;
 /// Folders that a plan deletes from and that are looked at for being empty at the source; a plan that deletes from more
 /// is a matter for the guard on deletes.
 const MAX_SHRUNK: usize = 100_000;
+/// How many objects of others a message shows.
+const FOREIGN_SHOWN: usize = 10;
 
 /// A tree with the job that copies it.
 pub struct Tree {
@@ -61,15 +63,52 @@ pub struct Draft {
     pub has_base: bool,
     /// Folders of tables that lose files and get none: the table and the folder's key.
     shrunk: BTreeSet<(usize, ObjectKey)>,
+    /// Objects of the target that the run would delete or overwrite, and that are not as the last run left them.
+    pub foreign: Foreign,
 }
 
-/// Opens the job of each tree, without what belongs to tables that are not carried. `part` says that the survey is not of
-/// all tables.
-pub fn open(setting: &Setting, survey: &Survey, roots: Vec<Root>, part: bool) -> Result<Vec<Tree>> {
-    roots.into_iter().filter_map(|root| open_one(setting, survey, root, part).transpose()).collect()
+/// Objects that somebody else wrote (rule 20).
+#[derive(Default)]
+pub struct Foreign {
+    /// The first, by key.
+    pub first: Vec<String>,
+    /// All of them.
+    pub count: u64,
 }
 
-fn open_one(setting: &Setting, survey: &Survey, root: Root, part: bool) -> Result<Option<Tree>> {
+impl Foreign {
+    fn add(&mut self, key: &ObjectKey) {
+        self.count += 1;
+        if self.first.len() < FOREIGN_SHOWN {
+            self.first.push(key.escaped().into_owned());
+        }
+    }
+}
+
+/// Whether somebody else wrote what the target holds: the last manifest does not know it, or knows another version.
+fn is_foreign(action: &Action) -> bool {
+    let Some(target) = action.target.as_ref().filter(|_| action.kind != EntryKind::Folder) else { return false };
+    match (action.step, &action.entry) {
+        (Step::Delete, None) => true,
+        (Step::Delete | Step::Copy | Step::Compare, Some(entry)) => {
+            let left = &entry.fingerprint;
+            let other = |a: Option<&String>, b: Option<&String>| a.is_some() && b.is_some() && a != b;
+            let touched = match (&left.etag, &target.etag) {
+                (Some(_), Some(_)) => other(left.etag.as_ref(), target.etag.as_ref()),
+                _ => left.mtime_ns.is_some() && target.mtime_ns.is_some() && left.mtime_ns != target.mtime_ns,
+            };
+            left.size_bytes != target.size_bytes || touched
+        }
+        _ => false,
+    }
+}
+
+/// Opens the job of each tree, without what belongs to tables that are not carried.
+pub fn open(setting: &Setting, survey: &Survey, roots: Vec<Root>) -> Result<Vec<Tree>> {
+    roots.into_iter().filter_map(|root| open_one(setting, survey, root).transpose()).collect()
+}
+
+fn open_one(setting: &Setting, survey: &Survey, root: Root) -> Result<Option<Tree>> {
     let carried = |owner: &Owner| match owner {
         Owner::Table(at) => survey.tables.get(*at).is_some_and(|table| table.quarantine.is_none()),
         Owner::Database(_) | Owner::Removal => true,
@@ -80,11 +119,9 @@ fn open_one(setting: &Setting, survey: &Survey, root: Root, part: bool) -> Resul
     if folders.is_empty() {
         return Ok(None);
     }
-    let left_out: Vec<ObjectKey> =
-        root.folders.iter().filter(|(_, owners)| !taken(owners)).map(|(key, _)| key.clone()).collect();
-    // What is left out for now is not to be read again when it is meant again.
-    let keeps = part || !left_out.is_empty();
-    let within = Within::new(folders).except(root.except.iter().cloned().chain(left_out)).keep_others(keeps);
+    let left_out = root.folders.iter().filter(|(_, owners)| !taken(owners)).map(|(key, _)| key.clone());
+    // What the last manifest says of folders that are not meant now stays true of what stands there.
+    let within = Within::new(folders).except(root.except.iter().cloned().chain(left_out)).keep_others(true);
     let removed = root.folders.iter().filter(|(_, owners)| owners.iter().all(|owner| *owner == Owner::Removal));
     let within = within.emptied(removed.map(|(key, _)| key.clone()));
     let failures = Failures::default();
@@ -255,11 +292,15 @@ impl Tree {
             }
         }
         let root = self.root.clone();
-        let read = move || -> Result<(u64, BTreeSet<(usize, ObjectKey)>)> {
+        let read = move || -> Result<(u64, BTreeSet<(usize, ObjectKey)>, Foreign)> {
             let (mut actions, mut shrunk, mut fed) = (0, BTreeSet::new(), BTreeSet::new());
+            let mut foreign = Foreign::default();
             for action in plan.actions()? {
                 let action = action?;
                 actions += 1;
+                if is_foreign(&action) && !root.owners(&action.key).all(|owner| owner == Owner::Removal) {
+                    foreign.add(&action.key);
+                }
                 let is_file = !matches!(action.kind, EntryKind::Folder);
                 let set = match action.step {
                     Step::Delete if is_file && shrunk.len() < MAX_SHRUNK => &mut shrunk,
@@ -274,10 +315,10 @@ impl Tree {
                     }
                 }
             }
-            Ok((actions, &shrunk - &fed))
+            Ok((actions, &shrunk - &fed, foreign))
         };
-        let (actions, shrunk) = tokio::task::spawn_blocking(read).await??;
-        Ok(Draft { totals, refusal, actions, has_base, shrunk })
+        let (actions, shrunk, foreign) = tokio::task::spawn_blocking(read).await??;
+        Ok(Draft { totals, refusal, actions, has_base, shrunk, foreign })
     }
 
     /// Rule 27: tables of which a folder held data and now holds none, with the folder.

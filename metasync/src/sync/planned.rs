@@ -19,6 +19,9 @@ use manifest::state::checkpoint::{self, Checkpoint, Loaded};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+/// How many objects of others a message shows.
+const OBJECTS_SHOWN: usize = 10;
+
 /// What both sides look like, and what is to be done; nothing was changed.
 pub struct Planned {
     /// Bootstrap or not.
@@ -103,9 +106,8 @@ pub(super) async fn draw_up(
     let free = removable(&sides, &survey, places).await.map_err(failure)?;
     let emptied = free.iter().filter_map(|place| policy.locations.unmap(place));
     survey.folders.extend(emptied.map(|location| Folder { location, owner: Owner::Removal, wave: Wave::Data }));
-    let looks = state.map(|state| state.looks.clone()).unwrap_or_default();
     let Drafted { trees, drafts, unseen } =
-        plan_data(setting, &sides, &mut survey, &seen, allowed, &looks, asked).await?;
+        plan_data(setting, &sides, &mut survey, &seen, allowed, state, asked).await?;
     let paths = if allowed.selection.is_all() { plan_paths(setting).await? } else { Vec::new() };
     let mode = if state.is_none() || allowed.bootstrap { Mode::Bootstrap } else { Mode::Incremental };
     let removals = free.iter().map(ToString::to_string).collect();
@@ -128,7 +130,7 @@ async fn plan_data(
     survey: &mut Survey,
     seen: &Seen,
     allowed: &Allowed,
-    looks: &BTreeMap<String, String>,
+    state: Option<&SyncState>,
     now: Timestamp,
 ) -> Result<Drafted> {
     let policy = &setting.policy;
@@ -137,14 +139,16 @@ async fn plan_data(
     }
     let roots: Vec<Root> = roots::roots(&survey.bases, &survey.folders, &policy.locations);
     let accepts = allowed.empty_tables || policy.options.empty_tables == EmptyTables::Accept;
+    // A run that died may have written what no manifest knows yet.
+    let half_done = state.is_some_and(|state| state.intent.is_some());
     let lately = |tree: &Tree| {
-        let look: Timestamp = looks.get(&tree.key())?.parse().ok()?;
+        let look: Timestamp = state?.looks.get(&tree.key())?.parse().ok()?;
         let age = Duration::try_from(now.duration_since(look)).unwrap_or(Duration::MAX);
         (allowed.selection.is_all() && !allowed.bootstrap && age < policy.options.sweep).then_some(look)
     };
     loop {
         let (mut trees, mut unseen) = (Vec::new(), BTreeMap::new());
-        for tree in data::open(setting, survey, roots.clone(), !allowed.selection.is_all())? {
+        for tree in data::open(setting, survey, roots.clone())? {
             match lately(&tree).filter(|_| tree.is_still(survey)) {
                 Some(look) => {
                     unseen.insert(tree.key(), look);
@@ -167,6 +171,9 @@ async fn plan_data(
                     return Err(guarded(of_tree(tree, refusal)));
                 }
             }
+            if !half_done {
+                files_are_ours(&trees, &drafts, allowed)?;
+            }
             return Ok(Drafted { trees, drafts, unseen });
         }
         // Each round leaves out at least one table more.
@@ -179,6 +186,30 @@ async fn plan_data(
             ));
         }
     }
+}
+
+/// Rule 20, for files: what would be overwritten or deleted is as the last run left it.
+fn files_are_ours(trees: &[Tree], drafts: &[Draft], allowed: &Allowed) -> Result<()> {
+    let place = |tree: &Tree, key: &String| tree.root.to.below(key).to_string();
+    let (mut shown, mut count, mut first_run) = (Vec::new(), 0, false);
+    for (tree, draft) in trees.iter().zip(drafts) {
+        shown.extend(draft.foreign.first.iter().map(|key| place(tree, key)));
+        count += draft.foreign.count;
+        first_run |= draft.foreign.count > 0 && !draft.has_base;
+    }
+    shown.truncate(OBJECTS_SHOWN);
+    if count == 0 || allowed.overwrite_drift || (allowed.adopt && first_run) {
+        return Ok(());
+    }
+    let message = format!(
+        "{count} objects of the target that this run would delete or overwrite are not its own: {}",
+        shown.join(", ")
+    );
+    let hint = match first_run {
+        true => "name a folder that is empty, or take over what is there with --adopt",
+        false => "if the replica was promoted, stop this policy; else overwrite them with --overwrite-drift",
+    };
+    Err(Failure::new(ExitCode::Refused, message).hint(hint))
 }
 
 /// Plans the plain trees of the policy.
