@@ -30,6 +30,7 @@ fn limited(folder: &TempDir, target: OsString, target_options: &[(&str, &str)]) 
         keep_runs: 1,
         options: CopyOptions::default(),
         within: None,
+        source_may_be_missing: false,
         gate: None,
         files: Vec::new(),
         limits: Limits::default(),
