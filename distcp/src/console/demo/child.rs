@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use distcp::error::{Failure, Result};
-use distcp::exit::ExitCode;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::Command;
+
+use crate::error::{Failure, Result};
+use crate::exit::ExitCode;
 
 /// The most of a child's stderr that is kept, in bytes.
 const MAX_STDERR_BYTES: u64 = 1 << 20;
