@@ -24,7 +24,7 @@ use crate::metastore::{self, Metastore, open};
 use crate::policy::{EmptyTables, Policy};
 use crate::roots::{self, Folder, Owner, Root, Wave};
 use apply::{Applied, Applier};
-use data::{Draft, Tree};
+use data::{Belief, Draft, Tree};
 use distcp::assemble::{self, Speed};
 use distcp::copy::Ends;
 use distcp::error::{Failure, Result};
@@ -121,6 +121,8 @@ pub struct Allowed {
     pub policy_change: bool,
     /// Take folders that became empty for what they are (rule 27).
     pub empty_tables: bool,
+    /// Read the data of the target, whatever was known of it.
+    pub afresh: bool,
     /// Which tables.
     pub selection: Selection,
 }
@@ -348,9 +350,10 @@ async fn plan_data(
         return Ok((Vec::new(), Vec::new()));
     }
     let roots: Vec<Root> = roots::roots(&survey.bases, &survey.folders, &policy.locations);
+    let belief = Belief { for_some: !allowed.selection.is_all(), afresh: allowed.afresh };
     let accepts = allowed.empty_tables || policy.options.empty_tables == EmptyTables::Accept;
     loop {
-        let trees = data::open(setting, survey, roots.clone())?;
+        let trees = data::open(setting, survey, roots.clone(), belief)?;
         let mut drafts = Vec::with_capacity(trees.len());
         let mut emptied = BTreeMap::new();
         for tree in &trees {

@@ -14,19 +14,32 @@ pub struct Within {
     all: bool,
     /// Folders that are not meant although they stand in one of the others, as these are written.
     except: Vec<Vec<u8>>,
+    /// The job has been about other folders, too, and will be.
+    keeps_others: bool,
 }
 
 impl Within {
     /// These folders, without a slash at the end, in any order; the empty key is the root.
     pub fn new(folders: impl IntoIterator<Item = ObjectKey>) -> Self {
         let (folders, all) = outermost(folders);
-        Self { folders, all, except: Vec::new() }
+        Self { folders, all, except: Vec::new(), keeps_others: false }
     }
 
     /// Without these, and what is in them; they win over the folders that they stand in.
     pub fn except(mut self, folders: impl IntoIterator<Item = ObjectKey>) -> Self {
         (self.except, _) = outermost(folders);
         self
+    }
+
+    /// For this once: what the last manifest says of other folders stays in it, else it is forgotten.
+    pub fn for_once(mut self, for_once: bool) -> Self {
+        self.keeps_others = for_once;
+        self
+    }
+
+    /// Whether the manifest keeps what it says of other folders.
+    pub fn keeps_others(&self) -> bool {
+        self.keeps_others
     }
 
     /// Whether the key is one of the folders or stands in one.

@@ -62,12 +62,21 @@ pub struct Draft {
     shrunk: BTreeSet<(usize, ObjectKey)>,
 }
 
-/// Opens the job of each tree, without what belongs to tables that are not carried.
-pub fn open(setting: &Setting, survey: &Survey, roots: Vec<Root>) -> Result<Vec<Tree>> {
-    roots.into_iter().filter_map(|root| open_one(setting, survey, root).transpose()).collect()
+/// What a run takes for known of the data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Belief {
+    /// The survey is of some tables: what is known of the others stays.
+    pub for_some: bool,
+    /// What is known of the target proves nothing: it is read.
+    pub afresh: bool,
 }
 
-fn open_one(setting: &Setting, survey: &Survey, root: Root) -> Result<Option<Tree>> {
+/// Opens the job of each tree, without what belongs to tables that are not carried.
+pub fn open(setting: &Setting, survey: &Survey, roots: Vec<Root>, belief: Belief) -> Result<Vec<Tree>> {
+    roots.into_iter().filter_map(|root| open_one(setting, survey, root, belief).transpose()).collect()
+}
+
+fn open_one(setting: &Setting, survey: &Survey, root: Root, belief: Belief) -> Result<Option<Tree>> {
     let carried = |owner: &Owner| match owner {
         Owner::Table(at) => survey.tables.get(*at).is_some_and(|table| table.quarantine.is_none()),
         Owner::Database(_) | Owner::Removal => true,
@@ -79,9 +88,11 @@ fn open_one(setting: &Setting, survey: &Survey, root: Root) -> Result<Option<Tre
         return Ok(None);
     }
     let left_out = root.folders.iter().filter(|(_, owners)| !taken(owners)).map(|(key, _)| key.clone());
-    let within = Within::new(folders).except(root.except.iter().cloned().chain(left_out));
+    let within = Within::new(folders).except(root.except.iter().cloned().chain(left_out)).for_once(belief.for_some);
     let failures = Failures::default();
-    let job = assemble::job(spec(setting, &root, within, &failures), &setting.opener)?;
+    let mut spec = spec(setting, &root, within, &failures);
+    spec.options.afresh = belief.afresh;
+    let job = assemble::job(spec, &setting.opener)?;
     Ok(Some(Tree { root, job, failures }))
 }
 
