@@ -484,11 +484,9 @@ mod tests {
         ) {
             let (a, b): (Vec<u32>, Vec<u32>) = (a.into_iter().collect(), b.into_iter().collect());
             let chunks = chunked(names(&a), names(&b));
-            let flat = |side: fn(&(Vec<PartitionName>, Vec<PartitionName>)) -> &Vec<PartitionName>| {
-                chunks.iter().flat_map(side).cloned().collect::<Vec<_>>()
-            };
-            prop_assert_eq!(flat(|chunk| &chunk.0), names(&a));
-            prop_assert_eq!(flat(|chunk| &chunk.1), names(&b));
+            let (left, right): (Vec<_>, Vec<_>) = chunks.iter().cloned().unzip();
+            prop_assert_eq!(left.concat(), names(&a));
+            prop_assert_eq!(right.concat(), names(&b));
             for (left, right) in &chunks {
                 prop_assert!(left.len() <= CHUNK && right.len() <= CHUNK);
             }
