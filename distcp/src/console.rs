@@ -6,6 +6,7 @@
 mod arenas;
 pub mod args;
 pub mod completions;
+pub mod demo;
 pub mod environment;
 pub mod exit;
 pub mod help;

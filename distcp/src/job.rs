@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::copy::Ends;
 use crate::event::{Event, Listener, Progress};
 use crate::list::within::Within;
-use crate::options::{Compare, CopyOptions, Limits};
+use crate::options::{CopyOptions, Limits};
 use crate::store::meter::Meter;
 use crate::store::{Store, Sweep};
 use crate::trash::Trash;
@@ -105,7 +105,7 @@ impl Job {
 
     /// Whether everything is to be proven by reading.
     pub fn proves(&self) -> bool {
-        self.options.hash || self.options.compare == Compare::Hash
+        self.options.proves()
     }
 
     /// Tells the listener a sentence.

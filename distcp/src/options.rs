@@ -147,6 +147,11 @@ pub struct CopyOptions {
     /// Prove what has no hash yet by reading it
     #[cfg_attr(feature = "cli", arg(long, help_heading = "What to change"))]
     pub hash: bool,
+    /// What the last manifest knows of the target proves nothing: all of it is read. What it knows of the source still says
+    /// what is to be found there. For programs that embed a copy.
+    #[cfg_attr(feature = "cli", arg(skip))]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub afresh: bool,
     /// Symbolic links in a local tree
     #[cfg_attr(feature = "cli", arg(long, value_enum, default_value_t, help_heading = "What to change"))]
     pub links: LinkMode,
@@ -176,6 +181,13 @@ pub struct CopyOptions {
     /// Which keys take part.
     #[cfg_attr(feature = "cli", arg(skip))]
     pub filter: Filter,
+}
+
+impl CopyOptions {
+    /// Whether everything is to be proven by reading.
+    pub fn proves(&self) -> bool {
+        self.hash || self.afresh || self.compare == Compare::Hash
+    }
 }
 
 /// How much a run may use. Not part of what it does: a plan does not keep it.

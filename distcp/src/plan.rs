@@ -57,6 +57,8 @@ pub enum Reason {
     Young,
     /// Its hash is wanted (`--hash`).
     Unproven,
+    /// Asked for: what the manifest says of the target is not taken for proof.
+    Afresh,
     /// A journal, or equal evidence, shows that both are equal.
     Equal,
     /// Only on the target, and deletes were asked for.
@@ -95,6 +97,7 @@ impl Reason {
             Reason::Unknown => "not known yet",
             Reason::Young => "too young when last listed",
             Reason::Unproven => "no hash yet",
+            Reason::Afresh => "read again",
             Reason::Equal => "equal",
             Reason::Extra => "only on the target",
             Reason::ExtraKept => "extra",
@@ -187,6 +190,7 @@ pub fn decide(
     rules: &Rules<'_>,
 ) -> Option<Action> {
     let filter = &rules.options.filter;
+    let known = if rules.options.afresh { known.map(unproving) } else { known };
     let (step, reason, entry) = match (&source, &target) {
         (None, None) => (Step::Forget, Reason::Gone, None),
         (None, Some(_)) => extra(key, listed, filter, rules.options),
@@ -290,13 +294,14 @@ fn both(known: Option<&Known>, source: &Listed, target: Option<&Listed>, rules: 
         }
         Compare::Etag | Compare::Auto | Compare::Hash => {}
     }
-    let wants_proof = rules.options.hash || rules.options.compare == Compare::Hash;
+    let wants_proof = rules.options.proves();
     if source_same && target_same {
         return if hash_known || !wants_proof { equal() } else { Some((Step::Compare, Reason::Unproven, None)) };
     }
     let racy = entry.is_some_and(|entry| entry.fingerprint.racy || entry.source.as_ref().is_some_and(|f| f.racy));
     let reason = match (entry, racy, source_same, target_same) {
         (None, ..) => Reason::Unknown,
+        (_, _, true, _) if rules.options.afresh => Reason::Afresh,
         (_, true, ..) => Reason::Young,
         (_, _, false, _) => Reason::SourceChanged,
         (_, _, true, _) => Reason::TargetChanged,
@@ -311,6 +316,20 @@ fn both(known: Option<&Known>, source: &Listed, target: Option<&Listed>, rules: 
         _ if s.etag.is_some() && s.etag == t.etag && !wants_proof => equal(),
         _ => Some((Step::Compare, reason, None)),
     }
+}
+
+/// The row without what it says of the target but its content's hash, and what it is.
+fn unproving(known: Known) -> Known {
+    let nothing = Fingerprint {
+        size_bytes: known.entry.fingerprint.size_bytes,
+        mtime_ns: None,
+        ctime_ns: None,
+        etag: None,
+        version: None,
+        file_id: None,
+        racy: false,
+    };
+    Known { entry: Entry { fingerprint: nothing, ..known.entry }, ..known }
 }
 
 /// Stores without links keep one as an object with metadata; the manifest remembers which.

@@ -45,7 +45,8 @@ pub async fn build(
             target: target.in_order(&spool)?,
         };
         let (plan, candidates) = merge(&job, inputs, header)?;
-        let Some(again) = again else { return Ok(plan) };
+        // A donor's content is what the manifest says of the target.
+        let Some(again) = again.filter(|_| !job.options.afresh) else { return Ok(plan) };
         let _inside = runtime.enter();
         donors::resolve(plan, candidates, Feed::start(again), &spool, || new_plan(&spool))
     };

@@ -107,6 +107,8 @@ pub struct Allowed {
     pub policy_change: bool,
     /// Take folders that became empty for what they are (rule 27).
     pub empty_tables: bool,
+    /// Read the data of the target, whatever was known of it.
+    pub afresh: bool,
     /// Which tables.
     pub selection: Selection,
 }

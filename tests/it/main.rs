@@ -16,6 +16,7 @@ mod cases_resume;
 mod cases_runs;
 mod check;
 mod clocks;
+mod demo;
 mod diff_model;
 mod embedded;
 mod faults;

@@ -10,7 +10,7 @@ use distcp::store::memory::MemoryStore;
 use distcp::verify::Level;
 use manifest::{ContentHash, Evidence};
 use tests::contract::{pattern, put};
-use tests::fault::{FaultStore, Method};
+use tests::fault::{Fault, FaultPlan, FaultStore, Method, Rule};
 use tests::jobs::{Pair, local};
 use tests::trees::set_mtime;
 
@@ -219,4 +219,29 @@ async fn rule_14_apply_on_a_target_that_moved_on_is_refused() {
         assert!(report.failure.unwrap().message.contains("moved on"));
         assert_eq!((target.objects(), pair.rows().await), (objects, committed), "{moved}: nothing was done");
     }
+}
+
+/// Content that rots behind an unchanged fingerprint: an ordinary run takes the manifest's word, one that is asked to start
+/// afresh reads all that the target holds and mends it.
+#[tokio::test]
+async fn rule_13_what_is_read_afresh_is_mended_whatever_the_manifest_says() {
+    let (source, target) = (MemoryStore::new(), MemoryStore::new());
+    for key in ["a", "b"] {
+        put(&source, key, pattern(5000)).await;
+    }
+    let plan = FaultPlan { rules: vec![Rule::first(Method::Get, Fault::FlipByte).on("b")], ..FaultPlan::default() };
+    let rotten = Arc::new(FaultStore::new(Arc::new(target.clone()), plan));
+    let mut pair = Pair::new(Arc::new(source.clone()), rotten.clone());
+    pair.copied().await;
+    let report = pair.copied().await.summary;
+    assert_eq!((report.counts.equal, report.counts.copied, rotten.calls(Method::Get)), (2, 0, 0), "not looked at");
+    pair.options.afresh = true;
+    let report = pair.copied().await.summary;
+    assert_eq!((report.counts.equal, report.counts.copied), (1, 1));
+    assert_eq!((rotten.calls_on(Method::Get, "a"), rotten.faults()), (1, 1));
+    let report = pair.copied().await.summary;
+    assert_eq!((report.counts.equal, report.counts.copied), (2, 0), "it was mended");
+    pair.options.afresh = false;
+    assert_eq!(pair.copied().await.summary.bytes.read, 0, "what was read is known");
+    assert!(pair.rows().await.iter().all(|row| row.hash.is_some()));
 }

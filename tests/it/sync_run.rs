@@ -4,6 +4,7 @@ use metasync::metastore::Change;
 use metasync::model::{PartitionName, TableName};
 use tests::lake::Lake;
 use tests::metastores::objects;
+use tests::trees::set_mtime;
 
 /// A lake with a partitioned table, a plain one, an empty one, a view and a function.
 fn shop() -> Lake {
@@ -244,4 +245,37 @@ fn paths_of_the_policy_go_along_under_the_same_guards() {
     std::fs::remove_file(lake.root().join("jobs/b.jar")).unwrap();
     let refused = lake.metasync("run", &[]).expect(5);
     assert!(refused.last_word().contains("the source is empty"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_resync_reads_the_data_that_it_vouches_for_and_mends_it() {
+    let lake = shop();
+    lake.metasync("run", &[]).expect(0);
+    let equal = lake.metasync("resync", &["--table", "sales.items"]).expect(0);
+    assert_eq!((equal.number("counts/equal"), equal.number("counts/copied")), (1, 0));
+    assert_eq!(equal.number("bytes/read"), 2 * "items".len() as u64, "both sides, whatever the manifest says");
+    let damaged = lake.target("sales.db/items/part-0");
+    let time = damaged.metadata().unwrap().modified().unwrap();
+    std::fs::write(&damaged, "itemz").unwrap();
+    set_mtime(&damaged, time);
+    lake.metasync("verify", &["--level", "content"]).expect(4);
+    let mended = lake.metasync("resync", &["--table", "sales.items"]).expect(0);
+    assert_eq!(mended.number("counts/copied"), 1);
+    lake.metasync("verify", &["--level", "content"]).expect(0);
+    lake.assert_in_step();
+}
+
+#[test]
+fn a_run_of_some_tables_forgets_nothing_about_the_others() {
+    let lake = shop();
+    lake.metasync("run", &[]).expect(0);
+    for (verb, table) in [("resync", "sales.items"), ("run", "sales.orders")] {
+        lake.write("sales.db/items/part-1", verb);
+        lake.metasync(verb, &["--table", table]).expect(0);
+        let rest = lake.metasync("run", &[]).expect(0);
+        let copied = u64::from(table != "sales.items");
+        assert_eq!(rest.number("counts/copied"), copied, "{verb}");
+        assert_eq!(rest.number("requests/get"), copied, "{verb}: nothing else is read");
+    }
+    lake.assert_in_step();
 }

@@ -103,12 +103,13 @@ fn is_foreign(action: &Action) -> bool {
     }
 }
 
-/// Opens the job of each tree, without what belongs to tables that are not carried.
-pub fn open(setting: &Setting, survey: &Survey, roots: Vec<Root>) -> Result<Vec<Tree>> {
-    roots.into_iter().filter_map(|root| open_one(setting, survey, root).transpose()).collect()
+/// Opens the job of each tree, without what belongs to tables that are not carried. `afresh` says that what is known of the
+/// target proves nothing: it is read.
+pub fn open(setting: &Setting, survey: &Survey, roots: Vec<Root>, afresh: bool) -> Result<Vec<Tree>> {
+    roots.into_iter().filter_map(|root| open_one(setting, survey, root, afresh).transpose()).collect()
 }
 
-fn open_one(setting: &Setting, survey: &Survey, root: Root) -> Result<Option<Tree>> {
+fn open_one(setting: &Setting, survey: &Survey, root: Root, afresh: bool) -> Result<Option<Tree>> {
     let carried = |owner: &Owner| match owner {
         Owner::Table(at) => survey.tables.get(*at).is_some_and(|table| table.quarantine.is_none()),
         Owner::Database(_) | Owner::Removal => true,
@@ -125,7 +126,9 @@ fn open_one(setting: &Setting, survey: &Survey, root: Root) -> Result<Option<Tre
     let removed = root.folders.iter().filter(|(_, owners)| owners.iter().all(|owner| *owner == Owner::Removal));
     let within = within.emptied(removed.map(|(key, _)| key.clone()));
     let failures = Failures::default();
-    let job = assemble::job(spec(setting, &root, within, &failures), &setting.opener)?;
+    let mut spec = spec(setting, &root, within, &failures);
+    spec.options.afresh = afresh;
+    let job = assemble::job(spec, &setting.opener)?;
     Ok(Some(Tree { root, job, failures }))
 }
 

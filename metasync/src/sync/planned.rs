@@ -148,7 +148,7 @@ async fn plan_data(
     };
     loop {
         let (mut trees, mut unseen) = (Vec::new(), BTreeMap::new());
-        for tree in data::open(setting, survey, roots.clone())? {
+        for tree in data::open(setting, survey, roots.clone(), allowed.afresh)? {
             match lately(&tree).filter(|_| tree.is_still(survey)) {
                 Some(look) => {
                     unseen.insert(tree.key(), look);

@@ -77,7 +77,7 @@ pub async fn verify(
     databases(&survey, &mut tell);
     tables(&sides, &survey, &mut tell).await?;
     if setting.policy.options.data {
-        for tree in super::data::open(setting, &survey, trees(&survey, setting))? {
+        for tree in super::data::open(setting, &survey, trees(&survey, setting), false)? {
             let place = tree.root.to.place();
             let report: Report = distcp::verify::verify(&tree.job, level, |difference| {
                 count(&mut found.data, difference.mark);

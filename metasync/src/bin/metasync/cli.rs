@@ -8,7 +8,7 @@ use distcp::console::completions::CompletionsVerb;
 use distcp::console::man::ManVerb;
 use distcp::console::shell::Shell;
 
-use crate::{metastore, plan, run, status, unlock, verify};
+use crate::{demo, metastore, plan, run, status, unlock, verify};
 
 /// The program's name in messages.
 pub const PROGRAM: &str = "metasync";
@@ -19,7 +19,7 @@ pub const PROGRAM: &str = "metasync";
 A metastore: thrift://host:9083[,host2:9083], postgres://user@host/database, mysql://user@host/database,
 sqlite:///path. Passwords come from the URL, from env:NAME or file:PATH in its place, or from $PGPASSWORD and
 ~/.pgpass; they are never printed. Data goes to stdout, everything else to stderr.
-See `metasync VERB --help` for an example and the exit codes of each verb.")]
+See `metasync VERB --help` for an example and the exit codes of each verb, and `metasync demo` for a tour.")]
 pub struct Cli {
     #[command(flatten)]
     pub global: GlobalArgs,
@@ -36,6 +36,7 @@ pub enum Verb {
     Verify(verify::VerifyVerb),
     Resync(run::ResyncVerb),
     Unlock(unlock::UnlockVerb),
+    Demo(demo::DemoVerb),
     Metastore(metastore::MetastoreVerb),
     #[command(after_help = CompletionsVerb::after_help(PROGRAM))]
     Completions(CompletionsVerb),
@@ -59,6 +60,7 @@ impl Cli {
             Verb::Verify(verb) => verify::run(shell, verb).await,
             Verb::Resync(verb) => run::resync(shell, verb).await,
             Verb::Unlock(verb) => unlock::run(shell, verb).await,
+            Verb::Demo(verb) => demo::run(shell, verb).await,
             Verb::Metastore(verb) => metastore::run(shell, verb).await,
             Verb::Completions(_) | Verb::Man(_) => distcp::exit::ExitCode::Done,
         })
@@ -76,7 +78,8 @@ mod tests {
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
         let names: Vec<String> = help::verbs::<Cli>().into_iter().map(|(name, _)| name).collect();
-        let expected = ["run", "plan", "status", "verify", "resync", "unlock", "metastore dump", "metastore init"];
+        let expected =
+            ["run", "plan", "status", "verify", "resync", "unlock", "demo", "metastore dump", "metastore init"];
         assert_eq!(names, [&expected[..], &["completions", "man"]].concat());
     }
 

@@ -3,6 +3,7 @@
 //! Decides nothing about data. What is read from the process environment is read by distcp's console, once.
 
 mod cli;
+mod demo;
 mod metastore;
 mod plan;
 mod policy;

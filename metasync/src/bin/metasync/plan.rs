@@ -96,7 +96,8 @@ fn lines(planned: &Planned, tell: &mut dyn FnMut(&str, String, String)) {
     }
     for drop in &survey.drops {
         let files = match &drop.folder {
-            Some(folder) => format!("with its files in {folder}"),
+            Some(folder) if planned.removals.contains(&folder.to_string()) => format!("with its files in {folder}"),
+            Some(_) => "its files stay, another table has them".to_owned(),
             None => "its files stay".to_owned(),
         };
         tell("drop", format!("table {}", drop.target), files);

@@ -65,7 +65,7 @@ pub struct AllowedArgs {
 /// Copies and recreates tables from the source's present state, and clears their quarantine
 ///
 /// What others changed on the target of these tables is overwritten, and folders that became empty are taken for what they
-/// are.
+/// are. All of their data on the target is read: nothing that an earlier run wrote is taken for granted.
 #[derive(Debug, Args)]
 #[command(
     about = "Copy and recreate tables from the source's present state",
@@ -88,6 +88,7 @@ pub async fn run(shell: &Shell, verb: &RunVerb) -> ExitCode {
             overwrite_drift: verb.allowed.overwrite_drift,
             policy_change: verb.allowed.accept_policy_change,
             empty_tables: false,
+            afresh: false,
             selection: verb.tables.selection()?,
         };
         Ok((setting, allowed))
@@ -100,7 +101,8 @@ pub async fn resync(shell: &Shell, verb: &ResyncVerb) -> ExitCode {
     let tables = TableArgs { table: Some(verb.table.clone()) };
     let prepared = verb.policy.setting(shell).and_then(|setting| {
         let selection = tables.selection()?;
-        Ok((setting, Allowed { overwrite_drift: true, empty_tables: true, selection, ..Allowed::default() }))
+        let anew = Allowed { overwrite_drift: true, empty_tables: true, afresh: true, selection, ..Allowed::default() };
+        Ok((setting, anew))
     });
     go(shell, "resync", prepared).await
 }

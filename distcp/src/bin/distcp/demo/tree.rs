@@ -8,6 +8,8 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use distcp::console::demo::Amount;
+
 /// Tables of many small files.
 const TABLES: [&str; 3] = ["sales.db/orders", "sales.db/payments", "web.db/visits"];
 /// Partitions of each table: a day each.
@@ -22,22 +24,6 @@ const LARGE_BYTES: u64 = (72 << 20) + 12_345;
 pub const LARGE: &str = "exports/customers.parquet";
 /// How old files are made.
 const AGE: Duration = Duration::from_secs(6 * 3600);
-
-/// A number of files, and their bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Amount {
-    /// How many.
-    pub files: u64,
-    /// How long together.
-    pub bytes: u64,
-}
-
-impl Amount {
-    fn add(&mut self, bytes: u64) {
-        self.files += 1;
-        self.bytes += bytes;
-    }
-}
 
 /// The folder of a table's partition.
 pub fn partition(table: &str, day: u32) -> String {
@@ -75,9 +61,7 @@ pub fn build(root: &Path) -> io::Result<Amount> {
     let mut amount = Amount::default();
     for table in TABLES {
         for day in 0..DAYS {
-            let added = add_partition(root, &partition(table, day))?;
-            amount.files += added.files;
-            amount.bytes += added.bytes;
+            amount += add_partition(root, &partition(table, day))?;
         }
     }
     let large = root.join(LARGE);
@@ -132,37 +116,10 @@ pub fn remove(root: &Path, partition: &str) -> io::Result<Amount> {
     Ok(amount)
 }
 
-/// What lies below a folder.
-pub fn measure(root: &Path) -> io::Result<Amount> {
-    let mut amount = Amount::default();
-    for item in fs::read_dir(root)? {
-        let item = item?;
-        let metadata = item.metadata()?;
-        if metadata.is_dir() {
-            let inner = measure(&item.path())?;
-            amount.files += inner.files;
-            amount.bytes += inner.bytes;
-        } else {
-            amount.add(metadata.len());
-        }
-    }
-    Ok(amount)
-}
-
-/// Flips one bit in the middle of a file, and leaves its length and time as they were: what a bad disk does.
-pub fn damage(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::FileExt as _;
-    let file = File::options().read(true).write(true).open(path)?;
-    let metadata = file.metadata()?;
-    let middle = metadata.len() / 2;
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, middle)?;
-    file.write_all_at(&[byte[0] ^ 1], middle)?;
-    file.set_modified(metadata.modified()?)
-}
-
 #[cfg(test)]
 mod tests {
+    use distcp::console::demo::measure;
+
     use super::*;
 
     #[test]
@@ -174,10 +131,6 @@ mod tests {
         let file = root.join("t/day=1").join(file_name(3));
         let (before, time) = (fs::read(&file).unwrap(), file.metadata().unwrap().modified().unwrap());
         assert!(time.elapsed().unwrap() > Duration::from_secs(3600));
-        damage(&file).unwrap();
-        let after = fs::read(&file).unwrap();
-        let changed = before.iter().zip(&after).filter(|(a, b)| a != b).count();
-        assert_eq!((changed, after.len(), file.metadata().unwrap().modified().unwrap()), (1, before.len(), time));
         assert_eq!(rewrite(root, "t/day=1").unwrap(), added);
         assert!(fs::read(&file).unwrap() != before && file.metadata().unwrap().modified().unwrap() != time);
         assert_eq!(remove(root, "t/day=1").unwrap(), added);

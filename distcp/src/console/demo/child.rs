@@ -3,20 +3,25 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use distcp::error::{Failure, Result};
-use distcp::exit::ExitCode;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::Command;
 
+use crate::error::{Failure, Result};
+use crate::exit::ExitCode;
+
 /// The most of a child's stderr that is kept, in bytes.
 const MAX_STDERR_BYTES: u64 = 1 << 20;
+
+/// Where children put what they need for a while, below the demo's folder.
+const TEMPORARY: &str = "tmp";
 
 /// How children are started.
 #[derive(Debug, Clone)]
 pub struct Program {
     exe: PathBuf,
     folder: PathBuf,
+    temporary: PathBuf,
 }
 
 /// What a child left.
@@ -50,7 +55,9 @@ impl Program {
     /// This program, in the demo's folder.
     pub fn this(folder: &Path) -> Result<Self> {
         let exe = std::env::current_exe().map_err(|error| failed("find this program", &error))?;
-        Ok(Self { exe, folder: folder.to_owned() })
+        let temporary = folder.join(TEMPORARY);
+        std::fs::create_dir_all(&temporary).map_err(|error| failed("make a folder for temporary files", &error))?;
+        Ok(Self { exe, folder: folder.to_owned(), temporary })
     }
 
     fn command(&self, words: &[&str]) -> Command {
@@ -62,6 +69,8 @@ impl Program {
             // The demo shows the program as it is installed, not as its user has configured it.
             .env_remove("UNDERSTUDY_CONFIG")
             .env("XDG_CONFIG_HOME", &self.folder)
+            // A child that is killed cannot clean up behind itself.
+            .env("TMPDIR", &self.temporary)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
