@@ -47,6 +47,7 @@ mod store_model;
 mod support_checks;
 mod sync_guards;
 mod sync_run;
+mod sync_servers;
 mod thrift_servers;
 mod thrift_transport;
 mod trash;

@@ -1,0 +1,347 @@
+//! A lake that a real Hive Metastore serves, and replicas of it on metastores of their own, each with its policy and folder.
+//!
+//! Whoever writes into the lake does so through the server, so that its event log is the real one; `metasync` reads either the
+//! server or the database behind it, and writes either.
+
+use crate::cli::{Ran, Shell};
+use crate::hms::{self, Hms, Kind, Version};
+use crate::metastores::adapters;
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// How long a step of a session may take on a busy machine.
+const STEP_LIMIT: Duration = Duration::from_secs(300);
+/// Pause between two looks.
+const POLL: Duration = Duration::from_millis(20);
+
+/// How a metastore is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The database behind it.
+    Sql,
+    /// The server.
+    Thrift,
+}
+
+/// A lake below one folder: `source` holds its data, its replicas are beside it.
+pub struct Served {
+    /// The server that engines use.
+    pub server: Hms,
+    /// What is behind it.
+    pub database: hms::Database,
+    version: Version,
+    folder: TempDir,
+    shell: Shell,
+}
+
+impl Served {
+    /// An empty lake; `None` if it cannot be had on this machine, and then the test has been recorded as skipped.
+    pub fn start(version: Version, kind: Kind) -> Option<Self> {
+        let database = hms::fresh_database(kind, version)?;
+        let folder = tempfile::tempdir().expect("a folder");
+        let warehouse = format!("file:{}/warehouse", folder.path().display());
+        let server = Hms::start_with(version, &database.url, &[("hive.metastore.warehouse.dir", &warehouse)]);
+        std::fs::create_dir(folder.path().join("source")).expect("a folder");
+        Some(Self { server, database, version, shell: Shell::new(folder.path()), folder })
+    }
+
+    /// The folder that everything is below.
+    pub fn root(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A path of the lake's data.
+    pub fn path(&self, inner: &str) -> PathBuf {
+        self.root().join("source").join(inner)
+    }
+
+    /// How to reach it.
+    pub fn url(&self, way: Way) -> &str {
+        match way {
+            Way::Sql => &self.database.url,
+            Way::Thrift => &self.server.thrift,
+        }
+    }
+
+    /// The id of the newest event, as the database has it.
+    pub fn current_event(&self) -> String {
+        let quote = if self.database.kind == Kind::Postgres { "\"" } else { "" };
+        let script = format!("select {quote}NEXT_EVENT_ID{quote} - 1 from {quote}NOTIFICATION_SEQUENCE{quote}");
+        self.database.run(&script)[0][0].clone()
+    }
+
+    /// A replica in a new database of the lake's own version, reached like this at both ends.
+    pub fn replica(&self, name: &str, from: Way, to: Way) -> Replica<'_> {
+        self.replica_on(name, from, to, self.version, Kind::Postgres)
+    }
+
+    /// The same on another metastore.
+    ///
+    /// # Panics
+    /// If it cannot be had: the lake itself could.
+    pub fn replica_on(&self, name: &str, from: Way, to: Way, version: Version, kind: Kind) -> Replica<'_> {
+        let database = hms::fresh_database(kind, version).expect("as the lake itself");
+        let server = (to == Way::Thrift).then(|| Hms::start(version, &database.url));
+        let url = server.as_ref().map_or(&database.url, |server| &server.thrift).clone();
+        self.replica_in(name, from, url, Some(Home { database, server, version }))
+    }
+
+    /// The same on the metastore at this URL.
+    pub fn replica_at(&self, name: &str, from: Way, url: String) -> Replica<'_> {
+        self.replica_in(name, from, url, None)
+    }
+
+    fn replica_in(&self, name: &str, from: Way, url: String, home: Option<Home>) -> Replica<'_> {
+        let replica = Replica { lake: self, name: name.to_owned(), from, url, home };
+        replica.policy("", "max_drops = \"100%\"\nmax_deletes = \"100%\"");
+        replica
+    }
+}
+
+struct Home {
+    database: hms::Database,
+    server: Option<Hms>,
+    version: Version,
+}
+
+/// A replica of a lake.
+pub struct Replica<'a> {
+    lake: &'a Served,
+    name: String,
+    from: Way,
+    /// Of its metastore, as the policy has it.
+    pub url: String,
+    home: Option<Home>,
+}
+
+impl Replica<'_> {
+    /// Writes its policy over `shop`, with more top-level lines and options.
+    pub fn policy(&self, top: &str, options: &str) {
+        let (root, name) = (self.lake.root().display(), &self.name);
+        let text = format!(
+            "name = \"{name}\"\nstate = \"{root}/state-{name}\"\ndatabases = [\"shop\"]\n{top}\
+             source.metastore = \"{}\"\ntarget.metastore = \"{}\"\n\
+             [[locations]]\nfrom = \"file:{root}/source\"\nto = \"file:{root}/{name}\"\n[options]\n{options}\n",
+            self.lake.url(self.from),
+            self.url
+        );
+        std::fs::write(self.lake.root().join(format!("{name}.toml")), text).expect("the policy");
+    }
+
+    /// Runs `metasync VERB NAME.toml --json` with more arguments.
+    pub fn metasync(&self, verb: &str, more: &[&str]) -> Ran {
+        let policy = format!("{}.toml", self.name);
+        self.lake.shell.metasync(&[&[verb, &policy, "--json"], more].concat())
+    }
+
+    /// A path of the replica's data.
+    pub fn path(&self, inner: &str) -> PathBuf {
+        self.lake.root().join(&self.name).join(inner)
+    }
+
+    /// A server on the replica's database: its own, or one that is started.
+    ///
+    /// # Panics
+    /// If it has no database.
+    pub fn serve(&mut self) -> String {
+        let home = self.home.as_mut().expect("a database");
+        let Home { database, server, version } = home;
+        server.get_or_insert_with(|| Hms::start(*version, &database.url)).thrift.clone()
+    }
+
+    /// `repl.last.id` of the replica's database `shop`.
+    pub fn last_id(&self) -> Option<String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let snapshot = adapters::open_url(&self.url).await.snapshot().await.expect("a snapshot");
+            let databases = snapshot.databases().await.expect("databases");
+            let shop = databases.into_iter().find(|database| database.name.database == "shop");
+            shop.expect("shop").parameters.get("repl.last.id").cloned()
+        })
+    }
+
+    /// The lines of a dump of `shop` at this URL, the replica's places as the lake's.
+    pub fn dump(&self, url: &str) -> Vec<String> {
+        let ran = self.lake.shell.metasync(&["metastore", "dump", url]).expect(0);
+        let root = self.lake.root().display();
+        let (from, to) = (format!("{root}/{}", self.name), format!("{root}/source"));
+        let shop = ran.stdout.lines().filter(|line| line.contains("\"database\":\"shop\""));
+        let shop = shop.filter(|line| !line.contains("\"type\":\"grant\""));
+        shop.map(|line| line.replace(&from, &to)).collect()
+    }
+
+    /// Asserts that metadata and files are the lake's, by a comparison of our own and by `verify`.
+    pub fn assert_in_step(&self) {
+        let (lake, replica) = (self.dump(self.lake.url(self.from)), self.dump(&self.url));
+        assert_eq!(lake, replica, "{}", self.name);
+        assert!(!lake.is_empty(), "nothing is compared");
+        assert_eq!(files(&self.lake.path("")), files(&self.path("")), "{}", self.name);
+        self.metasync("verify", &[]).expect(0);
+    }
+
+    /// Runs; asserts that it ends well and in step; then that one more run touches nothing.
+    pub fn follow(&self) -> Ran {
+        let ran = self.metasync("run", &[]).expect(0);
+        self.assert_in_step();
+        let idle = self.metasync("run", &[]).expect(0);
+        assert_eq!((idle.number("tables/touched"), idle.number("bytes/written")), (0, 0), "{}: {idle:?}", self.name);
+        ran
+    }
+}
+
+/// Files below a folder: path -> digest.
+pub fn files(root: &Path) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        for entry in entries {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let key = path.strip_prefix(root).expect("below it").to_string_lossy().into_owned();
+                let content = std::fs::read(&path).expect("a file");
+                found.insert(key, blake3::hash(&content).to_hex().to_string());
+            }
+        }
+    }
+    found
+}
+
+/// A Spark session that works in steps: the test looks at what it did between them.
+pub struct Spark {
+    folder: TempDir,
+    step: usize,
+    session: Option<JoinHandle<Option<String>>>,
+    printed: Receiver<()>,
+}
+
+/// What the session does between two steps.
+const LOOP: &str = r#"
+import os, time, traceback
+step = 0
+while True:
+    step += 1
+    script = f'{FOLDER}/{step}.py'
+    waited = 0
+    while not os.path.exists(script):
+        time.sleep(0.02)
+        waited += 0.02
+        if waited > 600:
+            raise Exception('nobody asks for anything')
+    text = open(script).read()
+    if text == 'end':
+        break
+    rows = []
+    def show(*values):
+        rows.append(' '.join(str(value) for value in values))
+    try:
+        for line in text.split(';\n'):
+            if line.strip().startswith('SELECT') or line.strip().startswith('SHOW'):
+                for row in spark.sql(line).collect():
+                    show(*row)
+            elif line.strip():
+                spark.sql(line)
+        result = 'done\n' + '\n'.join(rows)
+    except Exception:
+        result = 'failed\n' + traceback.format_exc()
+    with open(f'{FOLDER}/{step}.out.new', 'w') as out:
+        out.write(result)
+    os.rename(f'{FOLDER}/{step}.out.new', f'{FOLDER}/{step}.out')
+"#;
+
+impl Spark {
+    /// A session on a metastore 2.3 or 3.1; it starts while the test goes on.
+    pub fn start(thrift: &str) -> Option<Self> {
+        if crate::services::skipped("spark") {
+            return None;
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let script = format!(
+            "FOLDER = '{}'\nspark.conf.set('hive.exec.dynamic.partition.mode', 'nonstrict')\n{LOOP}",
+            folder.path().display()
+        );
+        let thrift = thrift.to_owned();
+        let (ended, printed): (Sender<()>, _) = mpsc::channel();
+        let session = std::thread::spawn(move || {
+            // Dropped when the session ends, however it does.
+            let _ended = ended;
+            hms::spark(&script, &thrift)
+        });
+        Some(Self { folder, step: 0, session: Some(session), printed })
+    }
+
+    /// Runs statements, `;` at the end of each line; answers with the rows of its SELECTs and SHOWs, values between blanks.
+    ///
+    /// # Panics
+    /// If one of them fails.
+    pub fn run(&mut self, statements: &str) -> Vec<String> {
+        self.step += 1;
+        let path = |name: String| self.folder.path().join(name);
+        let (script, out) = (path(format!("{}.py", self.step)), path(format!("{}.out", self.step)));
+        let new = path(format!("{}.new", self.step));
+        std::fs::write(&new, statements).expect("the script");
+        std::fs::rename(&new, script).expect("the script");
+        let mut left = STEP_LIMIT;
+        while !out.exists() {
+            if !matches!(self.printed.try_recv(), Err(mpsc::TryRecvError::Empty)) {
+                let ended = self.session.take().map(JoinHandle::join);
+                panic!("the session ended: {ended:?}");
+            }
+            std::thread::sleep(POLL);
+            left = left.checked_sub(POLL).expect("the session takes too long");
+        }
+        let result = std::fs::read_to_string(out).expect("its result");
+        let rows = result.strip_prefix("done\n");
+        rows.unwrap_or_else(|| panic!("{result}")).lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Spark {
+    fn drop(&mut self) {
+        let _ = std::fs::write(self.folder.path().join(format!("{}.py", self.step + 1)), "end");
+        if let Some(session) = self.session.take() {
+            let _ = session.join();
+        }
+    }
+}
+
+/// Hive's own TRUNCATE TABLE, which only later engines than Spark's client call: the server removes the files and says so in
+/// an event. Versions from 3.0 on.
+///
+/// # Panics
+/// If the server does not answer, or refuses.
+pub fn truncate(thrift: &str, database: &str, table: &str, partitions: &[&str]) {
+    const NAME: &str = "truncate_table";
+    let mut call = vec![0x80, 0x01, 0x00, 0x01];
+    let string = |call: &mut Vec<u8>, text: &str| {
+        call.extend(u32::try_from(text.len()).expect("short").to_be_bytes());
+        call.extend(text.as_bytes());
+    };
+    string(&mut call, NAME);
+    call.extend(1u32.to_be_bytes());
+    for (field, text) in [(1, database), (2, table)] {
+        call.extend([11, 0, field]);
+        string(&mut call, text);
+    }
+    if !partitions.is_empty() {
+        call.extend([15, 0, 3, 11]);
+        call.extend(u32::try_from(partitions.len()).expect("few").to_be_bytes());
+        partitions.iter().for_each(|name| string(&mut call, name));
+    }
+    call.push(0);
+    let mut stream = TcpStream::connect(thrift.trim_start_matches("thrift://")).expect("a server");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a limit");
+    stream.write_all(&call).expect("the call");
+    // A reply of this type whose result holds no field: no exception.
+    let mut answer = vec![0; 4 + 4 + NAME.len() + 4 + 1];
+    stream.read_exact(&mut answer).expect("an answer");
+    assert_eq!((answer[3], answer.last()), (2, Some(&0)), "{answer:?}");
+}
