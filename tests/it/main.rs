@@ -48,6 +48,8 @@ mod support_checks;
 mod sync_guards;
 mod sync_run;
 mod sync_servers;
+mod sync_servers_log;
+mod sync_servers_objects;
 mod thrift_servers;
 mod thrift_transport;
 mod trash;
