@@ -2,7 +2,7 @@
 //! and out, in step after each run.
 
 use tests::hms::{Kind, Version};
-use tests::served::{Replica, Served, Spark, Way};
+use tests::served::{Replica, Served, Spark, Way, files};
 
 /// What there is before the first run: every kind of table that Spark makes.
 fn made(lake: &Served) -> String {
@@ -21,6 +21,8 @@ fn made(lake: &Served) -> String {
          CREATE TABLE shop.nothing (id INT) STORED AS TEXTFILE;
          CREATE EXTERNAL TABLE shop.far (id INT) STORED AS TEXTFILE LOCATION 'file:{root}elsewhere/far';
          INSERT INTO shop.far VALUES (7);
+         CREATE TABLE shop.emptied (id INT) USING ORC;
+         INSERT INTO shop.emptied VALUES (8);
          CREATE TABLE shop.gone (id INT) PARTITIONED BY (p INT) STORED AS PARQUET;
          INSERT INTO shop.gone PARTITION (p=1) VALUES (1);
          CREATE VIEW shop.cheap AS SELECT id FROM shop.items WHERE id < 2;
@@ -95,6 +97,15 @@ fn in_step_with_spark(version: Version, kind: Kind, replicas: &[(&str, Way, Way,
         assert!(third.number("events/skipped") >= 3, "{third:?}");
         is_up_to_date(&lake, replica);
     }
+    // Rule 27: Spark's TRUNCATE TABLE is no event of the metastore's.
+    spark.run("TRUNCATE TABLE shop.emptied");
+    let truncated = &replicas[0];
+    let kept = files(&truncated.path("shop.db/emptied"));
+    let ran = truncated.metasync("run", &[]).expect(3);
+    assert!(ran.stderr.contains("shop.emptied is not in step"), "{}", ran.stderr);
+    assert!(!kept.is_empty() && kept == files(&truncated.path("shop.db/emptied")));
+    truncated.metasync("resync", &["--table", "shop.emptied"]).expect(0);
+    truncated.follow();
     drop(spark);
     let served = replicas[0].serve();
     std::fs::rename(lake.path(""), lake.root().join("away")).unwrap();

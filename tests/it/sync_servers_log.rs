@@ -40,13 +40,13 @@ fn log_that_is_off(version: Version, kind: Kind) {
     // Case 41.
     let id = || lake.current_event().parse::<i64>().unwrap();
     let first = id();
-    ["b", "c", "d"].map(|name| lake.table(name));
+    ["b", "c", "d"].iter().for_each(|name| drop(lake.table(name)));
     lake.sql(&format!("delete from `NOTIFICATION_LOG` where `EVENT_ID` = {}", first + 2));
     let missing = format!("events {0} to {0} are missing", first + 2);
     is_refused_until_started_over(&lake, &replicas, &[&missing, "rows of it were deleted"]);
     // Case 75.
     let first = id();
-    ["e", "f", "g"].map(|name| lake.table(name));
+    ["e", "f", "g"].iter().for_each(|name| drop(lake.table(name)));
     lake.sql(&format!("delete from `NOTIFICATION_LOG` where `EVENT_ID` <= {}", first + 2));
     let missing = format!("events {} to {} are missing", first + 1, first + 2);
     is_refused_until_started_over(&lake, &replicas, &[&missing, "cleaned"]);
@@ -57,14 +57,14 @@ fn log_that_is_off(version: Version, kind: Kind) {
     lake.sql(&format!("update `NOTIFICATION_SEQUENCE` set `NEXT_EVENT_ID` = {}", back + 1));
     is_refused_until_started_over(&lake, &replicas, &["restored"]);
     // And it was used after that.
-    ["h", "i"].map(|name| lake.table(name));
+    ["h", "i"].iter().for_each(|name| drop(lake.table(name)));
     for replica in &replicas {
         replica.follow();
     }
     let last = id();
     lake.sql(&format!("delete from `NOTIFICATION_LOG` where `EVENT_ID` >= {last}"));
     lake.sql(&format!("update `NOTIFICATION_SEQUENCE` set `NEXT_EVENT_ID` = {last}"));
-    ["j", "k"].map(|name| lake.table(name));
+    ["j", "k"].iter().for_each(|name| drop(lake.table(name)));
     is_refused_until_started_over(&lake, &replicas, &[&format!("event {last}"), "restored"]);
 }
 

@@ -155,7 +155,7 @@ impl Served {
             let inner = place.and_then(|place| place.strip_prefix(&root));
             inner.into_iter().for_each(|inner| self.write(&format!("{inner}/part-0"), inner));
         }
-        ["jars/shout.jar", "jars/words.txt"].map(|file| self.write(file, file));
+        ["jars/shout.jar", "jars/words.txt"].iter().for_each(|file| self.write(file, file));
         block_on(async { contract::put(adapters::open_url(&self.server.thrift).await.as_ref(), &objects).await })
             .expect("everything");
     }
@@ -318,7 +318,7 @@ impl<'a> Replica<'a> {
     /// Asserts that metadata and files are the lake's, by a comparison of our own and by `verify`.
     pub fn assert_in_step(&self) {
         let (lake, replica) = (self.dump(&self.source.1), self.dump(&self.url));
-        assert_eq!(lake, replica, "{}", self.name);
+        assert_same(&lake, &replica, &self.name);
         assert!(!lake.is_empty(), "nothing is compared");
         assert_eq!(files(&self.lake.root().join(&self.source.0)), files(&self.path("")), "{}", self.name);
         self.metasync("verify", &[]).expect(0);
@@ -347,6 +347,15 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(work)
 }
 
+/// Shows what only one of them has.
+fn assert_same(lake: &[String], replica: &[String], name: &str) {
+    let only = |these: &[String], those: &[String]| {
+        these.iter().filter(|line| !those.contains(line)).cloned().collect::<Vec<_>>().join("\n  ")
+    };
+    let (missing, more) = (only(lake, replica), only(replica, lake));
+    assert!(lake == replica, "{name} lacks:\n  {missing}\nand holds instead:\n  {more}");
+}
+
 /// What these replicas hold of `shop`, said as the other would hold it and at the other's places: the second of two lists
 /// that are the same when a replica on another version holds all that it can.
 ///
@@ -370,7 +379,24 @@ pub fn assert_held(replica: &Replica<'_>) {
     };
     let mut shall: Vec<String> = ours(&shall).iter().map(|line| line.replace(&from, &to)).collect();
     shall.sort();
-    assert_eq!(shall, ours(&is), "{}", replica.name);
+    assert_same(&shall, &ours(&is), &replica.name);
+}
+
+/// Puts a sketch of distinct values into the statistics of `shop.orders`, as an engine does that computes them.
+pub fn sketch(url: &str) {
+    block_on(async {
+        let metastore = adapters::open_url(url).await;
+        let snapshot = metastore.snapshot().await.expect("a snapshot");
+        let found = snapshot.table_statistics(&DatabaseName::new("shop"), &["orders".to_owned()]).await;
+        let mut statistics: Vec<_> = found.expect("statistics").into_iter().map(|(_, of_column)| of_column).collect();
+        drop(snapshot);
+        for of_column in &mut statistics {
+            *of_column.data.sketches().0 = Some(b"HLL of sorts".to_vec());
+        }
+        assert!(!statistics.is_empty(), "no statistics");
+        let change = Change::PutTableStatistics { table: TableName::new("shop", "orders"), statistics };
+        metastore.apply(&[change]).await.expect("statistics");
+    });
 }
 
 /// Changes the metastore at a URL.
