@@ -491,7 +491,8 @@ mod tests {
         ) {
             let (a, b): (Vec<u32>, Vec<u32>) = (a.into_iter().collect(), b.into_iter().collect());
             let chunks = chunked(names(&a), names(&b));
-            let flat = |side: fn(&(Vec<PartitionName>, Vec<PartitionName>)) -> &Vec<PartitionName>| {
+            type Pair = (Vec<PartitionName>, Vec<PartitionName>);
+            let flat = |side: fn(&Pair) -> &Vec<PartitionName>| {
                 chunks.iter().flat_map(side).cloned().collect::<Vec<_>>()
             };
             prop_assert_eq!(flat(|chunk| &chunk.0), names(&a));
