@@ -9,7 +9,7 @@ use crate::model::{ColumnStatistics, Constraint, DatabaseName, Partition, Partit
 use crate::object::Object;
 use crate::policy::Policy;
 use crate::translate::translate;
-use crate::volatile::strip;
+use crate::volatile::{strip, strip_sketches};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -114,7 +114,10 @@ pub fn expected_whole(whole: Whole, sides: &Sides) -> Result<Whole, String> {
 /// The line of an object by which it is compared.
 pub fn line(mut object: Object) -> Vec<u8> {
     strip(&mut object);
-    // A dump prints the same; what has no JSON form has no such line, and is equal to nothing.
+    if let Object::TableStatistics { statistics, .. } | Object::PartitionStatistics { statistics, .. } = &mut object {
+        strip_sketches(statistics);
+    }
+    // A dump prints the same but for sketches; what has no JSON form has no such line, and is equal to nothing.
     serde_json::to_vec(&object).unwrap_or_else(|error| error.to_string().into_bytes())
 }
 
@@ -212,13 +215,17 @@ fn statistics_changes(expected: &Whole, actual: Option<&Whole>, head: &mut Head)
 /// Columns whose statistics go, and statistics to put. A column of which one engine's go loses all, and gets the others back.
 fn statistics_diff(expected: &[ColumnStatistics], there: &[ColumnStatistics]) -> (Vec<String>, Vec<ColumnStatistics>) {
     let same = |a: &ColumnStatistics, b: &ColumnStatistics| a.column == b.column && a.engine == b.engine;
-    let undated = |statistics: &ColumnStatistics| ColumnStatistics { last_analyzed: 0, ..statistics.clone() };
+    let compared = |statistics: &ColumnStatistics| {
+        let mut compared = ColumnStatistics { last_analyzed: 0, ..statistics.clone() };
+        strip_sketches(&mut compared);
+        compared
+    };
     let mut gone: Vec<String> =
         there.iter().filter(|old| !expected.iter().any(|new| same(old, new))).map(|old| old.column.clone()).collect();
     gone.sort();
     gone.dedup();
     let stays = |new: &ColumnStatistics| {
-        !gone.contains(&new.column) && there.iter().any(|old| same(old, new) && undated(old) == undated(new))
+        !gone.contains(&new.column) && there.iter().any(|old| same(old, new) && compared(old) == compared(new))
     };
     let put = expected.iter().filter(|new| !stays(new)).cloned().collect();
     (gone, put)
@@ -502,6 +509,19 @@ mod tests {
                 prop_assert!(last < first);
             }
         }
+    }
+
+    #[test]
+    fn rule_30_a_sketch_that_a_server_does_not_show_is_no_difference() {
+        let sketched = ColumnStatistics {
+            data: crate::model::StatisticsData::Boolean { trues: 1, falses: 1, bit_vector: Some(vec![1]) },
+            ..blank()
+        };
+        assert_eq!(statistics_diff(std::slice::from_ref(&sketched), &[blank()]), (Vec::new(), Vec::new()));
+        let as_line = |statistics: ColumnStatistics| {
+            line(Object::TableStatistics { table: TableName::new("d", "t"), statistics })
+        };
+        assert_eq!(as_line(sketched), as_line(blank()));
     }
 
     #[test]

@@ -6,8 +6,8 @@
 
 use crate::metastore::{Error, Result, Version};
 use crate::model::{
-    ColumnStatistics, ConstraintKind, DatabaseKind, HIVE_CATALOG, Principal, PrincipalKind, SerDe, StatisticsData,
-    StorageDescriptor, Table, TableName,
+    ColumnStatistics, ConstraintKind, DatabaseKind, HIVE_CATALOG, Principal, PrincipalKind, SerDe, StorageDescriptor,
+    Table, TableName,
 };
 use crate::object::Object;
 use crate::volatile::strip_unknown;
@@ -253,14 +253,7 @@ fn fit_storage(storage: &mut StorageDescriptor, fit: &mut Fit) {
 
 fn fit_statistics(statistics: &mut ColumnStatistics, fit: &mut Fit) {
     fit.meets(&ENGINE, statistics.engine != crate::model::HIVE_ENGINE);
-    let (bit_vector, histogram) = match &mut statistics.data {
-        StatisticsData::Long { bit_vector, histogram, .. }
-        | StatisticsData::Double { bit_vector, histogram, .. }
-        | StatisticsData::Decimal { bit_vector, histogram, .. } => (bit_vector, Some(histogram)),
-        StatisticsData::Boolean { bit_vector, .. }
-        | StatisticsData::String { bit_vector, .. }
-        | StatisticsData::Binary { bit_vector, .. } => (bit_vector, None),
-    };
+    let (bit_vector, histogram) = statistics.data.sketches();
     if fit.meets(&BIT_VECTOR, bit_vector.is_some()) {
         *bit_vector = None;
     }

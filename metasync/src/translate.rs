@@ -96,6 +96,7 @@ fn translate_function(mut function: Function, policy: &Policy) -> Result<Functio
 pub fn translate_table(mut table: Table, policy: &Policy) -> Result<Table> {
     table.name = policy.target_table(&table.name);
     translate_storage(&mut table.storage, &policy.locations)?;
+    unstill(&mut table.parameters);
     carry_parameters(&mut table.parameters, &policy.locations);
     for (key, value) in &mut table.parameters {
         if key.starts_with(NAMESPACE_PARAMETERS)
@@ -170,6 +171,15 @@ fn still(parameters: &mut Parameters) {
             parameters.insert(key.to_owned(), stilled.to_owned());
         }
         parameters.insert(format!("{KEPT_PREFIX}{key}"), value);
+    }
+}
+
+/// A table that is a replica itself: what the first source of the chain said counts, not what was stilled since.
+fn unstill(parameters: &mut Parameters) {
+    for (key, _) in STILLED {
+        if let Some(value) = parameters.remove(&format!("{KEPT_PREFIX}{key}")) {
+            parameters.insert(key.to_owned(), value);
+        }
     }
 }
 
@@ -280,5 +290,9 @@ mod tests {
             ("understudy.source.partition.retention.period", "7d"),
         ];
         assert_eq!(replica.parameters, expected.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
+        // The next of a chain, on another place, keeps what the first one said.
+        let mut next = replica.clone();
+        next.storage.location = Some("s3://eu/w/t".to_owned());
+        assert_eq!(translate_table(next, &policy()).unwrap().parameters, replica.parameters);
     }
 }

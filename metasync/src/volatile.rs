@@ -2,7 +2,7 @@
 //!
 //! Pure. Two metastores are in step when their objects are equal after [`strip`]; a dump prints them so.
 
-use crate::model::{Parameters, UnknownFields};
+use crate::model::{ColumnStatistics, Parameters, UnknownFields};
 use crate::object::Object;
 
 /// Parameters that a server or an engine sets by itself whenever it touches an object.
@@ -63,6 +63,16 @@ pub fn strip(object: &mut Object) {
             statistics.last_analyzed = 0;
         }
         Object::Constraint(_) => (),
+    }
+}
+
+/// Takes away the sketches of column statistics, which are carried but never compared: a server shows them only where its
+/// `metastore.stats.fetch.bitvector` says so, and what was written could not be told from what was lost.
+pub fn strip_sketches(statistics: &mut ColumnStatistics) {
+    let (distinct, distribution) = statistics.data.sketches();
+    *distinct = None;
+    if let Some(distribution) = distribution {
+        *distribution = None;
     }
 }
 

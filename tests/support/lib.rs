@@ -14,6 +14,7 @@ mod listening;
 pub mod metastores;
 pub mod odd;
 pub mod proxy;
+pub mod served;
 pub mod services;
 pub mod sites;
 pub mod sql;

@@ -116,6 +116,20 @@ pub enum StatisticsData {
     },
 }
 
+impl StatisticsData {
+    /// The sketch of distinct values, and that of the distribution where there can be one.
+    pub fn sketches(&mut self) -> (&mut Option<Vec<u8>>, Option<&mut Option<Vec<u8>>>) {
+        match self {
+            Self::Long { bit_vector, histogram, .. }
+            | Self::Double { bit_vector, histogram, .. }
+            | Self::Decimal { bit_vector, histogram, .. } => (bit_vector, Some(histogram)),
+            Self::Boolean { bit_vector, .. } | Self::String { bit_vector, .. } | Self::Binary { bit_vector, .. } => {
+                (bit_vector, None)
+            }
+        }
+    }
+}
+
 /// What the numbers of [`StatisticsData::Long`] are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -5,6 +5,9 @@ use super::children::Children;
 use super::{partitions, tables};
 use crate::metastore::Result;
 use crate::metastore::sql::value::Row;
+
+/// What Hive stores for a sketch of distinct values that there is none of: the magic word of one, and nothing after it.
+const NO_BIT_VECTOR: &[u8] = b"HL";
 use crate::model::{
     ColumnStatistics, DatabaseName, Decimal, HIVE_ENGINE, LongUnit, PartitionName, StatisticsData, TableName,
     UnknownFields,
@@ -82,7 +85,9 @@ pub(super) async fn of_partitions(
 fn statistics(row: &mut Row) -> Result<ColumnStatistics> {
     let (column, type_name) = (row.string(0)?, row.string(1)?);
     let distinct = row.int(5)?.unwrap_or(0);
-    let (bit_vector, histogram) = (row.bytes(6)?, row.bytes(7)?);
+    // Servers from 3.0 on write these where there is no sketch, and show none.
+    let bit_vector = row.bytes(6)?.filter(|bytes| !bytes.is_empty() && bytes != NO_BIT_VECTOR);
+    let histogram = row.bytes(7)?.filter(|bytes| !bytes.is_empty());
     let base = type_name.to_ascii_lowercase();
     let base = base.split(['(', '<']).next().unwrap_or_default().trim();
     let data = match base {

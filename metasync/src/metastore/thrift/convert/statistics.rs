@@ -25,9 +25,9 @@ pub(crate) fn from_statistics(
     })
 }
 
-/// 2.3 says an empty sketch where there is none.
+/// 2.3 says an empty sketch where there is none; later ones store the magic word of one, and nothing after it.
 fn sketch(bytes: Option<Binary>) -> Option<Vec<u8>> {
-    bytes.map(|Binary(bytes)| bytes).filter(|bytes| !bytes.is_empty())
+    bytes.map(|Binary(bytes)| bytes).filter(|bytes| !bytes.is_empty() && bytes != b"HL")
 }
 
 fn from_data(data: api::ColumnStatisticsData, type_name: &str) -> Converted<(Option<i64>, StatisticsData)> {

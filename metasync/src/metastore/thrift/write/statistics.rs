@@ -152,22 +152,14 @@ impl ThriftSnapshot {
                     col_stats.push(self.description(name, Some(partition), &found)?);
                 }
             }
-            if self.version < Version::V4_0 {
-                let request = api::SetPartitionsStatsRequest {
-                    col_stats: Some(col_stats),
-                    need_merge: Some(false),
-                    ..Default::default()
-                };
-                self.client.put(&object, &calls::SetAggrStatsFor { request: Some(request) }).await?;
-                continue;
-            }
-            let req = api::SetPartitionsStatsRequest {
+            // The call by the name of updating takes one partition at a time.
+            let request = api::SetPartitionsStatsRequest {
                 col_stats: Some(col_stats),
                 need_merge: Some(false),
-                engine: Some(engine.to_owned()),
+                engine: Some(engine.to_owned()).filter(|_| self.version >= Version::V4_0),
                 ..Default::default()
             };
-            self.client.put(&object, &calls::UpdatePartitionColumnStatisticsReq { req: Some(req) }).await?;
+            self.client.put(&object, &calls::SetAggrStatsFor { request: Some(request) }).await?;
         }
         self.restore_partitions(&table, &names, &before).await
     }

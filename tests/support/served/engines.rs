@@ -1,0 +1,145 @@
+//! Engines on a lake that is served: a Spark session that works in steps, and Hive's own TRUNCATE TABLE.
+
+use crate::hms;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// How long a step of a session may take on a busy machine.
+const STEP_LIMIT: Duration = Duration::from_secs(300);
+/// Pause between two looks.
+const POLL: Duration = Duration::from_millis(20);
+
+/// A Spark session that works in steps: the test looks at what it did between them.
+pub struct Spark {
+    folder: TempDir,
+    step: usize,
+    session: Option<JoinHandle<Option<String>>>,
+    printed: Receiver<()>,
+}
+
+/// What the session does between two steps.
+const LOOP: &str = r#"
+import os, time, traceback
+step = 0
+while True:
+    step += 1
+    script = f'{FOLDER}/{step}.py'
+    waited = 0
+    while not os.path.exists(script):
+        time.sleep(0.02)
+        waited += 0.02
+        if waited > 600:
+            raise Exception('nobody asks for anything')
+    text = open(script).read()
+    if text == 'end':
+        break
+    rows = []
+    def show(*values):
+        rows.append(' '.join(str(value) for value in values))
+    try:
+        for line in text.split(';\n'):
+            if line.strip().startswith('SELECT') or line.strip().startswith('SHOW'):
+                for row in spark.sql(line).collect():
+                    show(*row)
+            elif line.strip():
+                spark.sql(line)
+        result = 'done\n' + '\n'.join(rows)
+    except Exception:
+        result = 'failed\n' + traceback.format_exc()
+    with open(f'{FOLDER}/{step}.out.new', 'w') as out:
+        out.write(result)
+    os.rename(f'{FOLDER}/{step}.out.new', f'{FOLDER}/{step}.out')
+"#;
+
+impl Spark {
+    /// A session on a metastore 2.3 or 3.1; it starts while the test goes on.
+    pub fn start(thrift: &str) -> Option<Self> {
+        if crate::services::skipped("spark") {
+            return None;
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let script = format!(
+            "FOLDER = '{}'\nspark.conf.set('hive.exec.dynamic.partition.mode', 'nonstrict')\n{LOOP}",
+            folder.path().display()
+        );
+        let thrift = thrift.to_owned();
+        let (ended, printed): (Sender<()>, _) = mpsc::channel();
+        let session = std::thread::spawn(move || {
+            // Dropped when the session ends, however it does.
+            let _ended = ended;
+            hms::spark(&script, &thrift)
+        });
+        Some(Self { folder, step: 0, session: Some(session), printed })
+    }
+
+    /// Runs statements, `;` at the end of each line; answers with the rows of its SELECTs and SHOWs, values between blanks.
+    ///
+    /// # Panics
+    /// If one of them fails.
+    pub fn run(&mut self, statements: &str) -> Vec<String> {
+        self.step += 1;
+        let path = |name: String| self.folder.path().join(name);
+        let (script, out) = (path(format!("{}.py", self.step)), path(format!("{}.out", self.step)));
+        let new = path(format!("{}.new", self.step));
+        std::fs::write(&new, statements).expect("the script");
+        std::fs::rename(&new, script).expect("the script");
+        let mut left = STEP_LIMIT;
+        while !out.exists() {
+            if !matches!(self.printed.try_recv(), Err(mpsc::TryRecvError::Empty)) {
+                let ended = self.session.take().map(JoinHandle::join);
+                panic!("the session ended: {ended:?}");
+            }
+            std::thread::sleep(POLL);
+            left = left.checked_sub(POLL).expect("the session takes too long");
+        }
+        let result = std::fs::read_to_string(out).expect("its result");
+        let rows = result.strip_prefix("done\n");
+        rows.unwrap_or_else(|| panic!("{result}")).lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Spark {
+    fn drop(&mut self) {
+        let _ = std::fs::write(self.folder.path().join(format!("{}.py", self.step + 1)), "end");
+        if let Some(session) = self.session.take() {
+            let _ = session.join();
+        }
+    }
+}
+
+/// Hive's own TRUNCATE TABLE, which only later engines than Spark's client call: the server removes the files and says so in
+/// an event. Versions from 3.0 on.
+///
+/// # Panics
+/// If the server does not answer, or refuses.
+pub fn truncate(thrift: &str, database: &str, table: &str, partitions: &[&str]) {
+    const NAME: &str = "truncate_table";
+    let mut call = vec![0x80, 0x01, 0x00, 0x01];
+    let string = |call: &mut Vec<u8>, text: &str| {
+        call.extend(u32::try_from(text.len()).expect("short").to_be_bytes());
+        call.extend(text.as_bytes());
+    };
+    string(&mut call, NAME);
+    call.extend(1u32.to_be_bytes());
+    for (field, text) in [(1, database), (2, table)] {
+        call.extend([11, 0, field]);
+        string(&mut call, text);
+    }
+    if !partitions.is_empty() {
+        call.extend([15, 0, 3, 11]);
+        call.extend(u32::try_from(partitions.len()).expect("few").to_be_bytes());
+        partitions.iter().for_each(|name| string(&mut call, name));
+    }
+    call.push(0);
+    let mut stream = TcpStream::connect(thrift.trim_start_matches("thrift://")).expect("a server");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a limit");
+    stream.write_all(&call).expect("the call");
+    // A reply of this type whose result holds no field: no exception.
+    let mut answer = vec![0; 4 + 4 + NAME.len() + 4 + 1];
+    stream.read_exact(&mut answer).expect("an answer");
+    assert_eq!((answer[3], answer.last()), (2, Some(&0)), "{answer:?}");
+}
