@@ -62,10 +62,13 @@ pub struct Draft {
     /// Whether a manifest was committed before.
     pub has_base: bool,
     /// Folders of tables that lose files and get none: the table and the folder's key.
-    shrunk: BTreeSet<(usize, ObjectKey)>,
+    shrunk: Shrunk,
     /// Objects of the target that the run would delete or overwrite, and that are not as the last run left them.
     pub foreign: Foreign,
 }
+
+/// Tables, by their place in the survey, with the key of a folder.
+type Shrunk = BTreeSet<(usize, ObjectKey)>;
 
 /// Objects that somebody else wrote (rule 20).
 #[derive(Default)]
@@ -295,7 +298,7 @@ impl Tree {
             }
         }
         let root = self.root.clone();
-        let read = move || -> Result<(u64, BTreeSet<(usize, ObjectKey)>, Foreign)> {
+        let read = move || -> Result<(u64, Shrunk, Foreign)> {
             let (mut actions, mut shrunk, mut fed) = (0, BTreeSet::new(), BTreeSet::new());
             let mut foreign = Foreign::default();
             for action in plan.actions()? {
