@@ -1,6 +1,7 @@
 //! Makes the plan of a run: three sorted streams in, a plan file out. Reads listings and the last manifest, writes nothing
 //! but spill files.
 
+use std::fs::File;
 use std::iter::Peekable;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +10,6 @@ use manifest::diff::join3;
 use manifest::reader::Manifest;
 use manifest::sort::{Sorter, keep_last};
 use manifest::{Entry, Error, ObjectKey, Result};
-use tempfile::TempPath;
 
 use crate::feed::Feed;
 use crate::job::Job;
@@ -59,10 +59,12 @@ struct Inputs<K> {
     target: Listing,
 }
 
-fn new_plan(spool: &Path) -> Result<(PlanWriter, TempPath)> {
-    let file = tempfile::Builder::new().prefix("plan-").suffix(".parquet").tempfile_in(spool);
-    let (file, path) = file.map_err(|e| Error::io("create a file in", spool, e))?.into_parts();
-    Ok((PlanWriter::new(file, path.display().to_string())?, path))
+/// A file without a name in `spool`: a run that is killed leaves nothing of it. Two handles, to write and to read.
+fn new_plan(spool: &Path) -> Result<(PlanWriter, File)> {
+    let failed = |e| Error::io("create a file in", spool, e);
+    let file = tempfile::tempfile_in(spool).map_err(failed)?;
+    let kept = file.try_clone().map_err(failed)?;
+    Ok((PlanWriter::new(file, format!("the plan in {}", spool.display()))?, kept))
 }
 
 fn merge(
@@ -81,7 +83,7 @@ fn merge(
     };
     let mut files = job.options.filter.listed_only.then(|| job.files.iter().peekable());
     let mut found = 0;
-    let (mut writer, path) = new_plan(&job.spool)?;
+    let (mut writer, file) = new_plan(&job.spool)?;
     let mut totals = PlanTotals::default();
     let mut candidates = Candidates::new(&job.spool);
     let mut ours = Ours::default();
@@ -126,7 +128,7 @@ fn merge(
         job.note(format!("{missing} of the {all} keys of --files-from are not in the source; they begin below SOURCE, without ./ or /"));
     }
     writer.finish(PlanHeader { totals, ..header })?;
-    Ok((Plan::from_temporary(path)?, candidates))
+    Ok((Plan::from_unnamed(file)?, candidates))
 }
 
 fn cancelled() -> Error {

@@ -5,6 +5,7 @@
 //! filter of fixed size, only rows that hit it are sorted (on disk when they are many), and the two sides are joined.
 
 use std::cmp::Ordering;
+use std::fs::File;
 use std::path::Path;
 
 use manifest::sort::{Record, Sorter};
@@ -85,7 +86,7 @@ pub fn resolve(
     candidates: Candidates,
     rows: impl Iterator<Item = Result<Entry>>,
     spool: &Path,
-    rewrite: impl FnOnce() -> Result<(PlanWriter, tempfile::TempPath)>,
+    rewrite: impl FnOnce() -> Result<(PlanWriter, File)>,
 ) -> Result<Plan> {
     if candidates.count == 0 {
         return Ok(plan);
@@ -104,7 +105,7 @@ pub fn resolve(
         return Ok(plan);
     }
     let mut busy = distinct(donor_keys)?.peekable();
-    let (mut writer, path) = rewrite()?;
+    let (mut writer, file) = rewrite()?;
     let mut header = plan.header.clone();
     for action in plan.actions()? {
         let mut action = action?;
@@ -117,7 +118,7 @@ pub fn resolve(
         writer.push(&action)?;
     }
     writer.finish(header)?;
-    Plan::from_temporary(path)
+    Plan::from_unnamed(file)
 }
 
 /// Moves a sorted stream up to `key` and takes its item when it is there.
@@ -303,8 +304,8 @@ mod tests {
     fn resolved(copies: &[(&str, &str)], rows: &[(&str, &str)]) -> Vec<(String, Option<String>)> {
         let spool = tempfile::tempdir().unwrap();
         let new = || {
-            let (file, path) = tempfile::NamedTempFile::new_in(spool.path()).unwrap().into_parts();
-            Ok((PlanWriter::new(file, "plan")?, path))
+            let file = tempfile::tempfile_in(spool.path()).unwrap();
+            Ok((PlanWriter::new(file.try_clone().unwrap(), "plan")?, file))
         };
         let header = PlanHeader {
             job: "j".into(),
@@ -319,14 +320,14 @@ mod tests {
             totals: PlanTotals::default(),
         };
         let mut candidates = Candidates::new(spool.path());
-        let (mut writer, path) = new().unwrap();
+        let (mut writer, file) = new().unwrap();
         for (key, etag) in copies {
             let action = copy(key, etag);
             candidates.add(&action).unwrap();
             writer.push(&action).unwrap();
         }
         writer.finish(header).unwrap();
-        let plan = Plan::from_temporary(path).unwrap();
+        let plan = Plan::from_unnamed(file).unwrap();
         let rows = rows.iter().map(|(key, etag)| Ok(row(key, etag)));
         let plan = resolve(plan, candidates, rows, spool.path(), new).unwrap();
         let actions = plan.actions().unwrap().map(Result::unwrap);

@@ -5,6 +5,7 @@
 //! the header: a plan that was cut off, or would do anything else than what was planned, is refused. Written as a stream, read as a stream: memory does not grow with the plan.
 
 use std::fs::File;
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,7 +20,6 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use serde::{Deserialize, Serialize};
-use tempfile::TempPath;
 
 use super::{Action, PlanTotals};
 use crate::options::CopyOptions;
@@ -166,8 +166,8 @@ impl PlanWriter {
 pub struct Plan {
     path: PathBuf,
     name: String,
-    /// A plan of this run only: the file goes with the value.
-    _temporary: Option<TempPath>,
+    /// A plan of this run only, without a name: the file goes with this, or with the process.
+    _unnamed: Option<File>,
     /// What holds for all rows.
     pub header: PlanHeader,
     /// Number of rows.
@@ -184,12 +184,13 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Opens a plan that this run has just written.
-    pub fn from_temporary(path: TempPath) -> Result<Self> {
-        Self::read_footer(path.to_path_buf(), Some(path))
+    /// Opens a plan that this run has just written into a file without a name; `file` is any handle of it. It is read through
+    /// the process's own table of open files, which gives each reader a position of its own.
+    pub fn from_unnamed(file: File) -> Result<Self> {
+        Self::read_footer(PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())), Some(file))
     }
 
-    fn read_footer(path: PathBuf, temporary: Option<TempPath>) -> Result<Self> {
+    fn read_footer(path: PathBuf, unnamed: Option<File>) -> Result<Self> {
         let name = path.display().to_string();
         let file = open(&path)?;
         let builder = contained(|| ParquetRecordBatchReaderBuilder::try_new(file))
@@ -211,7 +212,7 @@ impl Plan {
             });
         }
         let footer: Footer = serde_json::from_str(text).map_err(|e| damaged(&name, e))?;
-        Ok(Self { path, name, _temporary: temporary, header: footer.header, rows: footer.rows, digest: footer.digest })
+        Ok(Self { path, name, _unnamed: unnamed, header: footer.header, rows: footer.rows, digest: footer.digest })
     }
 
     /// The file.

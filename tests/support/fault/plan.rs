@@ -6,7 +6,7 @@ use std::time::Duration;
 use distcp::store::StoreErrorKind;
 use manifest::ObjectKey;
 
-/// A method of [`Store`], as counted and as aimed at.
+/// A method of [`distcp::store::Store`], as counted and as aimed at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Method {
     /// One batch of a listing.
@@ -144,7 +144,7 @@ pub struct Chances {
 /// How many calls a storm of 503 lasts.
 pub const STORM_CALLS: u64 = 5;
 
-/// What a [`FaultStore`] does wrong.
+/// What a [`super::FaultStore`] does wrong.
 #[derive(Debug, Clone, Default)]
 pub struct FaultPlan {
     /// Of all dice.

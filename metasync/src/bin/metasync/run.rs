@@ -4,6 +4,7 @@ use crate::policy::{PolicyArgs, TableArgs};
 use crate::words::{last_line, summary_block};
 use clap::Args;
 use distcp::console::exit::after_help;
+use distcp::console::output::Verbosity;
 use distcp::console::shell::Shell;
 use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
@@ -120,7 +121,7 @@ async fn go(shell: &Shell, command: &'static str, prepared: Result<(Setting, All
     }
     if output.is_json() {
         output.json(&summary);
-    } else if failure.is_none() {
+    } else if failure.is_none() && output.verbosity() > Verbosity::Quiet {
         output.data(summary_block(&summary));
     }
     if let Some(line) = last_line(&summary, failure.as_ref()) {
