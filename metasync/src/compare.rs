@@ -238,6 +238,8 @@ pub type Stamp = [u8; 16];
 pub struct Chunk {
     /// In order of names: name, what it shall be, what it is.
     pub rows: Vec<(PartitionName, Option<Shall>, Option<Is>)>,
+    /// Why the source's side of it is not whole. What the target holds is.
+    pub trouble: Option<String>,
 }
 
 /// A partition as the target shall hold it.
@@ -366,17 +368,27 @@ async fn read_chunk(
     let with = sides.policy.options.statistics;
     let from_source = read_side(sides.source.as_ref(), Some(source), &wanted, with);
     let from_target = read_side(sides.target.as_ref(), actual, &there, with);
-    let (from_source, from_target) = futures::try_join!(from_source, from_target)?;
+    let (from_source, from_target) = futures::join!(from_source, from_target);
+    let mut trouble = None;
+    let from_source = match from_source {
+        Err(Trouble::Table(why)) => {
+            trouble = Some(why);
+            Vec::new()
+        }
+        other => other?,
+    };
     let mut rows: BTreeMap<PartitionName, (Option<Shall>, Option<Is>)> = BTreeMap::new();
     for (name, (partition, statistics)) in from_source {
-        let shall = shall(sides, source, target, &name, partition, statistics).map_err(Trouble::Table)?;
-        rows.entry(name).or_default().0 = Some(shall);
+        match shall(sides, source, target, &name, partition, statistics) {
+            Ok(shall) => rows.entry(name).or_default().0 = Some(shall),
+            Err(why) => trouble = trouble.or(Some(why)),
+        }
     }
-    for (name, (partition, statistics)) in from_target {
+    for (name, (partition, statistics)) in from_target? {
         let stamp = stamp(target, &name, &partition, &statistics);
         rows.entry(name).or_default().1 = Some(Is { statistics, stamp });
     }
-    Ok(Chunk { rows: rows.into_iter().map(|(name, (shall, is))| (name, shall, is)).collect() })
+    Ok(Chunk { rows: rows.into_iter().map(|(name, (shall, is))| (name, shall, is)).collect(), trouble })
 }
 
 type Read = Vec<(PartitionName, (Partition, Vec<ColumnStatistics>))>;

@@ -249,6 +249,9 @@ impl Apply<'_> {
 #[async_trait::async_trait]
 impl AsyncSink for Apply<'_> {
     async fn chunk(&mut self, chunk: Chunk) -> Result<(), Trouble> {
+        if let Some(why) = chunk.trouble {
+            return Err(Trouble::Table(why));
+        }
         let mut rows = Vec::with_capacity(chunk.rows.len());
         for (name, shall, is) in chunk.rows {
             let equal = shall.as_ref().zip(is.as_ref()).is_some_and(|(shall, is)| shall.stamp == is.stamp);

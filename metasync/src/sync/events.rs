@@ -89,14 +89,13 @@ fn may_repeat(sides: &Sides) -> bool {
 ///
 /// # Errors
 /// Exit code 5 for a log that does not go on where the last run ended; nothing was changed.
-pub async fn read(sides: &Sides, position: Option<&Position>, window: Option<&Window>) -> Result<Seen> {
+pub async fn read(sides: &Sides, position: &Position, window: Option<&Window>) -> Result<Seen> {
     // Rows that come in after this are the next run's.
     let current = sides.source.current_event_id().await.map_err(super::failure)?;
     let repeat = may_repeat(sides);
-    let after = position.map_or(0, |position| position.id - 1);
-    let mut window = window.cloned().unwrap_or_else(|| Window::starting_after(after));
+    let mut window = window.cloned().unwrap_or_else(|| Window::starting_after(position.id - 1));
     let mut limit = if repeat { REPEATING_PAGE } else { EVENTS_A_PAGE };
-    let mut seen = Seen { position: position.cloned(), has_log: current > 0, ..Seen::default() };
+    let mut seen = Seen { position: Some(position.clone()), has_log: current > 0, ..Seen::default() };
     loop {
         let ids = match repeat {
             // Over Thrift the order of twins is not known; what they are about is compared either way.

@@ -30,8 +30,8 @@ pub(super) fn rules_hold(state: Option<&SyncState>, policy: &Policy, allowed: &A
 }
 
 /// Rules 20 and 21: the target is as the last commit left it, or empty, or taken over by name.
-pub(super) fn is_ours(state: Option<&SyncState>, survey: &Survey, allowed: &Allowed) -> Result<()> {
-    if state.is_none() && !survey.foreign.is_empty() && !allowed.adopt {
+pub(super) fn is_ours(survey: &Survey, allowed: &Allowed) -> Result<()> {
+    if !survey.foreign.is_empty() && !allowed.adopt {
         return Err(Failure::new(
             ExitCode::Refused,
             format!("the target holds objects that no run of this policy made, in {}", survey.foreign.join(", ")),
@@ -40,7 +40,7 @@ pub(super) fn is_ours(state: Option<&SyncState>, survey: &Survey, allowed: &Allo
             "name an empty target, or take over what is there with --adopt: what differs from the source is changed",
         ));
     }
-    if survey.drift.is_empty() || allowed.overwrite_drift || allowed.adopt {
+    if survey.drift.is_empty() || allowed.overwrite_drift {
         return Ok(());
     }
     let shown: Vec<&str> = survey.drift.iter().take(DRIFT_SHOWN).map(String::as_str).collect();

@@ -82,14 +82,18 @@ pub(super) async fn draw_up(
     let asked = Timestamp::now();
     let sides = stores.sides(setting).await?;
     let seen = match state {
-        Some(state) if !allowed.bootstrap && allowed.selection.is_all() => {
-            events::read(&sides, state.position.as_ref(), state.window.as_ref()).await?
+        // Without a position nothing was read so far: a bootstrap that died before its end starts where the log stands now.
+        Some(SyncState { position: Some(position), window, .. })
+            if !allowed.bootstrap && allowed.selection.is_all() =>
+        {
+            events::read(&sides, position, window.as_ref()).await?
         }
         _ => events::start(&sides).await?,
     };
     let mut survey = survey(&sides, state, &allowed.selection).await.map_err(failure)?;
-    is_ours(state, &survey, allowed)?;
-    if allowed.selection.is_all() {
+    is_ours(&survey, allowed)?;
+    // A resync names the tables that shall be as the source has them.
+    if !allowed.afresh {
         drops_allowed(&sides, state, &survey, &seen)?;
     }
     let mut removals: BTreeSet<String> = state.map(|state| state.removals.clone()).unwrap_or_default();
@@ -109,7 +113,8 @@ pub(super) async fn draw_up(
     let Drafted { trees, drafts, unseen } =
         plan_data(setting, &sides, &mut survey, &seen, allowed, state, asked).await?;
     let paths = if allowed.selection.is_all() { plan_paths(setting).await? } else { Vec::new() };
-    let mode = if state.is_none() || allowed.bootstrap { Mode::Bootstrap } else { Mode::Incremental };
+    let never_whole = left.is_none_or(|left| left.as_of.is_none());
+    let mode = if never_whole || allowed.bootstrap { Mode::Bootstrap } else { Mode::Incremental };
     let removals = free.iter().map(ToString::to_string).collect();
     let looked = trees.iter().map(Tree::key).collect();
     Ok(Planned { mode, survey, trees, drafts, unseen, looked, paths, removals, asked, seen })

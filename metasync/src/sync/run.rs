@@ -137,7 +137,7 @@ impl Run<'_> {
         }
         if !seen.has_log && !planned.survey.tables.is_empty() {
             self.setting.note(
-                "the source's event log is empty: every run compares everything all the same;                  metastore.transactional.event.listeners there names DbNotificationListener to have one",
+                "the source's event log is empty: every run compares everything all the same; metastore.transactional.event.listeners there names DbNotificationListener to have one",
             );
         }
     }
@@ -284,6 +284,7 @@ impl Run<'_> {
                     unfinished.tables.insert((database.clone(), name.clone()));
                     entry.digest = None;
                 }
+                (None, _) if table.unread => {}
                 (None, digest) => (entry.digest, entry.partitions) = (digest.clone(), table.there),
             }
             entry.quarantined = trouble.map(|error| {
@@ -329,14 +330,15 @@ impl Run<'_> {
             new.looks =
                 kept.chain(planned.looked.iter().map(|tree| (tree.clone(), planned.asked.to_string()))).collect();
         }
-        if self.allowed.selection.is_all() {
+        // What a run did not come to, the next one has to hear of again.
+        if self.allowed.selection.is_all() && outcome.reached {
             new.rules = Rules::of(&self.setting.policy);
             new.position = planned.seen.position.clone();
             new.window = planned.seen.window.clone();
         }
         summary.tables.quarantined = summary.quarantined.len() as u64;
         for damaged in &survey.damaged {
-            summary.errors.push(format!("{} is damaged at the source: {}", damaged.object, damaged.why));
+            summary.errors.push(format!("{} is not carried: {}", damaged.object, damaged.why));
         }
         if !summary.quarantined.is_empty() || !applied.functions.is_empty() || !survey.damaged.is_empty() {
             codes.push(ExitCode::Partial);

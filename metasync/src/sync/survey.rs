@@ -68,7 +68,7 @@ pub struct Survey {
     pub folders: Vec<Folder>,
     /// Folders of databases at the source.
     pub bases: Vec<Location>,
-    /// Functions of the source that cannot be read: they are not carried.
+    /// Functions and constraints that cannot be read or carried: they stay as they are.
     pub damaged: Vec<Damaged>,
     /// Tables of the last commit on the target, for the guard.
     pub committed: u64,
@@ -100,9 +100,7 @@ pub struct TableWork {
     pub source: TableName,
     /// On the target.
     pub target: TableName,
-    /// What it is.
-    pub nature: Nature,
-    /// Whether the target has it.
+    /// Whether the target has it not.
     pub is_new: bool,
     /// Partition keys at the source, for finding the partition of a file.
     pub keys: usize,
@@ -110,9 +108,7 @@ pub struct TableWork {
     pub location: Option<Location>,
     /// Its files go when it is dropped.
     pub owns_files: bool,
-    /// What has to change of the table itself: a count.
-    pub head: usize,
-    /// The same in words.
+    /// What has to change of the table itself, in words.
     pub differing: Vec<String>,
     /// Partitions to put, with what they shall be.
     pub put: HashMap<PartitionName, Stamp>,
@@ -122,6 +118,8 @@ pub struct TableWork {
     pub there: u64,
     /// Of all lines that the target holds now; `None` if it is not there.
     pub digest: Option<String>,
+    /// What the target holds could not be told: the last commit's word stays.
+    pub unread: bool,
     /// Why it is not carried.
     pub quarantine: Option<String>,
 }
@@ -129,7 +127,8 @@ pub struct TableWork {
 impl TableWork {
     /// Whether metadata has to change.
     pub fn differs(&self) -> bool {
-        self.quarantine.is_none() && (self.is_new || self.head > 0 || self.drop > 0 || !self.put.is_empty())
+        self.quarantine.is_none()
+            && (self.is_new || !self.differing.is_empty() || self.drop > 0 || !self.put.is_empty())
     }
 }
 
@@ -141,8 +140,6 @@ pub struct Drop {
     pub place: Option<String>,
     /// The same, if its files go too.
     pub folder: Option<Location>,
-    /// Whether the source still has it: the policy does not.
-    pub left_scope: bool,
 }
 
 /// Looks at both sides. `state` is what the last commit left; `None` before the first.
@@ -221,7 +218,10 @@ async fn look_at_database(
         false => Vec::new(),
     };
     drop(carried);
-    if left.is_none() && there.is_some_and(|there| !there.parameters.contains_key(LAST_ID)) && !held.is_empty() {
+    // Rule 21: a run of ours that died is known by its intent, one whose state was lost by the id that it left.
+    let by_others = |name: &&String| !state.is_some_and(|state| state.is_intended(&target.database, name));
+    let marked = state.is_none() && there.is_some_and(|there| there.parameters.contains_key(LAST_ID));
+    if left.is_none() && !marked && held.iter().any(|name| by_others(&name)) {
         survey.foreign.push(target.to_string());
     }
     drop_tables(sides, state, &target, &extra, survey).await
@@ -268,16 +268,27 @@ async fn compare_database(
     let mut functions = Vec::new();
     let mut kept = BTreeSet::new();
     let batch = sides.source.functions(&source).await?;
+    // Of what cannot be read nobody knows the name: nothing is dropped for it.
+    let all_read = batch.damaged.is_empty();
     survey.damaged.extend(batch.damaged);
     for function in batch.found {
+        kept.insert(function.name.clone());
+        let object = Object::Function(function.clone());
+        let (name, shall) = (object.to_string(), expected(object, sides));
+        let shall = match shall {
+            Ok(Object::Function(shall)) => shall,
+            Ok(_) => continue,
+            Err(why) => {
+                survey.damaged.push(Damaged { object: name, why });
+                continue;
+            }
+        };
         let folders = carry::resources(&function).into_iter();
         survey.folders.extend(folders.map(|location| Folder {
             location,
             owner: Owner::Database(at),
             wave: Wave::Data,
         }));
-        let Object::Function(shall) = expected(Object::Function(function), sides).map_err(refused)? else { continue };
-        kept.insert(shall.name.clone());
         let wanted = line(Object::Function(shall.clone()));
         lines.add(&wanted);
         if held.get(&shall.name).is_none_or(|held| line(Object::Function(held.clone())) != wanted) {
@@ -286,7 +297,7 @@ async fn compare_database(
     }
     for (name, function) in held {
         actual.add(&line(Object::Function(function)));
-        if !kept.contains(&name) {
+        if !kept.contains(&name) && all_read {
             functions.push(Change::DropFunction { database: target.clone(), name });
         }
     }
@@ -321,12 +332,26 @@ async fn look_at_tables(
     let wanted = compare::read(sides.source.as_ref(), source, names, statistics);
     let held = compare::read(sides.target.as_ref(), target, &there, statistics);
     let (wanted, mut held) = futures::try_join!(wanted, held)?;
-    for damaged in &wanted.damaged {
-        survey.tables.extend(damaged_table(source, target, names, damaged));
+    let mut unreadable = BTreeSet::new();
+    for (side, damaged) in [("source", wanted.damaged), ("target", held.damaged)] {
+        for damaged in damaged {
+            let of =
+                |database: &DatabaseName, name: &String| damaged.object == format!("table {}", database.table(name));
+            let name = names.iter().find(|name| of(if side == "source" { source } else { target }, name));
+            match name.filter(|name| !unreadable.contains(*name)) {
+                Some(name) => {
+                    let why = format!("it is damaged at the {side}: {}", damaged.why);
+                    survey.tables.push(damaged_table(source, target, name, why));
+                    unreadable.insert(name.clone());
+                }
+                // A constraint, or a second word on the same table.
+                None => survey.damaged.push(damaged),
+            }
+        }
     }
     for (name, whole) in wanted.found {
         let nature = carry::nature(&whole.table, sides.policy.options.materialized_views);
-        if nature == Nature::LeftOut {
+        if nature == Nature::LeftOut || unreadable.contains(&name) {
             continue;
         }
         let actual = held.found.remove(&name);
@@ -339,37 +364,30 @@ async fn look_at_tables(
     Ok(())
 }
 
-/// A table of the source that cannot be read: it is quarantined by the name that the damage says.
-fn damaged_table(
-    source: &DatabaseName,
-    target: &DatabaseName,
-    names: &[String],
-    damaged: &Damaged,
-) -> Option<TableWork> {
-    let name = names.iter().find(|name| damaged.object == format!("table {}", source.table(name)))?;
-    Some(TableWork {
+/// A table that cannot be read on one side: nothing is done about it.
+fn damaged_table(source: &DatabaseName, target: &DatabaseName, name: &str, why: String) -> TableWork {
+    TableWork {
         source: source.table(name),
         target: target.table(name),
-        nature: Nature::Quarantined(damaged.why.clone()),
         is_new: true,
         keys: 0,
         location: None,
         owns_files: false,
-        head: 0,
         differing: Vec::new(),
         put: HashMap::new(),
         drop: 0,
         there: 0,
         digest: None,
-        quarantine: Some(format!("it is damaged at the source: {}", damaged.why)),
-    })
+        unread: true,
+        quarantine: Some(why),
+    }
 }
 
 /// Rule 20: what the last commit left must still be so.
 fn check_drift(state: Option<&SyncState>, work: &TableWork, survey: &mut Survey) {
     let Some(state) = state else { return };
     let (database, table) = (&work.target.database, &work.target.table);
-    if state.is_intended(database, table) {
+    if work.unread || state.is_intended(database, table) {
         return;
     }
     let left = state.table(database, table).and_then(|left| left.digest.as_ref());
@@ -398,17 +416,16 @@ async fn look_at_table(
         keys: source.partition_keys.len(),
         location: source.storage.location.as_deref().and_then(|text| Location::parse(text).ok()),
         owns_files: carry::data_goes_with(&source, sides.policy.options.keep_external_data),
-        head: 0,
         differing: Vec::new(),
         put: HashMap::new(),
         drop: 0,
         there: 0,
         digest: None,
+        unread: false,
         quarantine: None,
         source: source.name.clone(),
-        nature,
     };
-    let shall = match &work.nature {
+    let shall = match &nature {
         Nature::Quarantined(why) => Err(why.clone()),
         _ => expected_whole(whole, sides),
     };
@@ -416,31 +433,39 @@ async fn look_at_table(
         Ok(shall) => head(shall, actual.as_ref()),
         Err(_) => Head::default(),
     };
-    work.head = changes.len() + late.len();
     work.differing = changes.iter().chain(&late).map(words).collect();
     work.is_new |= recreate;
     let mut lines = Lines::default();
     if let Some(actual) = &actual {
         add_head(actual, &mut lines);
     }
-    let mut look = Look { work: &mut work, lines: &mut lines, outside: BTreeSet::new(), carried: shall.is_ok() };
+    // Of a table that is not carried only what the target holds counts, for the next look at drift.
+    if shall.is_err() && actual.is_none() {
+        work.quarantine = shall.err();
+        return Ok((work, Vec::new()));
+    }
+    let mut look = Look { work: &mut work, lines: &mut lines, outside: BTreeSet::new(), trouble: None };
     let table = actual.as_ref().map(|actual| &actual.table);
     let compared = compare::partitions(sides, &source, &target, table, &mut look).await;
-    let outside = std::mem::take(&mut look.outside);
+    let (outside, trouble) = (std::mem::take(&mut look.outside), look.trouble.take());
     work.digest = actual.as_ref().map(|_| lines.hex());
-    work.quarantine = match (shall, compared) {
-        (_, Err(Trouble::Metastore(error))) => return Err(error),
-        (Err(why), _) | (_, Err(Trouble::Table(why))) => Some(why),
-        _ => None,
+    work.quarantine = match compared {
+        Err(Trouble::Metastore(error)) => return Err(error),
+        Err(Trouble::Table(why)) => {
+            (work.unread, work.digest) = (true, None);
+            Some(why)
+        }
+        Ok(()) => shall.err().or(trouble),
     };
     if work.quarantine.is_some() {
         // What stays on the target stays as it is.
-        (work.head, work.drop) = (0, 0);
+        work.drop = 0;
+        work.differing.clear();
         work.put.clear();
         return Ok((work, Vec::new()));
     }
     let owner = Owner::Table(at);
-    let own = carry::folders(&source, &work.nature).into_iter();
+    let own = carry::folders(&source, &nature).into_iter();
     let mut folders: Vec<Folder> = own.map(|(location, wave)| Folder { location, owner, wave }).collect();
     folders.extend(outside.into_iter().map(|location| Folder { location, owner, wave: Wave::Data }));
     // A file that a parameter names outside every pair is read where it is; a table's own place was translated above.
@@ -464,12 +489,14 @@ struct Look<'a> {
     work: &'a mut TableWork,
     lines: &'a mut Lines,
     outside: BTreeSet<Location>,
-    carried: bool,
+    /// The first thing that is wrong with the source's side.
+    trouble: Option<String>,
 }
 
 #[async_trait::async_trait]
 impl AsyncSink for Look<'_> {
     async fn chunk(&mut self, chunk: Chunk) -> Result<(), Trouble> {
+        self.trouble = self.trouble.take().or(chunk.trouble);
         for (name, shall, is) in chunk.rows {
             if let Some(is) = &is {
                 self.lines.add(&is.stamp);
@@ -478,8 +505,8 @@ impl AsyncSink for Look<'_> {
             match shall {
                 None => self.work.drop += u64::from(is.is_some()),
                 Some(shall) => {
-                    if self.carried && shall.partition.storage.location.is_none() {
-                        return Err(Trouble::Table(format!("partition {name} has no location")));
+                    if shall.partition.storage.location.is_none() && self.trouble.is_none() {
+                        self.trouble = Some(format!("partition {name} has no location"));
                     }
                     self.outside.extend(shall.outside);
                     if self.work.is_new || is.is_none_or(|is| is.stamp != shall.stamp) {
@@ -512,23 +539,14 @@ async fn drop_tables(
                 survey.drift.push(format!("table {}: somebody else made it", table.name));
             }
             let folder = table.storage.location.as_deref().and_then(|text| Location::parse(text).ok());
-            let source = source_name(sides, &table.name);
             survey.drops.push(Drop {
                 place: table.storage.location.clone(),
                 folder: folder.filter(|_| carry::data_goes_with(&table, keep)),
-                left_scope: source.is_some_and(|source| !sides.policy.scope.takes_table(&source)),
                 target: table.name,
             });
         }
     }
     Ok(())
-}
-
-/// What a table of the target is called at the source.
-fn source_name(sides: &Sides, target: &TableName) -> Option<TableName> {
-    let renamed = sides.policy.rename.iter().find(|(_, to)| **to == target.database);
-    let database = renamed.map_or(target.database.as_str(), |(from, _)| from.as_str());
-    Some(DatabaseName::new(database).table(&target.table))
 }
 
 /// Rule 28: of these folders of the target those under which no table or partition of it points, lies, or will.

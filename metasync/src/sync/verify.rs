@@ -117,6 +117,9 @@ fn databases(survey: &Survey, tell: &mut impl FnMut(Mark, String, Option<String>
             }
         }
     }
+    for damaged in &survey.damaged {
+        tell(Mark::Error, damaged.object.clone(), Some(damaged.why.clone()));
+    }
     for drop in &survey.drops {
         tell(Mark::OnlyTarget, format!("table {}", drop.target), None);
     }
@@ -129,10 +132,10 @@ async fn tables(sides: &Sides, survey: &Survey, tell: &mut impl FnMut(Mark, Stri
             tell(Mark::Error, name, Some(why.clone()));
             continue;
         }
-        match (table.is_new, table.head) {
+        match (table.is_new, table.differing.is_empty()) {
             (true, _) => tell(Mark::OnlySource, name, None),
-            (false, 0) => tell(Mark::Equal, name, None),
-            (false, _) => tell(Mark::Differ, name, Some(table.differing.join(", "))),
+            (false, true) => tell(Mark::Equal, name, None),
+            (false, false) => tell(Mark::Differ, name, Some(table.differing.join(", "))),
         }
         if table.is_new || (table.put.is_empty() && table.drop == 0) {
             continue;
@@ -164,6 +167,9 @@ struct Partitions {
 #[async_trait::async_trait]
 impl AsyncSink for Partitions {
     async fn chunk(&mut self, chunk: Chunk) -> Result<(), Trouble> {
+        if let Some(why) = chunk.trouble {
+            return Err(Trouble::Table(why));
+        }
         for (name, shall, is) in chunk.rows {
             let mark = match (shall, is) {
                 (Some(shall), Some(is)) if shall.stamp == is.stamp => continue,
