@@ -17,6 +17,7 @@ mod guards;
 pub mod planned;
 pub mod report;
 mod run;
+mod settle;
 pub mod state;
 pub mod status;
 pub mod survey;

@@ -1,7 +1,9 @@
 //! What stops a run of `metasync` before it does harm: each refusal with its code, and nothing changed.
 
 use metasync::metastore::Change;
-use metasync::model::{PartitionName, TableName};
+use metasync::model::{
+    DatabaseName, Function, FunctionKind, PartitionName, Resource, ResourceKind, TableName, UnknownFields,
+};
 use tests::lake::Lake;
 use tests::metastores::objects;
 
@@ -99,10 +101,8 @@ fn rule_21_case_02_a_target_that_holds_something_is_taken_over_only_by_name() {
     lake.metasync("run", &[]).expect(0);
     // As if another tool had made the replica: no state of ours, and no id.
     std::fs::remove_dir_all(lake.root().join("state")).unwrap();
-    let mut database = objects::database(
-        &metasync::model::DatabaseName::new("sales"),
-        &format!("file:{}/target", lake.root().display()),
-    );
+    let mut database =
+        objects::database(&DatabaseName::new("sales"), &format!("file:{}/target", lake.root().display()));
     database.parameters.remove("repl.last.id");
     lake.apply_to_target(&[Change::PutDatabase(database)]);
     let refused = lake.metasync("run", &[]).expect(5);
@@ -221,5 +221,120 @@ fn rule_21_a_first_run_deletes_nothing_that_stands_in_the_targets_folders() {
     assert!(refused.last_word().contains("--adopt"), "{}", refused.stderr);
     assert!(lake.target("sales.db/a/precious").exists());
     lake.metasync("run", &["--adopt"]).expect(0);
+    lake.assert_in_step();
+}
+
+#[test]
+fn rule_21_a_database_that_enters_the_policy_is_taken_over_only_by_name() {
+    let lake = lake();
+    lake.metasync("run", &[]).expect(0);
+    lake.database("other");
+    let target = format!("file:{}/target", lake.root().display());
+    let other = DatabaseName::new("other");
+    let precious = objects::table(other.table("precious"), &target, &[]);
+    let database = objects::database(&other, &target);
+    lake.apply_to_target(&[Change::PutDatabase(database), Change::PutTable(Box::new(precious))]);
+    lake.policy_of("databases = [\"sales\", \"other\"]\n", "");
+    let before = replica(&lake);
+    let refused = lake.metasync("run", &[]).expect(5);
+    assert!(refused.last_word().contains("no run of this policy made, in other"), "{}", refused.stderr);
+    assert_eq!(replica(&lake), before);
+    lake.metasync("run", &["--adopt"]).expect(0);
+    lake.assert_in_step();
+}
+
+#[test]
+fn a_partition_that_cannot_be_carried_is_its_tables_trouble_and_no_drift() {
+    let lake = lake();
+    lake.metasync("run", &[]).expect(0);
+    let days = lake.unmade_table("days", &["dt"]);
+    let mut outside = objects::partition(&days, &["6"]);
+    outside.storage.location = Some("s3://elsewhere/x".to_owned());
+    lake.apply(&[Change::PutPartitions { table: days.name.clone(), partitions: vec![outside] }]);
+    for content in ["newer", "newest"] {
+        lake.write("sales.db/a/part-0", content);
+        let ran = lake.metasync("run", &[]).expect(3);
+        assert!(ran.stderr.contains("s3://elsewhere/x is in no [[locations]]"), "{}", ran.stderr);
+        assert_eq!(ran.number("tables/quarantined"), 1);
+        assert_eq!(std::fs::read_to_string(lake.target("sales.db/a/part-0")).unwrap(), content, "the others go on");
+    }
+    let names = vec![PartitionName("dt=6".to_owned())];
+    lake.apply(&[Change::DropPartitions { table: days.name, names }]);
+    lake.metasync("run", &[]).expect(0);
+    lake.assert_in_step();
+}
+
+#[test]
+fn a_function_that_cannot_be_carried_stays_as_it_was_and_is_named() {
+    let lake = lake();
+    let put = |place: &str| {
+        lake.apply(&[Change::PutFunction(Function {
+            database: DatabaseName::new("sales"),
+            name: "f".to_owned(),
+            class_name: Some("com.example.F".to_owned()),
+            owner: Some(objects::user("etl")),
+            create_time: 1_700_000_000,
+            kind: FunctionKind::Java,
+            resources: vec![Resource { kind: ResourceKind::Jar, uri: place.to_owned() }],
+            unknown: UnknownFields::default(),
+        })]);
+    };
+    let jar = format!("file:{}/source/jars/f.jar", lake.root().display());
+    lake.write("jars/f.jar", "classes");
+    put(&jar);
+    lake.metasync("run", &[]).expect(0);
+    let before = lake.dump("target");
+    put("s3://elsewhere/f.jar");
+    let ran = lake.metasync("run", &[]).expect(3);
+    assert!(ran.stderr.contains("function sales.f is not carried"), "{}", ran.stderr);
+    assert_eq!(lake.dump("target"), before);
+    put(&jar);
+    lake.metasync("run", &[]).expect(0);
+    lake.assert_in_step();
+}
+
+#[test]
+fn a_limit_ends_a_run_with_10_and_nothing_is_quarantined() {
+    let lake = lake();
+    lake.policy("max_duration = \"0s\"");
+    let ran = lake.metasync("run", &[]).expect(10);
+    assert_eq!((ran.number("tables/quarantined"), ran.number("counts/copied")), (0, 0), "{}", ran.stderr);
+    assert!(lake.metasync("status", &[]).stdout.contains("\"as_of\":null"));
+    lake.policy("");
+    lake.metasync("run", &[]).expect(0);
+    lake.assert_in_step();
+}
+
+#[test]
+fn a_log_that_names_files_waits_until_all_of_them_are_there() {
+    let lake = lake();
+    let mut delta = lake.unmade_table("delta", &[]);
+    delta.parameters.insert("spark.sql.sources.provider".to_owned(), "delta".to_owned());
+    lake.apply(&[Change::PutTable(Box::new(delta))]);
+    lake.write("sales.db/delta/_delta_log/00000000000000000000.json", "{\"add\":{\"path\":\"part-0\"}}");
+    lake.write("sales.db/delta/part-0", "rows");
+    // Nothing can be written where its data file goes.
+    let blocked = lake.target("sales.db/delta/part-0/x");
+    std::fs::create_dir_all(blocked.parent().unwrap()).unwrap();
+    std::fs::write(&blocked, "in the way").unwrap();
+    let ran = lake.metasync("run", &["--adopt"]).expect(3);
+    assert!(ran.stderr.contains("sales.delta is not in step"), "{}", ran.stderr);
+    assert!(!lake.target("sales.db/delta/_delta_log").exists(), "no log before its files");
+    assert!(lake.target("sales.db/a/part-0").exists(), "the others go on");
+    std::fs::remove_dir_all(lake.target("sales.db/delta/part-0")).unwrap();
+    lake.metasync("run", &[]).expect(0);
+    lake.assert_in_step();
+}
+
+#[test]
+fn receipts_of_old_runs_are_removed_and_the_data_of_the_state_stays() {
+    let lake = lake();
+    for content in ["1", "2", "3", "4"] {
+        lake.write("sales.db/a/part-0", content);
+        lake.metasync("run", &["--keep-runs", "2"]).expect(0);
+    }
+    let runs = lake.files(&lake.root().join("state/sales/runs"));
+    assert_eq!(runs.len(), 2, "{:?}", runs.keys());
+    lake.metasync("run", &[]).expect(0);
     lake.assert_in_step();
 }

@@ -129,6 +129,11 @@ fn emptied_by_hive_and_by_hand(version: Version) {
         "what Hive left"
     );
     for replica in &replicas {
+        // A run that copies and deletes nothing has read why these are empty: the next one knows it, too.
+        let options = "max_drops = \"100%\"\nmax_deletes = \"100%\"";
+        replica.policy("", &format!("{options}\nmax_duration = \"0s\""));
+        replica.metasync("run", &[]).expect(10);
+        replica.policy("", options);
         replica.follow();
     }
     std::fs::remove_file(lake.path("shop.db/by_hand/part-0")).unwrap();

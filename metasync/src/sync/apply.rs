@@ -45,8 +45,8 @@ pub struct Applier<'a> {
     pub target: &'a dyn Metastore,
     /// What is to be done.
     pub survey: &'a Survey,
-    /// Tables whose data failed.
-    pub skip: &'a BTreeMap<usize, String>,
+    /// Tables whose data is not there.
+    pub skip: &'a BTreeSet<usize>,
     /// Asked before every write.
     pub guard: LeaseGuard,
 }
@@ -64,7 +64,7 @@ impl Applier<'_> {
         let mut late = Vec::new();
         let mut by_database: BTreeMap<DatabaseName, Vec<usize>> = BTreeMap::new();
         for (at, table) in self.survey.tables.iter().enumerate() {
-            if table.differs() && !self.skip.contains_key(&at) {
+            if table.differs() && !self.skip.contains(&at) {
                 by_database.entry(table.source.database()).or_default().push(at);
             }
         }

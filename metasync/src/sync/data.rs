@@ -4,6 +4,10 @@
 //! all copy; when the last has copied, metadata changes; then each may delete. A crash leaves copies that no metadata names,
 //! or deletes that were not done: the next run compares again, and a job's own journal says what it had finished.
 
+mod gate;
+
+pub use gate::carry;
+
 use super::Setting;
 use super::events::Seen;
 use super::survey::Survey;
@@ -13,23 +17,20 @@ use crate::model::PartitionName;
 use crate::policy::PathRule;
 use crate::roots::{Owner, Root, Wave};
 use distcp::assemble::{self, JobSpec};
-use distcp::copy::Ends;
 use distcp::error::{Failure, Result};
 use distcp::event::{Event, Listener, Outcome};
 use distcp::filter::Filter;
-use distcp::job::{Gate, Job};
+use distcp::job::Job;
 use distcp::list::within::Within;
 use distcp::options::{CopyOptions, Limits};
 use distcp::plan::{Action, PlanTotals, Step};
-use distcp::run::{self, Report};
+use distcp::run;
 use distcp::store::{ListOptions, Store, StoreErrorKind};
 use futures::StreamExt as _;
-use futures::stream::FuturesUnordered;
 use manifest::{EntryKind, ObjectKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 /// Jobs that list, copy or delete at once; those that wait for the others hold nothing.
 const JOBS_AT_ONCE: usize = 4;
@@ -79,6 +80,13 @@ pub struct Foreign {
     pub count: u64,
 }
 
+impl Draft {
+    /// There is nothing to do, and a manifest says what stands there.
+    pub fn is_idle(&self) -> bool {
+        self.actions == 0 && self.has_base
+    }
+}
+
 impl Foreign {
     fn add(&mut self, key: &ObjectKey) {
         self.count += 1;
@@ -88,11 +96,13 @@ impl Foreign {
     }
 }
 
-/// Whether somebody else wrote what the target holds: the last manifest does not know it, or knows another version.
-fn is_foreign(action: &Action) -> bool {
+/// Whether somebody else wrote what the target holds: the last manifest does not know it, or knows another version. Before
+/// the first manifest nobody knows whose it is: what has the source's key and size may be what an earlier replica left.
+fn is_foreign(action: &Action, has_base: bool) -> bool {
     let Some(target) = action.target.as_ref().filter(|_| action.kind != EntryKind::Folder) else { return false };
     match (action.step, &action.entry) {
         (Step::Delete, None) => true,
+        (Step::Copy, None) => has_base,
         (Step::Delete | Step::Copy | Step::Compare, Some(entry)) => {
             let left = &entry.fingerprint;
             let other = |a: Option<&String>, b: Option<&String>| a.is_some() && b.is_some() && a != b;
@@ -113,26 +123,35 @@ pub fn open(setting: &Setting, survey: &Survey, roots: Vec<Root>, afresh: bool) 
 }
 
 fn open_one(setting: &Setting, survey: &Survey, root: Root, afresh: bool) -> Result<Option<Tree>> {
-    let carried = |owner: &Owner| match owner {
-        Owner::Table(at) => survey.tables.get(*at).is_some_and(|table| table.quarantine.is_none()),
-        Owner::Database(_) | Owner::Removal => true,
-    };
-    let taken = |owners: &Vec<Owner>| owners.iter().any(carried);
-    let folders: Vec<ObjectKey> =
-        root.folders.iter().filter(|(_, owners)| taken(owners)).map(|(key, _)| key.clone()).collect();
-    if folders.is_empty() {
+    let Some(within) = within(&root, |owners| owners.iter().any(|owner| carries(survey, owner))) else {
         return Ok(None);
-    }
-    let left_out = root.folders.iter().filter(|(_, owners)| !taken(owners)).map(|(key, _)| key.clone());
-    // What the last manifest says of folders that are not meant now stays true of what stands there.
-    let within = Within::new(folders).except(root.except.iter().cloned().chain(left_out)).keep_others(true);
-    let removed = root.folders.iter().filter(|(_, owners)| owners.iter().all(|owner| *owner == Owner::Removal));
-    let within = within.emptied(removed.map(|(key, _)| key.clone()));
+    };
     let failures = Failures::default();
     let mut spec = spec(setting, &root, within, &failures);
     spec.options.afresh = afresh;
     let job = assemble::job(spec, &setting.opener)?;
     Ok(Some(Tree { root, job, failures }))
+}
+
+fn carries(survey: &Survey, owner: &Owner) -> bool {
+    match owner {
+        Owner::Table(at) => survey.tables.get(*at).is_some_and(|table| table.quarantine.is_none()),
+        Owner::Database(_) | Owner::Removal => true,
+    }
+}
+
+/// The part of a tree of which the owners are taken.
+fn within(root: &Root, taken: impl Fn(&[Owner]) -> bool) -> Option<Within> {
+    let (meant, left_out): (Vec<_>, Vec<_>) = root.folders.iter().partition(|(_, owners)| taken(owners));
+    if meant.is_empty() {
+        return None;
+    }
+    let key = |(key, _): (&ObjectKey, &Vec<Owner>)| key.clone();
+    // What the last manifest says of folders that are not meant now stays true of what stands there.
+    let except = root.except.iter().cloned().chain(left_out.into_iter().map(key));
+    let within = Within::new(meant.into_iter().map(key)).except(except).keep_others(true);
+    let removed = root.folders.iter().filter(|(_, owners)| owners.iter().all(|owner| *owner == Owner::Removal));
+    Some(within.emptied(removed.map(key)))
 }
 
 /// A plain tree of the policy with the job that copies it.
@@ -141,6 +160,23 @@ pub struct PathTree {
     pub name: String,
     /// Its copy.
     pub job: Job,
+}
+
+impl PathTree {
+    /// Plans, and writes nothing. With the guard that refuses it.
+    pub async fn draft(&self) -> Result<(PathDraft, Option<Failure>)> {
+        let (plan, refusal) = run::draft(&self.job).await?;
+        let is_idle = plan.rows == 0 && plan.header.base.is_some();
+        Ok((PathDraft { totals: plan.header.totals.clone(), is_idle }, refusal))
+    }
+}
+
+/// What a plan of a plain tree says.
+pub struct PathDraft {
+    /// Counts.
+    pub totals: PlanTotals,
+    /// There is nothing to do, and a manifest says what stands there.
+    pub is_idle: bool,
 }
 
 /// Opens the job of each of the policy's paths.
@@ -248,17 +284,6 @@ fn listener(next: Listener, root: &Root, failures: &Failures) -> Listener {
     })
 }
 
-/// What failed in a tree, while it goes on.
-#[derive(Clone)]
-pub struct Failing(Failures);
-
-impl Failing {
-    /// Owners of which an object failed so far, with the first error.
-    pub fn failures(&self) -> BTreeMap<Owner, String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
 impl Tree {
     /// By which the state knows when it was looked at.
     pub fn key(&self) -> String {
@@ -276,9 +301,18 @@ impl Tree {
         })
     }
 
-    /// What fails in it.
-    pub fn failing(&self) -> Failing {
-        Failing(self.failures.clone())
+    /// The same without the folders of these tables; `None` if nothing is left.
+    pub fn without(&self, tables: &BTreeSet<usize>, survey: &Survey) -> Option<Self> {
+        let carried = |owner: &Owner| carries(survey, owner);
+        let left_out = |owner: &Owner| matches!(owner, Owner::Table(at) if tables.contains(at));
+        let within = within(&self.root, |owners| owners.iter().any(carried) && !owners.iter().any(left_out))?;
+        let job = Job { within: Some(Arc::new(within)), ..self.job.clone() };
+        Some(Self { root: self.root.clone(), job, failures: self.failures.clone() })
+    }
+
+    /// Owners of which an object failed so far, with the first error.
+    pub fn failures(&self) -> BTreeMap<Owner, String> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Plans, and writes nothing.
@@ -304,7 +338,7 @@ impl Tree {
             for action in plan.actions()? {
                 let action = action?;
                 actions += 1;
-                if is_foreign(&action) && !root.owners(&action.key).all(|owner| owner == Owner::Removal) {
+                if is_foreign(&action, has_base) && !root.owners(&action.key).all(|owner| owner == Owner::Removal) {
                     foreign.add(&action.key);
                 }
                 let is_file = !matches!(action.kind, EntryKind::Folder);
@@ -417,97 +451,6 @@ async fn holds_files(store: &Arc<dyn Store>, folder: &ObjectKey, filter: &Filter
         }
     }
     Ok(false)
-}
-
-/// The gate of one job.
-struct Door {
-    at: usize,
-    arrivals: mpsc::UnboundedSender<(usize, Ends)>,
-    decision: watch::Receiver<Option<Arc<Vec<bool>>>>,
-    permits: Arc<Semaphore>,
-    permit: Mutex<Option<OwnedSemaphorePermit>>,
-}
-
-impl Door {
-    fn keep(&self, permit: Option<OwnedSemaphorePermit>) {
-        *self.permit.lock().unwrap_or_else(PoisonError::into_inner) = permit;
-    }
-}
-
-#[async_trait::async_trait]
-impl Gate for Door {
-    async fn copied(&self, ends: &Ends) -> bool {
-        self.keep(None);
-        // Nobody listens any more: nothing was decided.
-        if self.arrivals.send((self.at, *ends)).is_err() {
-            return false;
-        }
-        let mut decision = self.decision.clone();
-        let decided = match decision.wait_for(Option::is_some).await {
-            Ok(decided) => decided.as_ref().and_then(|each| each.get(self.at).copied()),
-            Err(_) => None,
-        };
-        self.keep(Arc::clone(&self.permits).acquire_owned().await.ok());
-        decided.unwrap_or(false)
-    }
-}
-
-/// Copies all trees; then asks `between`, which of them may delete, with those that copied without a failure; then deletes.
-/// Returns how each ended.
-pub async fn carry<E>(
-    trees: &[Tree],
-    between: impl AsyncFnOnce(&[Option<Ends>]) -> Result<Vec<bool>, E>,
-) -> Result<Vec<Report>, E> {
-    let (send, mut arrivals) = mpsc::unbounded_channel();
-    let (decide, decision) = watch::channel(None);
-    let permits = Arc::new(Semaphore::new(JOBS_AT_ONCE));
-    let mut running = FuturesUnordered::new();
-    for (at, tree) in trees.iter().enumerate() {
-        let door = Arc::new(Door {
-            at,
-            arrivals: send.clone(),
-            decision: decision.clone(),
-            permits: permits.clone(),
-            permit: Mutex::new(None),
-        });
-        let mut job = tree.job.clone();
-        job.gate = Some(door.clone());
-        let permits = permits.clone();
-        running.push(async move {
-            door.keep(permits.acquire_owned().await.ok());
-            let report = run::copy(&job).await;
-            door.keep(None);
-            (at, report)
-        });
-    }
-    let mut copied: Vec<Option<Ends>> = trees.iter().map(|_| None).collect();
-    let mut reports: Vec<Option<Report>> = trees.iter().map(|_| None).collect();
-    let mut waiting = trees.len();
-    while waiting > 0 {
-        tokio::select! {
-            Some((at, ends)) = arrivals.recv() => copied[at] = Some(ends),
-            Some((at, report)) = running.next() => reports[at] = Some(report),
-            else => break,
-        }
-        waiting -= 1;
-    }
-    let decided = between(&copied).await;
-    let each = match &decided {
-        Ok(each) => each.clone(),
-        Err(_) => vec![false; trees.len()],
-    };
-    let _ = decide.send(Some(Arc::new(each)));
-    while let Some((at, report)) = running.next().await {
-        reports[at] = Some(report);
-    }
-    decided?;
-    let lost = |tree: &Tree| {
-        let mut summary = distcp::summary::Summary::new("copy", tree.job.name.as_str());
-        let failure = Failure::new(distcp::exit::ExitCode::Failed, format!("the copy of {} broke off", tree.root.from));
-        summary.end(failure.code);
-        Report { summary, failure: Some(failure) }
-    };
-    Ok(reports.into_iter().zip(trees.iter()).map(|(report, tree)| report.unwrap_or_else(|| lost(tree))).collect())
 }
 
 /// The trees of one wave.

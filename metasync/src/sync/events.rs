@@ -3,6 +3,7 @@
 //! The log decides nothing about what the replica shall hold, the source's objects do. It says whether anything was missed,
 //! which folders were emptied on purpose (rule 27), which tables were renamed, and which changes no event explains (rule 25).
 
+use super::state::Emptied;
 use super::survey::Survey;
 use crate::compare::Sides;
 use crate::event::{self, Kind, Touches};
@@ -21,6 +22,9 @@ const EVENTS_A_PAGE: usize = 1000;
 const REPEATING_PAGE: usize = MAX_WINDOW_EVENTS + EVENTS_A_PAGE;
 /// The most that is read at once.
 const MOST_AT_ONCE: usize = 16 * MAX_WINDOW_EVENTS;
+
+/// How much of what was emptied on purpose is remembered from run to run.
+const MAX_EXPLAINED: usize = 10_000;
 
 /// What was new in the log.
 #[derive(Default)]
@@ -43,13 +47,30 @@ pub struct Seen {
     pub unknown: Vec<String>,
     /// The source writes a log at all.
     pub has_log: bool,
-    emptied: BTreeSet<(TableName, Option<PartitionName>)>,
+    /// What somebody emptied or replaced on purpose.
+    pub emptied: BTreeSet<Emptied>,
+}
+
+fn emptied(table: &TableName, partition: Option<&PartitionName>) -> Emptied {
+    let TableName { catalog, database, table } = table.clone();
+    Emptied { catalog, database, table, partition: partition.map(|name| name.0.clone()) }
 }
 
 impl Seen {
+    /// What runs before this one read, and did not bring to its end.
+    pub fn recall(&mut self, left: Option<&BTreeSet<Emptied>>) {
+        self.emptied.extend(left.into_iter().flatten().cloned());
+    }
+
+    /// What a run that did not bring it to its end leaves to the next. Beyond the bound a folder is that table's error, and
+    /// nothing is deleted.
+    pub fn left_over(&self) -> BTreeSet<Emptied> {
+        self.emptied.iter().take(MAX_EXPLAINED).cloned().collect()
+    }
+
     /// Whether somebody meant this folder to hold nothing.
     pub fn explains(&self, table: &TableName, partition: Option<&PartitionName>) -> bool {
-        let named = |partition: Option<&PartitionName>| self.emptied.contains(&(table.clone(), partition.cloned()));
+        let named = |partition: Option<&PartitionName>| self.emptied.contains(&emptied(table, partition));
         named(None) || (partition.is_some() && named(partition))
     }
 
@@ -171,5 +192,5 @@ fn take(touches: Touches, sides: &Sides, seen: &mut Seen) {
     }
     seen.touched.extend(tables.into_iter().cloned());
     seen.renamed.extend(touches.renames.iter().map(|(from, _)| from.clone()));
-    seen.emptied.extend(touches.emptied.into_iter().map(|emptied| (emptied.table, emptied.partition)));
+    seen.emptied.extend(touches.emptied.iter().map(|one| emptied(&one.table, one.partition.as_ref())));
 }

@@ -1,6 +1,6 @@
 //! What a run would do: both sides looked at, every guard asked, all data planned. Nothing is changed here.
 
-use super::data::{self, Draft, PathTree, Tree};
+use super::data::{self, Draft, PathDraft, PathTree, Tree};
 use super::events::{self, Seen};
 use super::guards::{drops_allowed, is_ours, rules_hold};
 use super::report::Mode;
@@ -13,7 +13,6 @@ use crate::policy::{EmptyTables, Policy, Publish};
 use crate::roots::{self, Folder, Owner, Root, Wave};
 use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
-use distcp::plan::PlanTotals;
 use jiff::Timestamp;
 use manifest::state::checkpoint::{self, Checkpoint, Loaded};
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,7 +36,7 @@ pub struct Planned {
     /// Trees that were looked at.
     pub looked: Vec<String>,
     /// Plain trees of the policy, with what their plans say.
-    pub paths: Vec<(PathTree, PlanTotals)>,
+    pub paths: Vec<(PathTree, PathDraft)>,
     /// Folders of the target to be emptied.
     pub removals: BTreeSet<String>,
     /// The moment that the replica will show, at best.
@@ -49,7 +48,7 @@ pub struct Planned {
 impl Planned {
     /// Whether there is anything to do on the target.
     pub fn differs(&self) -> bool {
-        self.survey.differs() || self.drafts.iter().any(|draft| draft.actions > 0 || !draft.has_base)
+        self.survey.differs() || self.drafts.iter().any(|draft| !draft.is_idle())
     }
 }
 
@@ -81,7 +80,7 @@ pub(super) async fn draw_up(
     rules_hold(state, policy, allowed)?;
     let asked = Timestamp::now();
     let sides = stores.sides(setting).await?;
-    let seen = match state {
+    let mut seen = match state {
         // Without a position nothing was read so far: a bootstrap that died before its end starts where the log stands now.
         Some(SyncState { position: Some(position), window, .. })
             if !allowed.bootstrap && allowed.selection.is_all() =>
@@ -90,6 +89,7 @@ pub(super) async fn draw_up(
         }
         _ => events::start(&sides).await?,
     };
+    seen.recall(state.map(|state| &state.explained));
     let mut survey = survey(&sides, state, &allowed.selection).await.map_err(failure)?;
     is_ours(&survey, allowed)?;
     // A resync names the tables that shall be as the source has them.
@@ -218,17 +218,16 @@ fn files_are_ours(trees: &[Tree], drafts: &[Draft], allowed: &Allowed) -> Result
 }
 
 /// Plans the plain trees of the policy.
-async fn plan_paths(setting: &Setting) -> Result<Vec<(PathTree, PlanTotals)>> {
+async fn plan_paths(setting: &Setting) -> Result<Vec<(PathTree, PathDraft)>> {
     let mut planned = Vec::new();
     for path in data::open_paths(setting)? {
         let of_path =
             |failure: Failure| Failure { message: format!("path {}: {}", path.name, failure.message), ..failure };
-        let (plan, refusal) = distcp::run::draft(&path.job).await.map_err(of_path)?;
+        let (draft, refusal) = path.draft().await.map_err(of_path)?;
         if let Some(refusal) = refusal {
             return Err(guarded(of_path(refusal)));
         }
-        let totals = plan.header.totals.clone();
-        planned.push((path, totals));
+        planned.push((path, draft));
     }
     Ok(planned)
 }

@@ -1,11 +1,12 @@
 //! A run, from the lease to the receipt: what [`super::planned`] found is carried out, and the new state is committed.
 
-use super::apply::{Applied, Applier};
-use super::data;
+use super::apply::Applier;
+use super::data::{self, Draft, Tree};
 use super::planned::{Planned, draw_up, intent};
 use super::report::{self, Mode, SyncSummary};
-use super::state::{DatabaseState, Intent, Rules, SyncState, TableState};
-use super::survey::{self, Survey};
+use super::settle::{Lacking, Outcome, Settling};
+use super::state::{Rules, SyncState};
+use super::survey::Survey;
 use super::{Allowed, Metastores, PROGRAM, Setting};
 use crate::roots::{Owner, Root, Wave};
 use distcp::copy::Ends;
@@ -18,8 +19,7 @@ use manifest::state::checkpoint::{self, Checkpoint};
 use manifest::state::holder::Holder;
 use manifest::state::layout::{JobName, RunId};
 use manifest::state::lease::{self, Lease};
-use manifest::state::{StateStore, Tag, marker, probe};
-use std::collections::BTreeMap;
+use manifest::state::{StateStore, Tag, gc, marker, probe};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::time::Instant;
@@ -52,6 +52,13 @@ async fn with_lease(setting: &Setting, allowed: &Allowed, started: Timestamp, su
     let receipt = report::receipt(&run.job, &run.run_id, started, summary, result.as_ref().err());
     let receipt = manifest::state::receipt::write(run.state.as_ref(), &receipt).await.map_err(Failure::from);
     let result = result.and(receipt);
+    if result.is_ok() {
+        // A failure here fails nothing: the run's work is committed.
+        let keep = setting.keep_runs;
+        if let Err(error) = gc::collect(&run.state, &run.job, keep, &lease, &gc::InUse::default()).await {
+            setting.note(format!("receipts of old runs were not removed: {error}"));
+        }
+    }
     if let Err(error) = lease.release().await {
         setting.note(format!("the lease could not be given back: {error}; the next run waits for it"));
     }
@@ -108,7 +115,11 @@ impl Run<'_> {
         summary.from_event = left.as_ref().and_then(|left| Some(left.state.position.as_ref()?.id));
         summary.to_event = planned.seen.position.as_ref().map(|position| position.id);
         self.tell_events(&planned, summary);
-        let mut new = left.as_ref().map(|left| left.state.clone()).unwrap_or_default();
+        let mut new = left.as_ref().map(|left| left.state.clone()).unwrap_or_else(|| SyncState {
+            // What a run that dies leaves is where this policy put it.
+            rules: Rules::of(&setting.policy),
+            ..SyncState::default()
+        });
         let differs = planned.differs() || !planned.removals.is_empty();
         if differs {
             new.intent = Some(intent(&planned.survey, new.intent.take(), &setting.policy));
@@ -116,7 +127,15 @@ impl Run<'_> {
             tag = Some(self.commit(&stores, &new, last, false, tag.as_ref()).await?);
         }
         let outcome = self.carry(&stores, &mut planned, summary).await?;
-        let complete = self.settle(&planned, &outcome, &mut new, summary, last);
+        let settling = Settling {
+            planned: &planned,
+            outcome: &outcome,
+            policy: &setting.policy,
+            is_all: self.allowed.selection.is_all(),
+            stopped: self.stopped(),
+            last,
+        };
+        let complete = settling.settle(&mut new, summary);
         let as_of = summary.as_of.as_deref().and_then(|time| time.parse().ok());
         self.commit(&stores, &new, as_of, complete, tag.as_ref()).await?;
         Ok(())
@@ -167,231 +186,102 @@ impl Run<'_> {
 
     /// Data, metadata, how far, deletes.
     async fn carry(&self, stores: &Metastores, planned: &mut Planned, summary: &mut SyncSummary) -> Result<Outcome> {
-        let setting = self.setting;
         // A tree in which nothing has to be done is not opened again.
-        let busy = planned.drafts.iter().map(|draft| draft.actions > 0 || !draft.has_base).collect::<Vec<_>>();
-        for (draft, busy) in planned.drafts.iter().zip(&busy) {
-            if !busy {
-                summary.add_idle(&draft.totals);
-            }
+        let idle: Vec<bool> = planned.drafts.iter().map(Draft::is_idle).collect();
+        for (draft, _) in planned.drafts.iter().zip(&idle).filter(|(_, idle)| **idle) {
+            summary.add_idle(&draft.totals);
         }
-        let trees = std::mem::take(&mut planned.trees).into_iter().zip(busy).filter(|(_, busy)| *busy);
+        let trees = std::mem::take(&mut planned.trees).into_iter().zip(idle).filter(|(_, idle)| !*idle);
         let (data, logs) = data::split(trees.map(|(tree, _)| tree).collect(), Wave::Data);
-        let survey = &planned.survey;
         let mut outcome = Outcome::default();
-        for (path, _) in &planned.paths {
+        for (path, draft) in &planned.paths {
+            if draft.is_idle {
+                summary.add_idle(&draft.totals);
+                continue;
+            }
             let report = distcp::run::copy(&path.job).await;
             summary.add(&report.summary);
             outcome.paths.push((path.name.clone(), report));
         }
-        let roots: Vec<(Root, data::Failing)> = data.iter().map(|tree| (tree.root.clone(), tree.failing())).collect();
-        let (between, logged) = (&mut outcome, &mut Vec::new());
+        let (between, mut logged) = (&mut outcome, Vec::new());
         let reports = data::carry(&data, async |copied: &[Option<Ends>]| {
-            let mut skip = not_copied(&roots, copied, survey);
-            if self.stopped() {
-                return Ok(vec![false; roots.len()]);
+            add(&mut between.lacking, &data, copied, &planned.survey);
+            if self.stopped().is_some() {
+                return Ok(vec![false; data.len()]);
             }
-            let log_roots: Vec<(Root, data::Failing)> =
-                logs.iter().map(|tree| (tree.root.clone(), tree.failing())).collect();
-            let reports = data::carry(&logs, async |copied: &[Option<Ends>]| {
-                skip.extend(not_copied(&log_roots, copied, survey));
-                Ok::<_, Failure>(vec![true; log_roots.len()])
-            })
-            .await?;
-            logged.extend(reports);
-            let sides = stores.sides(setting).await?;
-            let applier = Applier {
-                sides: &sides,
-                target: stores.target.as_ref(),
-                survey,
-                skip: &skip,
-                guard: self.lease.guard(),
-            };
-            let applied = applier.apply().await?;
-            if self.allowed.selection.is_all() {
-                applier.advance(planned.seen.position.as_ref().map_or(0, |position| position.id)).await?;
-            }
-            let may_delete = |root: &Root| {
-                let unsafe_table = |at: &usize| {
-                    skip.contains_key(at) || applied.failed.contains_key(at) || applied.behind.contains(at)
-                };
-                !root.folders.values().flatten().any(|owner| match owner {
-                    Owner::Table(at) => unsafe_table(at),
-                    Owner::Database(_) | Owner::Removal => false,
-                })
-            };
-            let each = roots.iter().map(|(root, _)| may_delete(root)).collect();
-            (between.applied, between.skipped, between.reached) = (applied, skip, true);
-            Ok::<_, Failure>(each)
+            logged = self.carry_logs(logs, planned, &mut between.lacking).await?;
+            self.apply(stores, planned, between).await?;
+            Ok::<_, Failure>(data.iter().map(|tree| may_delete(&tree.root, between)).collect())
         })
         .await?;
-        let mut jobs: Vec<(Root, Report)> = roots.into_iter().map(|(root, _)| root).zip(reports).collect();
-        let log_roots = logs.into_iter().map(|tree| tree.root);
-        jobs.extend(log_roots.zip(std::mem::take(logged)));
-        for (_, report) in &jobs {
+        outcome.jobs = data.into_iter().map(|tree| tree.root).zip(reports).chain(logged).collect();
+        for (_, report) in &outcome.jobs {
             summary.add(&report.summary);
         }
-        outcome.jobs = jobs;
         Ok(outcome)
     }
 
-    fn stopped(&self) -> bool {
-        self.setting.stop.token.is_cancelled()
-    }
-
-    /// What the run came to: the new state, the code and the as-of. Returns whether it did everything.
-    fn settle(
+    /// Logs that name data files, of the tables whose files are all there.
+    async fn carry_logs(
         &self,
+        logs: Vec<Tree>,
         planned: &Planned,
-        outcome: &Outcome,
-        new: &mut SyncState,
-        summary: &mut SyncSummary,
-        last: Option<Timestamp>,
-    ) -> bool {
-        let survey = &planned.survey;
-        let applied = &outcome.applied;
-        let mut codes = Vec::new();
-        if self.stopped() {
-            let terminated = self.setting.stop.terminated.load(Ordering::Relaxed);
-            codes.push(if terminated { ExitCode::Terminated } else { ExitCode::Interrupted });
+        lacking: &mut Lacking,
+    ) -> Result<Vec<(Root, Report)>> {
+        let without = lacking.tables();
+        let logs: Vec<Tree> = logs.iter().filter_map(|tree| tree.without(&without, &planned.survey)).collect();
+        let reports = data::carry(&logs, async |copied: &[Option<Ends>]| {
+            add(lacking, &logs, copied, &planned.survey);
+            Ok::<_, Failure>(vec![true; logs.len()])
+        })
+        .await?;
+        Ok(logs.into_iter().map(|tree| tree.root).zip(reports).collect())
+    }
+
+    /// Metadata of the tables whose data is there, and how far the replica is.
+    async fn apply(&self, stores: &Metastores, planned: &Planned, outcome: &mut Outcome) -> Result<()> {
+        let sides = stores.sides(self.setting).await?;
+        let applier = Applier {
+            sides: &sides,
+            target: stores.target.as_ref(),
+            survey: &planned.survey,
+            skip: &outcome.lacking.tables(),
+            guard: self.lease.guard(),
+        };
+        outcome.applied = applier.apply().await?;
+        if self.allowed.selection.is_all() {
+            applier.advance(planned.seen.position.as_ref().map_or(0, |position| position.id)).await?;
         }
-        let jobs = outcome.jobs.iter().map(|(root, report)| (format!("data of {}", root.from), report));
-        let paths = outcome.paths.iter().map(|(name, report)| (format!("path {name}"), report));
-        let mut jobs_done = true;
-        for (name, report) in jobs.chain(paths).filter(|(_, report)| report.summary.exit_code != ExitCode::Done) {
-            jobs_done = false;
-            codes.push(report.summary.exit_code);
-            summary.errors.extend(report.failure.as_ref().map(|failure| format!("{name}: {}", failure.message)));
-        }
-        let mut unfinished = Intent::default();
-        for (at, table) in survey.tables.iter().enumerate() {
-            let (database, name) = (&table.target.database, &table.target.table);
-            let entry = new.databases.entry(database.clone()).or_default().tables.entry(name.clone()).or_default();
-            let trouble = table
-                .quarantine
-                .clone()
-                .or_else(|| outcome.skipped.get(&at).cloned())
-                .or_else(|| applied.failed.get(&at).cloned());
-            let half_done = applied.failed.contains_key(&at) || applied.behind.contains(&at) || !outcome.reached;
-            match (applied.done.get(&at), &table.digest) {
-                (Some((digest, partitions)), _) => {
-                    (entry.digest, entry.partitions) = (Some(digest.clone()), *partitions);
-                }
-                (None, Some(_)) if half_done && table.differs() => {
-                    unfinished.tables.insert((database.clone(), name.clone()));
-                }
-                (None, None) if half_done && table.differs() => {
-                    unfinished.tables.insert((database.clone(), name.clone()));
-                    entry.digest = None;
-                }
-                (None, _) if table.unread => {}
-                (None, digest) => (entry.digest, entry.partitions) = (digest.clone(), table.there),
-            }
-            entry.quarantined = trouble.map(|error| {
-                summary.quarantined.push((table.source.to_string(), error.clone()));
-                survey::quarantine(error, Some(&*entry), last.map(|time| time.to_string()))
-            });
-            summary.tables.touched += u64::from(table.differs());
-            summary.tables.applied += u64::from(applied.done.contains_key(&at));
-        }
-        for database in &survey.databases {
-            let entry: &mut DatabaseState = new.databases.entry(database.target.database.clone()).or_default();
-            entry.source.clone_from(&database.source.database);
-            entry.location.clone_from(&database.location);
-            match applied.functions.get(&database.target.database) {
-                Some(error) => {
-                    summary.errors.push(format!("functions of {}: {error}", database.target));
-                    unfinished.databases.insert(database.target.database.clone());
-                }
-                None if outcome.reached => entry.digest.clone_from(&database.digest),
-                None => {
-                    unfinished.databases.insert(database.target.database.clone());
-                }
-            }
-        }
-        for table in &applied.dropped {
-            if let Some(database) = new.databases.get_mut(&table.database) {
-                database.tables.remove(&table.table);
-            }
-            summary.tables.applied += 1;
-            summary.tables.touched += 1;
-        }
-        new.databases.retain(|name, _| !applied.gone.contains(name));
-        let forget = |state: &TableState| state.digest.is_some() || state.quarantined.is_some();
-        new.databases.values_mut().for_each(|database| database.tables.retain(|_, table| forget(table)));
-        let fresh = new.intent.take().map(|intent| intent.fresh).unwrap_or_default();
-        unfinished.fresh = fresh.into_iter().filter(|(_, table)| unfinished.tables.contains(table)).collect();
-        new.intent = (!unfinished.tables.is_empty() || !unfinished.databases.is_empty()).then_some(unfinished);
-        if jobs_done && outcome.reached {
-            new.removals.clear();
-        }
-        if jobs_done && outcome.reached && self.allowed.selection.is_all() {
-            let kept = planned.unseen.iter().map(|(tree, look)| (tree.clone(), look.to_string()));
-            new.looks =
-                kept.chain(planned.looked.iter().map(|tree| (tree.clone(), planned.asked.to_string()))).collect();
-        }
-        // What a run did not come to, the next one has to hear of again.
-        if self.allowed.selection.is_all() && outcome.reached {
-            new.rules = Rules::of(&self.setting.policy);
-            new.position = planned.seen.position.clone();
-            new.window = planned.seen.window.clone();
-        }
-        summary.tables.quarantined = summary.quarantined.len() as u64;
-        for damaged in &survey.damaged {
-            summary.errors.push(format!("{} is not carried: {}", damaged.object, damaged.why));
-        }
-        if !summary.quarantined.is_empty() || !applied.functions.is_empty() || !survey.damaged.is_empty() {
-            codes.push(ExitCode::Partial);
-        }
-        let complete = jobs_done && outcome.reached && applied.behind.is_empty() && self.allowed.selection.is_all();
-        if complete {
-            let kept = new.quarantined().filter_map(|(_, one)| one.as_of.as_deref()?.parse::<Timestamp>().ok());
-            summary.as_of = Some(
-                kept.chain(planned.unseen.values().copied())
-                    .chain([planned.asked])
-                    .min()
-                    .unwrap_or(planned.asked)
-                    .to_string(),
-            );
-        }
-        summary.behind = applied.behind.iter().map(|at| survey.tables[*at].source.to_string()).collect();
-        summary.end(ExitCode::first(codes));
-        complete
+        outcome.reached = true;
+        Ok(())
+    }
+
+    /// The code of the signal that ends this run.
+    fn stopped(&self) -> Option<ExitCode> {
+        let stop = &self.setting.stop;
+        let code = || match stop.terminated.load(Ordering::Relaxed) {
+            true => ExitCode::Terminated,
+            false => ExitCode::Interrupted,
+        };
+        stop.token.is_cancelled().then(code)
     }
 }
 
-/// What carrying a plan out came to.
-#[derive(Default)]
-struct Outcome {
-    /// Metadata.
-    applied: Applied,
-    /// Tables whose data failed, with why.
-    skipped: BTreeMap<usize, String>,
-    /// Metadata was changed.
-    reached: bool,
-    /// How the copies ended.
-    jobs: Vec<(Root, Report)>,
-    /// How the copies of plain trees ended.
-    paths: Vec<(String, Report)>,
+/// What the copies of these trees left undone.
+fn add(lacking: &mut Lacking, trees: &[Tree], copied: &[Option<Ends>], survey: &Survey) {
+    let each = trees.iter().zip(copied).map(|(tree, ends)| (&tree.root, tree.failures(), ends));
+    lacking.add(each, survey);
 }
 
-/// Tables of which an object failed, or whose tree did not come to its end.
-fn not_copied(roots: &[(Root, data::Failing)], copied: &[Option<Ends>], survey: &Survey) -> BTreeMap<usize, String> {
-    let mut found = BTreeMap::new();
-    for ((root, failing), copied) in roots.iter().zip(copied) {
-        if copied.is_none() {
-            for owner in root.folders.values().flatten() {
-                if let Owner::Table(at) = owner {
-                    found.entry(*at).or_insert_with(|| format!("the copy of {} did not come to its end", root.from));
-                }
-            }
-        }
-        for (owner, error) in failing.failures() {
-            if let Owner::Table(at) = owner {
-                found.insert(at, error);
-            }
-        }
-    }
-    found.retain(|at, _| survey.tables.get(*at).is_some_and(|table| table.quarantine.is_none()));
-    found
+/// A tree loses files only when all its tables are as they shall be.
+fn may_delete(root: &Root, outcome: &Outcome) -> bool {
+    let Outcome { applied, lacking, .. } = outcome;
+    let is_held = |at: &usize| {
+        let not_copied = lacking.failed.contains_key(at) || lacking.waiting.contains(at);
+        not_copied || applied.failed.contains_key(at) || applied.behind.contains(at)
+    };
+    !root.folders.values().flatten().any(|owner| match owner {
+        Owner::Table(at) => is_held(at),
+        Owner::Database(_) | Owner::Removal => false,
+    })
 }

@@ -27,6 +27,22 @@ pub struct SyncState {
     pub looks: BTreeMap<String, String>,
     /// Folders of the target whose tables are gone, and whose files were not all removed yet.
     pub removals: BTreeSet<String>,
+    /// What events said was emptied on purpose, while its files are not all removed yet (rule 27).
+    #[serde(default)]
+    pub explained: BTreeSet<Emptied>,
+}
+
+/// A table, or a partition of it, that somebody emptied or replaced on purpose, by the source's names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Emptied {
+    /// Its catalog.
+    pub catalog: String,
+    /// Its database.
+    pub database: String,
+    /// Its name.
+    pub table: String,
+    /// The partition; `None` for all of the table.
+    pub partition: Option<String>,
 }
 
 /// What of a policy decides which objects are where (rule 29).

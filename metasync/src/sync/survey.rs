@@ -279,6 +279,10 @@ async fn compare_database(
             Ok(Object::Function(shall)) => shall,
             Ok(_) => continue,
             Err(why) => {
+                // What the target has of it stays.
+                if let Some(held) = held.get(&function.name) {
+                    lines.add(&line(Object::Function(held.clone())));
+                }
                 survey.damaged.push(Damaged { object: name, why });
                 continue;
             }
@@ -296,9 +300,12 @@ async fn compare_database(
         }
     }
     for (name, function) in held {
-        actual.add(&line(Object::Function(function)));
-        if !kept.contains(&name) && all_read {
-            functions.push(Change::DropFunction { database: target.clone(), name });
+        let line = line(Object::Function(function));
+        actual.add(&line);
+        match kept.contains(&name) {
+            true => {}
+            false if all_read => functions.push(Change::DropFunction { database: target.clone(), name }),
+            false => lines.add(&line),
         }
     }
     let last_id = there.and_then(|there| there.parameters.get(LAST_ID).cloned());

@@ -122,7 +122,7 @@ fn lines(planned: &Planned, tell: &mut dyn FnMut(&str, String, String)) {
     }
     let trees = planned.trees.iter().zip(&planned.drafts);
     let trees = trees.map(|(tree, draft)| (format!("{} to {}", tree.root.from, tree.root.to), &draft.totals));
-    let paths = planned.paths.iter().map(|(path, totals)| (path.name.clone(), totals));
+    let paths = planned.paths.iter().map(|(path, draft)| (path.name.clone(), &draft.totals));
     for (name, totals) in trees.chain(paths) {
         let work = [("to copy", totals.copies), ("to compare", totals.compares), ("to delete", totals.deletes)];
         let parts: Vec<String> = work

@@ -1,0 +1,232 @@
+//! What a run came to: the state from which the next one starts, its exit code, the as-of of the replica. Pure.
+//!
+//! What was not brought to its end stays as the last run left it, with an intent that names it.
+
+use super::apply::Applied;
+use super::planned::Planned;
+use super::report::SyncSummary;
+use super::state::{DatabaseState, Intent, Rules, SyncState, TableState};
+use super::survey::{self, Survey, TableWork};
+use crate::policy::Policy;
+use crate::roots::{Owner, Root};
+use distcp::copy::Ends;
+use distcp::exit::ExitCode;
+use distcp::run::Report;
+use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What carrying a plan out came to.
+#[derive(Default)]
+pub(super) struct Outcome {
+    /// Metadata.
+    pub applied: Applied,
+    /// Tables whose data is not there.
+    pub lacking: Lacking,
+    /// Metadata was changed.
+    pub reached: bool,
+    /// How the copies ended.
+    pub jobs: Vec<(Root, Report)>,
+    /// How the copies of plain trees ended.
+    pub paths: Vec<(String, Report)>,
+}
+
+/// Tables whose data is not all on the target: their metadata waits.
+#[derive(Default)]
+pub(super) struct Lacking {
+    /// Of which an object failed, with the first error.
+    pub failed: BTreeMap<usize, String>,
+    /// Whose copy did not come to its end; its job says why.
+    pub waiting: BTreeSet<usize>,
+}
+
+impl Lacking {
+    /// What these copies left: the tree, what failed in it, whether it came to its end.
+    pub fn add<'a>(
+        &mut self,
+        trees: impl IntoIterator<Item = (&'a Root, BTreeMap<Owner, String>, &'a Option<Ends>)>,
+        survey: &Survey,
+    ) {
+        let carried = |at: &usize| survey.tables.get(*at).is_some_and(|table| table.quarantine.is_none());
+        let table = |owner: &Owner| match owner {
+            Owner::Table(at) => Some(*at).filter(carried),
+            Owner::Database(_) | Owner::Removal => None,
+        };
+        for (root, failures, ends) in trees {
+            if ends.is_none() {
+                self.waiting.extend(root.folders.values().flatten().filter_map(table));
+            }
+            for (owner, error) in failures {
+                if let Some(at) = table(&owner) {
+                    self.failed.entry(at).or_insert(error);
+                }
+            }
+        }
+    }
+
+    /// All of them.
+    pub fn tables(&self) -> BTreeSet<usize> {
+        self.failed.keys().chain(&self.waiting).copied().collect()
+    }
+}
+
+/// What is known at the end of a run.
+pub(super) struct Settling<'a> {
+    /// What it meant to do.
+    pub planned: &'a Planned,
+    /// What it did.
+    pub outcome: &'a Outcome,
+    /// For whom.
+    pub policy: &'a Policy,
+    /// It was about all tables.
+    pub is_all: bool,
+    /// The code of the signal that ended it.
+    pub stopped: Option<ExitCode>,
+    /// The as-of before it.
+    pub last: Option<Timestamp>,
+}
+
+impl Settling<'_> {
+    /// Makes the state what the next run needs, and the summary what the operator does. Returns whether all was done.
+    pub fn settle(&self, new: &mut SyncState, summary: &mut SyncSummary) -> bool {
+        let (outcome, survey) = (self.outcome, &self.planned.survey);
+        let mut codes: Vec<ExitCode> = self.stopped.into_iter().collect();
+        let failed = self.failed_jobs(summary);
+        let jobs_done = failed.is_empty();
+        codes.extend(failed);
+        let mut unfinished = self.tables(new, summary);
+        self.databases(new, summary, &mut unfinished);
+        let fresh = new.intent.take().map(|intent| intent.fresh).unwrap_or_default();
+        unfinished.fresh = fresh.into_iter().filter(|(_, table)| unfinished.tables.contains(table)).collect();
+        new.intent = (!unfinished.tables.is_empty() || !unfinished.databases.is_empty()).then_some(unfinished);
+        let carried = jobs_done && outcome.reached;
+        if carried {
+            new.removals.clear();
+        }
+        if self.is_all {
+            self.advance(new, carried);
+        }
+        summary.tables.quarantined = summary.quarantined.len() as u64;
+        for damaged in &survey.damaged {
+            summary.errors.push(format!("{} is not carried: {}", damaged.object, damaged.why));
+        }
+        if !summary.quarantined.is_empty() || !outcome.applied.functions.is_empty() || !survey.damaged.is_empty() {
+            codes.push(ExitCode::Partial);
+        }
+        let complete = carried && outcome.applied.behind.is_empty() && self.is_all;
+        if complete {
+            let kept = new.quarantined().filter_map(|(_, one)| one.as_of.as_deref()?.parse::<Timestamp>().ok());
+            let looks = self.planned.unseen.values().copied();
+            let as_of = kept.chain(looks).fold(self.planned.asked, Timestamp::min);
+            summary.as_of = Some(as_of.to_string());
+        }
+        summary.behind = outcome.applied.behind.iter().map(|at| survey.tables[*at].source.to_string()).collect();
+        summary.end(ExitCode::first(codes));
+        complete
+    }
+
+    /// The codes of the copies that did not do all.
+    fn failed_jobs(&self, summary: &mut SyncSummary) -> Vec<ExitCode> {
+        let jobs = self.outcome.jobs.iter().map(|(root, report)| (format!("data of {}", root.from), report));
+        let paths = self.outcome.paths.iter().map(|(name, report)| (format!("path {name}"), report));
+        let failed = jobs.chain(paths).filter(|(_, report)| report.summary.exit_code != ExitCode::Done);
+        let mut codes = Vec::new();
+        for (name, report) in failed {
+            codes.push(report.summary.exit_code);
+            summary.errors.extend(report.failure.as_ref().map(|failure| format!("{name}: {}", failure.message)));
+        }
+        codes
+    }
+
+    /// What the target holds of each table now; returns what is between two states.
+    fn tables(&self, new: &mut SyncState, summary: &mut SyncSummary) -> Intent {
+        let mut unfinished = Intent::default();
+        for (at, table) in self.planned.survey.tables.iter().enumerate() {
+            let (database, name) = (&table.target.database, &table.target.table);
+            let entry = new.databases.entry(database.clone()).or_default().tables.entry(name.clone()).or_default();
+            if self.is_half_done(at) && table.differs() {
+                unfinished.tables.insert((database.clone(), name.clone()));
+            }
+            self.left(at, table, entry);
+            let trouble = self.trouble(at, table, entry);
+            entry.quarantined = trouble.map(|error| {
+                summary.quarantined.push((table.source.to_string(), error.clone()));
+                survey::quarantine(error, Some(&*entry), self.last.map(|time| time.to_string()))
+            });
+            summary.tables.touched += u64::from(table.differs());
+            summary.tables.applied += u64::from(self.outcome.applied.done.contains_key(&at));
+        }
+        let applied = &self.outcome.applied;
+        for table in &applied.dropped {
+            if let Some(database) = new.databases.get_mut(&table.database) {
+                database.tables.remove(&table.table);
+            }
+            summary.tables.applied += 1;
+            summary.tables.touched += 1;
+        }
+        new.databases.retain(|name, _| !applied.gone.contains(name));
+        let is_known = |table: &TableState| table.digest.is_some() || table.quarantined.is_some();
+        new.databases.values_mut().for_each(|database| database.tables.retain(|_, table| is_known(table)));
+        unfinished
+    }
+
+    /// Some of its metadata may have changed, or was meant to.
+    fn is_half_done(&self, at: usize) -> bool {
+        let Outcome { applied, lacking, reached, .. } = self.outcome;
+        let held_back = applied.behind.contains(&at) || lacking.waiting.contains(&at) || !reached;
+        !applied.done.contains_key(&at) && (applied.failed.contains_key(&at) || held_back)
+    }
+
+    fn left(&self, at: usize, table: &TableWork, entry: &mut TableState) {
+        match (self.outcome.applied.done.get(&at), &table.digest) {
+            (Some((digest, partitions)), _) => {
+                (entry.digest, entry.partitions) = (Some(digest.clone()), *partitions);
+            }
+            (None, Some(_)) if self.is_half_done(at) && table.differs() => {}
+            (None, _) if table.unread => {}
+            (None, digest) => (entry.digest, entry.partitions) = (digest.clone(), table.there),
+        }
+    }
+
+    /// Why a table is not in step. One that waits for its data keeps the word of an earlier run.
+    fn trouble(&self, at: usize, table: &TableWork, entry: &TableState) -> Option<String> {
+        let Outcome { applied, lacking, reached, .. } = self.outcome;
+        let own = table.quarantine.as_ref().or(lacking.failed.get(&at)).or(applied.failed.get(&at)).cloned();
+        let waits = lacking.waiting.contains(&at) || !reached;
+        own.or_else(|| entry.quarantined.as_ref().filter(|_| waits).map(|before| before.error.clone()))
+    }
+
+    fn databases(&self, new: &mut SyncState, summary: &mut SyncSummary, unfinished: &mut Intent) {
+        for database in &self.planned.survey.databases {
+            let name = &database.target.database;
+            let entry: &mut DatabaseState = new.databases.entry(name.clone()).or_default();
+            entry.source.clone_from(&database.source.database);
+            entry.location.clone_from(&database.location);
+            match self.outcome.applied.functions.get(name) {
+                Some(error) => {
+                    summary.errors.push(format!("functions of {}: {error}", database.target));
+                    unfinished.databases.insert(name.clone());
+                }
+                None if self.outcome.reached => entry.digest.clone_from(&database.digest),
+                None => {
+                    unfinished.databases.insert(name.clone());
+                }
+            }
+        }
+    }
+
+    /// How far the replica is. What a run did not come to, the next one has to hear of again.
+    fn advance(&self, new: &mut SyncState, carried: bool) {
+        let planned = self.planned;
+        if carried {
+            let kept = planned.unseen.iter().map(|(tree, look)| (tree.clone(), look.to_string()));
+            let looked = planned.looked.iter().map(|tree| (tree.clone(), planned.asked.to_string()));
+            new.looks = kept.chain(looked).collect();
+        }
+        if self.outcome.reached {
+            new.rules = Rules::of(self.policy);
+            new.position.clone_from(&planned.seen.position);
+            new.window.clone_from(&planned.seen.window);
+            new.explained = if carried { BTreeSet::new() } else { planned.seen.left_over() };
+        }
+    }
+}
