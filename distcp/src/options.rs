@@ -152,6 +152,10 @@ pub struct CopyOptions {
     #[cfg_attr(feature = "cli", arg(skip))]
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub afresh: bool,
+    /// Empty folders are nothing, on both sides. For programs that embed a copy.
+    #[cfg_attr(feature = "cli", arg(skip))]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_folders: bool,
     /// Symbolic links in a local tree
     #[cfg_attr(feature = "cli", arg(long, value_enum, default_value_t, help_heading = "What to change"))]
     pub links: LinkMode,

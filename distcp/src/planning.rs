@@ -73,7 +73,7 @@ fn merge(
     header: PlanHeader,
 ) -> Result<(Plan, Candidates)> {
     let (source, target) = (job.source.store.capabilities(), job.target.store.capabilities());
-    let folders = source.folders && target.folders;
+    let folders = source.folders && target.folders && !job.options.without_folders;
     let rules = Rules {
         options: &job.options,
         folders,

@@ -280,7 +280,8 @@ fn check(
     let skips = |listed: &Listed| {
         let out = filter.leaves_out(listed).is_some();
         let link = listed.kind == EntryKind::Symlink && job.options.links == LinkMode::Skip;
-        out || link || listed.kind == EntryKind::Special
+        let folder = listed.kind == EntryKind::Folder && job.options.without_folders;
+        out || link || folder || listed.kind == EntryKind::Special
     };
     match (source, target) {
         (None, None) => None,

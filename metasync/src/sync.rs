@@ -18,6 +18,7 @@ pub mod planned;
 pub mod report;
 mod run;
 mod settle;
+mod standing;
 pub mod state;
 pub mod status;
 pub mod survey;

@@ -58,6 +58,24 @@ async fn case_07_a_dry_run_changes_nothing_to_the_byte() {
 }
 
 #[tokio::test]
+async fn an_empty_folder_stays_when_the_folders_inside_it_go() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (source, target) = (scratch.path().join("a"), scratch.path().join("b"));
+    std::fs::create_dir_all(source.join("t")).unwrap();
+    for inner in ["t/p=1", "t/p=2/h=3"] {
+        std::fs::create_dir_all(target.join(inner)).unwrap();
+    }
+    let mut pair = Pair::new(Arc::new(local(&source)), Arc::new(local(&target)));
+    pair.options.delete = true;
+    pair.options.allow_empty_source = true;
+    pair.options.max_deletes = Some(Cap::Percent(100.0));
+    pair.copied().await;
+    assert_eq!(snapshot(&target), snapshot(&source));
+    let again = pair.copied().await.summary;
+    assert_eq!((again.counts.copied, again.counts.deleted), (0, 0));
+}
+
+#[tokio::test]
 async fn case_08_extras_stay_through_any_number_of_runs_without_delete() {
     let source = filled(["a".into()]).await;
     let target = filled(["b".into(), "z/deep/er".into()]).await;

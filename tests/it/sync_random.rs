@@ -188,7 +188,8 @@ fn play(seed: u64) {
     };
     assert_eq!(of_tables("source"), of_tables("target"), "seed {seed}");
     let verified = random.lake.metasync("verify", &[]);
-    assert_eq!(verified.code, 0, "seed {seed}: {}\n{}", verified.stdout, verified.stderr);
+    let told = format!("{}\n{}\nafter a run that said\n{}{}", verified.stdout, verified.stderr, ran.stdout, ran.stderr);
+    assert_eq!(verified.code, 0, "seed {seed}: {told}\nand began with {left}");
     // What a managed table had is gone with it, whatever was killed.
     let replica = random.lake.files(&random.lake.target(""));
     let source = random.lake.files(&random.lake.source(""));

@@ -2,6 +2,7 @@
 
 use metasync::metastore::Change;
 use metasync::model::{PartitionName, TableName};
+use tests::cli::Ran;
 use tests::lake::Lake;
 use tests::metastores::objects;
 use tests::trees::set_mtime;
@@ -277,5 +278,42 @@ fn a_run_of_some_tables_forgets_nothing_about_the_others() {
         assert_eq!(rest.number("counts/copied"), copied, "{verb}");
         assert_eq!(rest.number("requests/get"), copied, "{verb}: nothing else is read");
     }
+    lake.assert_in_step();
+}
+
+#[test]
+fn rule_34_metadata_waits_for_files_that_others_bring() {
+    let lake = shop();
+    let bring = |path: &str| {
+        let (from, to) = (lake.source(path), lake.target(path));
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(from, to).unwrap();
+    };
+    let told = |ran: &Ran| ran.summary()["behind"].clone();
+    lake.policy("data = false");
+    let first = lake.metasync("run", &[]).expect(0);
+    assert_eq!(told(&first), serde_json::json!(["sales.items", "sales.orders"]), "{}", first.stderr);
+    assert_eq!((first.number("counts/copied"), first.summary()["as_of"].is_null()), (0, true));
+    assert!(first.stderr.contains("sales.orders waits for"), "{}", first.stderr);
+    assert!(
+        lake.metasync("plan", &[]).expect(0).stdout.contains("\"step\":\"wait\",\"object\":\"table sales.orders\"")
+    );
+    let tables = lake.dump("target");
+    assert!(!tables.iter().any(|line| line.contains("\"table\":\"orders\"") || line.contains("\"table\":\"items\"")));
+    assert!(tables.iter().any(|line| line.contains("\"table\":\"nothing\"")), "what has no files does not wait");
+    lake.files(&lake.source("")).keys().for_each(|path| bring(path));
+    let second = lake.metasync("run", &[]).expect(0);
+    assert!(told(&second).is_null() && second.summary()["as_of"].is_string());
+    lake.assert_in_step();
+    // A file of another size is not there yet.
+    lake.partition(&lake.unmade_table("orders", &["dt"]), &["new"], "rows");
+    lake.write("sales.db/items/part-0", "longer than it was");
+    let third = lake.metasync("run", &[]).expect(0);
+    assert_eq!(told(&third), serde_json::json!(["sales.items", "sales.orders"]));
+    assert_eq!(third.summary()["as_of"], second.summary()["as_of"]);
+    assert!(!lake.dump("target").iter().any(|line| line.contains("dt=new")));
+    lake.metasync("verify", &[]).expect(4);
+    lake.files(&lake.source("")).keys().for_each(|path| bring(path));
+    lake.metasync("run", &[]).expect(0);
     lake.assert_in_step();
 }

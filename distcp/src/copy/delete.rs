@@ -39,15 +39,11 @@ pub(super) async fn pass(run: &mut Run, plan: &Arc<Plan>, concurrency: usize, _s
     let mut actions = stream(plan.clone(), Pass::Deletes);
     let mut tasks: JoinSet<Batch> = JoinSet::new();
     let mut batch = Vec::new();
-    let mut folders = Vec::new();
     while let Some(action) = actions.recv().await {
         let action = action?;
-        let is_folder = action.kind == EntryKind::Folder;
         match blocked {
-            Some(reason) if action.step == Step::Delete => run.skip(&action, reason),
-            Some(reason) if run.stopped.is_some() => run.skip(&action, reason),
-            _ if is_folder => folders.push(action),
-            _ => batch.push(action),
+            Some(reason) => run.skip(&action, reason),
+            None => batch.push(action),
         }
         if batch.len() >= batch_size {
             start(run, &mut tasks, &mut batch, concurrency).await?;
@@ -57,8 +53,15 @@ pub(super) async fn pass(run: &mut Run, plan: &Arc<Plan>, concurrency: usize, _s
     while let Some(done) = tasks.join_next().await {
         finish(run, done?).await?;
     }
-    for action in folders {
-        folder(run, action).await?;
+    for pass in [Pass::FoldersGone, Pass::FoldersMade] {
+        let mut actions = stream(plan.clone(), pass);
+        while let Some(action) = actions.recv().await {
+            let action = action?;
+            match blocked.filter(|_| pass == Pass::FoldersGone || run.stopped.is_some()) {
+                Some(reason) => run.skip(&action, reason),
+                None => folder(run, action).await?,
+            }
+        }
     }
     Ok(())
 }

@@ -20,8 +20,12 @@ pub(super) enum Pass {
     Donors,
     /// All other copies and comparisons.
     Copies,
-    /// Deletes, of objects and of folders, last.
+    /// Deletes of objects, last but for the folders.
     Deletes,
+    /// Empty folders that go. With one the folders above it go that hold nothing else.
+    FoldersGone,
+    /// Empty folders that are made: after all that may take them away again.
+    FoldersMade,
 }
 
 impl Pass {
@@ -29,8 +33,11 @@ impl Pass {
         match (action.step, self) {
             (Step::Copy | Step::Compare, Pass::Donors) => action.donor.is_some(),
             (Step::Copy | Step::Compare, Pass::Copies) => action.donor.is_none() && action.kind != EntryKind::Folder,
-            // Folders are made after the deletes, which remove those that became empty.
-            (Step::Copy | Step::Compare, Pass::Deletes) => action.donor.is_none() && action.kind == EntryKind::Folder,
+            (Step::Copy | Step::Compare, Pass::FoldersMade) => {
+                action.donor.is_none() && action.kind == EntryKind::Folder
+            }
+            (Step::Copy | Step::Compare, Pass::Deletes | Pass::FoldersGone) => false,
+            (Step::Delete, pass) if action.kind == EntryKind::Folder => pass == Pass::FoldersGone,
             (Step::Delete, pass) => pass == Pass::Deletes,
             (_, pass) => pass == Pass::Donors,
         }

@@ -19,6 +19,7 @@ use crate::roots::{Owner, Root, Wave};
 use distcp::assemble::{self, JobSpec};
 use distcp::error::{Failure, Result};
 use distcp::event::{Event, Listener, Outcome};
+use distcp::exit::ExitCode;
 use distcp::filter::Filter;
 use distcp::job::Job;
 use distcp::list::within::Within;
@@ -27,6 +28,7 @@ use distcp::plan::{Action, PlanTotals, Step};
 use distcp::run;
 use distcp::store::{ListOptions, Store, StoreErrorKind};
 use futures::StreamExt as _;
+use jiff::Timestamp;
 use manifest::{EntryKind, ObjectKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -56,6 +58,8 @@ type Failures = Arc<Mutex<BTreeMap<Owner, String>>>;
 pub struct Draft {
     /// Counts.
     pub totals: PlanTotals,
+    /// The moment that the source's listing stands for.
+    pub as_of: Timestamp,
     /// The guard that refuses it.
     pub refusal: Option<Failure>,
     /// Rows of the plan.
@@ -129,6 +133,8 @@ fn open_one(setting: &Setting, survey: &Survey, root: Root, afresh: bool) -> Res
     let failures = Failures::default();
     let mut spec = spec(setting, &root, within, &failures);
     spec.options.afresh = afresh;
+    // Others, who bring the files, may bring folders or not.
+    spec.options.without_folders = !setting.policy.options.data;
     let job = assemble::job(spec, &setting.opener)?;
     Ok(Some(Tree { root, job, failures }))
 }
@@ -319,6 +325,11 @@ impl Tree {
     pub async fn draft(&self, survey: &Survey) -> Result<Draft> {
         let (plan, refusal) = run::draft(&self.job).await?;
         let totals = plan.header.totals.clone();
+        let as_of = plan
+            .header
+            .as_of
+            .parse()
+            .map_err(|error: jiff::Error| Failure::new(ExitCode::Failed, error.to_string()))?;
         let has_base = plan.header.base.is_some();
         let mut tables: BTreeMap<usize, Vec<(ObjectKey, usize)>> = BTreeMap::new();
         for (key, owners) in &self.root.folders {
@@ -358,7 +369,7 @@ impl Tree {
             Ok((actions, &shrunk - &fed, foreign))
         };
         let (actions, shrunk, foreign) = tokio::task::spawn_blocking(read).await??;
-        Ok(Draft { totals, refusal, actions, has_base, shrunk, foreign })
+        Ok(Draft { totals, as_of, refusal, actions, has_base, shrunk, foreign })
     }
 
     /// Rule 27: tables of which a folder held data and now holds none, with the folder.

@@ -6,7 +6,7 @@ use super::guards::{drops_allowed, is_ours, rules_hold};
 use super::report::Mode;
 use super::state::{Intent, SyncState};
 use super::survey::{self, Survey, removable, survey};
-use super::{Allowed, Metastores, Setting, failure};
+use super::{Allowed, Metastores, Setting, failure, standing};
 use crate::compare::Sides;
 use crate::location::Location;
 use crate::policy::{EmptyTables, Policy, Publish};
@@ -35,12 +35,16 @@ pub struct Planned {
     pub unseen: BTreeMap<String, Timestamp>,
     /// Trees that were looked at.
     pub looked: Vec<String>,
+    /// Tables whose files others have not brought yet: how many are lacking, and the first.
+    pub waiting: BTreeMap<usize, (u64, String)>,
     /// Plain trees of the policy, with what their plans say.
     pub paths: Vec<(PathTree, PathDraft)>,
     /// Folders of the target to be emptied.
     pub removals: BTreeSet<String>,
-    /// The moment that the replica will show, at best.
+    /// When this look began.
     pub asked: Timestamp,
+    /// The moment that the replica will show, at best: the storage may be older than its metastore.
+    pub at_best: Timestamp,
     /// What was new in the source's log.
     pub seen: Seen,
 }
@@ -110,21 +114,26 @@ pub(super) async fn draw_up(
     let free = removable(&sides, &survey, places).await.map_err(failure)?;
     let emptied = free.iter().filter_map(|place| policy.locations.unmap(place));
     survey.folders.extend(emptied.map(|location| Folder { location, owner: Owner::Removal, wave: Wave::Data }));
-    let Drafted { trees, drafts, unseen } =
+    let Drafted { trees, drafts, unseen, waiting, synced } =
         plan_data(setting, &sides, &mut survey, &seen, allowed, state, asked).await?;
     let paths = if allowed.selection.is_all() { plan_paths(setting).await? } else { Vec::new() };
     let never_whole = left.is_none_or(|left| left.as_of.is_none());
     let mode = if never_whole || allowed.bootstrap { Mode::Bootstrap } else { Mode::Incremental };
     let removals = free.iter().map(ToString::to_string).collect();
     let looked = trees.iter().map(Tree::key).collect();
-    Ok(Planned { mode, survey, trees, drafts, unseen, looked, paths, removals, asked, seen })
+    let at_best = synced.map_or(asked, |synced| synced.min(asked));
+    Ok(Planned { mode, survey, trees, drafts, unseen, looked, waiting, paths, removals, asked, at_best, seen })
 }
 
 /// What [`plan_data`] comes to.
+#[derive(Default)]
 struct Drafted {
     trees: Vec<Tree>,
     drafts: Vec<Draft>,
     unseen: BTreeMap<String, Timestamp>,
+    waiting: BTreeMap<usize, (u64, String)>,
+    /// What the storage itself vouches for, at most.
+    synced: Option<Timestamp>,
 }
 
 /// Opens the trees and plans each, until no table has to be left out for what the plans show. A tree that was looked at
@@ -140,7 +149,8 @@ async fn plan_data(
 ) -> Result<Drafted> {
     let policy = &setting.policy;
     if !policy.options.data {
-        return Ok(Drafted { trees: Vec::new(), drafts: Vec::new(), unseen: BTreeMap::new() });
+        let standing = standing::look(setting, survey).await?;
+        return Ok(Drafted { waiting: standing.lacking, synced: standing.synced, ..Drafted::default() });
     }
     let roots: Vec<Root> = roots::roots(&survey.bases, &survey.folders, &policy.locations);
     let accepts = allowed.empty_tables || policy.options.empty_tables == EmptyTables::Accept;
@@ -179,7 +189,8 @@ async fn plan_data(
             if !half_done {
                 files_are_ours(&trees, &drafts, allowed)?;
             }
-            return Ok(Drafted { trees, drafts, unseen });
+            let synced = drafts.iter().map(|draft| draft.as_of).min();
+            return Ok(Drafted { trees, drafts, unseen, synced, ..Drafted::default() });
         }
         // Each round leaves out at least one table more.
         for (at, folder) in emptied {

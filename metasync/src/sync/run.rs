@@ -9,6 +9,7 @@ use super::state::{Rules, SyncState};
 use super::survey::Survey;
 use super::{Allowed, Metastores, PROGRAM, Setting};
 use crate::roots::{Owner, Root, Wave};
+use distcp::console::output::counted;
 use distcp::copy::Ends;
 use distcp::error::{Failure, Result};
 use distcp::event::Event;
@@ -194,6 +195,7 @@ impl Run<'_> {
         let trees = std::mem::take(&mut planned.trees).into_iter().zip(idle).filter(|(_, idle)| !*idle);
         let (data, logs) = data::split(trees.map(|(tree, _)| tree).collect(), Wave::Data);
         let mut outcome = Outcome::default();
+        self.wait_for_files(planned, &mut outcome.lacking);
         for (path, draft) in &planned.paths {
             if draft.is_idle {
                 summary.add_idle(&draft.totals);
@@ -219,6 +221,16 @@ impl Run<'_> {
             summary.add(&report.summary);
         }
         Ok(outcome)
+    }
+
+    /// Rule 34: metadata of tables whose files others have not brought yet stays as it is.
+    fn wait_for_files(&self, planned: &Planned, lacking: &mut Lacking) {
+        for (at, (count, first)) in &planned.waiting {
+            let table = &planned.survey.tables[*at];
+            let files = counted(*count, "file", "files");
+            self.setting.note(format!("{} waits for {files} that others bring: {first}", table.source));
+            lacking.waiting.insert(*at);
+        }
     }
 
     /// Logs that name data files, of the tables whose files are all there.

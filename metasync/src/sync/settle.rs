@@ -112,14 +112,16 @@ impl Settling<'_> {
         if !summary.quarantined.is_empty() || !outcome.applied.functions.is_empty() || !survey.damaged.is_empty() {
             codes.push(ExitCode::Partial);
         }
-        let complete = carried && outcome.applied.behind.is_empty() && self.is_all;
+        let all_there = outcome.applied.behind.is_empty() && outcome.lacking.waiting.is_empty();
+        let complete = carried && all_there && self.is_all;
         if complete {
             let kept = new.quarantined().filter_map(|(_, one)| one.as_of.as_deref()?.parse::<Timestamp>().ok());
             let looks = self.planned.unseen.values().copied();
-            let as_of = kept.chain(looks).fold(self.planned.asked, Timestamp::min);
+            let as_of = kept.chain(looks).fold(self.planned.at_best, Timestamp::min);
             summary.as_of = Some(as_of.to_string());
         }
-        summary.behind = outcome.applied.behind.iter().map(|at| survey.tables[*at].source.to_string()).collect();
+        let behind = outcome.applied.behind.iter().chain(&outcome.lacking.waiting);
+        summary.behind = behind.map(|at| survey.tables[*at].source.to_string()).collect();
         summary.end(ExitCode::first(codes));
         complete
     }

@@ -76,18 +76,18 @@ pub async fn verify(
     };
     databases(&survey, &mut tell);
     tables(&sides, &survey, &mut tell).await?;
-    if setting.policy.options.data {
-        for tree in super::data::open(setting, &survey, trees(&survey, setting), false)? {
-            let place = tree.root.to.place();
-            let report: Report = distcp::verify::verify(&tree.job, level, |difference| {
-                count(&mut found.data, difference.mark);
-                let object = format!("{place}/{}", difference.key.escaped());
-                sink(Finding { mark: difference.mark, object, detail: difference.detail });
-            })
-            .await;
-            if let Some(failure) = report.failure {
-                return Err(super::planned::of_tree(&tree, failure));
-            }
+    // Of data that others bring there are no manifests.
+    let level = if setting.policy.options.data { level } else { Level::Listing };
+    for tree in super::data::open(setting, &survey, trees(&survey, setting), false)? {
+        let place = tree.root.to.place();
+        let report: Report = distcp::verify::verify(&tree.job, level, |difference| {
+            count(&mut found.data, difference.mark);
+            let object = format!("{place}/{}", difference.key.escaped());
+            sink(Finding { mark: difference.mark, object, detail: difference.detail });
+        })
+        .await;
+        if let Some(failure) = report.failure {
+            return Err(super::planned::of_tree(&tree, failure));
         }
     }
     Ok(found)

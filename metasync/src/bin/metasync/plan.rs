@@ -102,9 +102,12 @@ fn lines(planned: &Planned, tell: &mut dyn FnMut(&str, String, String)) {
         };
         tell("drop", format!("table {}", drop.target), files);
     }
-    for table in &survey.tables {
+    for (at, table) in survey.tables.iter().enumerate() {
         if let Some(why) = &table.quarantine {
             tell("quarantine", format!("table {}", table.source), why.clone());
+        } else if let Some((count, first)) = planned.waiting.get(&at) {
+            let files = counted(*count, "file", "files");
+            tell("wait", format!("table {}", table.target), format!("{files} are not on the target yet: {first}"));
         } else if table.differs() {
             let step = if table.is_new { "create" } else { "alter" };
             let mut parts = if table.is_new { Vec::new() } else { table.differing.clone() };
