@@ -16,6 +16,7 @@ use metasync::model::{Database, DatabaseName, Partition, Table, TableName};
 use metasync::object::Object;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
@@ -269,6 +270,27 @@ impl<'a> Replica<'a> {
         self.lake.shell.metasync(&[&[verb, &policy, "--json"], more].concat())
     }
 
+    /// The command of that.
+    pub fn metasync_command(&self, verb: &str, more: &[&str]) -> Command {
+        let policy = format!("{}.toml", self.name);
+        self.lake.shell.metasync_command(&[&[verb, &policy], more].concat())
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The folder of its state.
+    pub fn state(&self) -> PathBuf {
+        self.lake.root().join(format!("state-{0}/{0}", self.name))
+    }
+
+    /// The lines of [`Self::dump`] of what it follows, and its own.
+    pub fn dumps(&self) -> (Vec<String>, Vec<String>) {
+        (self.dump(&self.source.1), self.dump(&self.url))
+    }
+
     /// A path of the replica's data.
     pub fn path(&self, inner: &str) -> PathBuf {
         self.lake.root().join(&self.name).join(inner)
@@ -313,7 +335,7 @@ impl<'a> Replica<'a> {
 
     /// Asserts that metadata and files are the lake's, by a comparison of our own and by `verify`.
     pub fn assert_in_step(&self) {
-        let (lake, replica) = (self.dump(&self.source.1), self.dump(&self.url));
+        let (lake, replica) = self.dumps();
         assert_same(&lake, &replica, &self.name);
         assert!(!lake.is_empty(), "nothing is compared");
         assert_eq!(files(&self.lake.root().join(&self.source.0)), files(&self.path("")), "{}", self.name);
