@@ -109,16 +109,19 @@ impl Dialect {
     }
 
     /// That `PARTITIONS o` is one of these partitions of a table. PostgreSQL is made to look each name up in the index of
-    /// names: without `OFFSET 0` it would rather read the whole table, for every thousand names again.
+    /// names and tables: without `OFFSET 0` it would rather read the whole table, for every thousand names again; and by two
+    /// equalities, as long as it has not analyzed a table that grows, all partitions of the table for each name. Only that
+    /// index serves a comparison of rows.
     pub(crate) fn partitions_named(self, table: i64, names: Vec<Value>) -> Condition {
         match self {
             Self::Postgres => {
                 let text = |name| if let Value::Text(name) = name { Some(name) } else { None };
                 let names = Array::Text(names.into_iter().map(text).collect());
                 let ids = "SELECT p.\"PART_ID\" FROM UNNEST(?::text[]) AS n(\"NAME\") CROSS JOIN LATERAL \
-                           (SELECT q.\"PART_ID\" FROM \"PARTITIONS\" q WHERE q.\"PART_NAME\" = n.\"NAME\" \
-                           AND q.\"TBL_ID\" = ? OFFSET 0) p";
-                (format!("o.\"PART_ID\" = ANY(ARRAY({ids}))"), vec![Value::Array(names), table.into()])
+                           (SELECT q.\"PART_ID\" FROM \"PARTITIONS\" q \
+                           WHERE (q.\"PART_NAME\", q.\"TBL_ID\") >= (n.\"NAME\", ?) \
+                           AND (q.\"PART_NAME\", q.\"TBL_ID\") <= (n.\"NAME\", ?) OFFSET 0) p";
+                (format!("o.\"PART_ID\" = ANY(ARRAY({ids}))"), vec![Value::Array(names), table.into(), table.into()])
             }
             Self::MySql | Self::Sqlite => {
                 let list = placeholders(names.len());
@@ -187,7 +190,7 @@ mod tests {
         let names = vec![Value::from("p=1"), Value::Null];
         let (_, values) = Dialect::Postgres.partitions_named(7, names.clone());
         let array = Array::Text(vec![Some("p=1".to_owned()), None]);
-        assert_eq!(values, [Value::Array(array), Value::Int(7)]);
+        assert_eq!(values, [Value::Array(array), Value::Int(7), Value::Int(7)]);
         let (sql, values) = Dialect::Sqlite.partitions_named(7, names);
         assert_eq!(sql, "o.\"TBL_ID\" = ? AND o.\"PART_NAME\" IN (?, ?)");
         assert_eq!(values, [Value::Int(7), Value::from("p=1"), Value::Null]);
