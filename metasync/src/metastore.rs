@@ -75,6 +75,12 @@ pub trait Snapshot: Send + Sync {
     /// How many calls at a time are of use: 1 where they stand in line for one connection.
     fn parallel_calls(&self) -> usize;
 
+    /// A digest of all objects but privileges, whatever database they are in, if that is much cheaper than to read them. While
+    /// it is the same nothing changed; it may differ although nothing that is read did.
+    async fn fingerprint(&self) -> Result<Option<String>> {
+        Ok(None)
+    }
+
     /// All catalogs; before Hive 3 the default one, as Hive 3 would have it.
     async fn catalogs(&self) -> Result<Vec<Catalog>>;
 

@@ -21,6 +21,7 @@ mod settle;
 mod standing;
 pub mod state;
 pub mod status;
+mod still;
 pub mod survey;
 pub mod verify;
 
@@ -113,6 +114,14 @@ pub struct Allowed {
     pub afresh: bool,
     /// Which tables.
     pub selection: Selection,
+}
+
+impl Allowed {
+    /// Nothing is allowed that a run from cron is not, and all tables are meant.
+    fn is_plain(&self) -> bool {
+        let Self { adopt, bootstrap, overwrite_drift, policy_change, empty_tables, afresh, selection } = self;
+        !(*adopt || *bootstrap || *overwrite_drift || *policy_change || *empty_tables || *afresh) && selection.is_all()
+    }
 }
 
 /// How a verb ends that a metastore's error ended.

@@ -282,6 +282,26 @@ fn a_run_of_some_tables_forgets_nothing_about_the_others() {
 }
 
 #[test]
+fn rule_25_between_sweeps_a_run_sees_what_changed_on_either_side() {
+    let lake = shop();
+    lake.policy("sweep = \"1h\"");
+    lake.metasync("run", &[]).expect(0);
+    let idle = lake.metasync("run", &[]).expect(0);
+    assert_eq!(idle.summary()["requests"]["list"], 0, "{}", idle.stdout);
+    let mut items = lake.unmade_table("items", &[]);
+    items.storage.serde.parameters.insert("changed".to_owned(), "only here".to_owned());
+    lake.apply(&[Change::PutTable(Box::new(items))]);
+    assert_eq!(lake.metasync("run", &[]).expect(0).number("tables/applied"), 1);
+    lake.assert_in_step();
+    assert_eq!(lake.metasync("run", &[]).expect(0).number("tables/touched"), 0);
+    lake.apply_to_target(&[Change::DropTable(TableName::new("sales", "nothing"))]);
+    let refused = lake.metasync("run", &[]).expect(5);
+    assert!(refused.last_word().contains("table sales.nothing: it was dropped"), "{}", refused.stderr);
+    lake.metasync("run", &["--overwrite-drift"]).expect(0);
+    lake.assert_in_step();
+}
+
+#[test]
 fn rule_34_metadata_waits_for_files_that_others_bring() {
     let lake = shop();
     let bring = |path: &str| {

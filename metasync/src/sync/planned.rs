@@ -4,9 +4,9 @@ use super::data::{self, Draft, PathDraft, PathTree, Tree};
 use super::events::{self, Seen};
 use super::guards::{drops_allowed, is_ours, rules_hold};
 use super::report::Mode;
-use super::state::{Intent, SyncState};
+use super::state::{Fingerprints, Intent, SyncState};
 use super::survey::{self, Survey, removable, survey};
-use super::{Allowed, Metastores, Setting, failure, standing};
+use super::{Allowed, Metastores, Setting, failure, standing, still};
 use crate::compare::Sides;
 use crate::location::Location;
 use crate::policy::{EmptyTables, Policy, Publish};
@@ -47,9 +47,32 @@ pub struct Planned {
     pub at_best: Timestamp,
     /// What was new in the source's log.
     pub seen: Seen,
+    /// What both metastores hold, if that was asked for.
+    pub fingerprints: Option<Fingerprints>,
+    /// Nothing changed since the last run did everything: nothing was compared.
+    pub is_still: bool,
 }
 
 impl Planned {
+    fn nothing(asked: Timestamp, seen: Seen) -> Self {
+        Self {
+            mode: Mode::Incremental,
+            survey: Survey::default(),
+            trees: Vec::new(),
+            drafts: Vec::new(),
+            unseen: BTreeMap::new(),
+            looked: Vec::new(),
+            waiting: BTreeMap::new(),
+            paths: Vec::new(),
+            removals: BTreeSet::new(),
+            asked,
+            at_best: asked,
+            seen,
+            fingerprints: None,
+            is_still: false,
+        }
+    }
+
     /// Whether there is anything to do on the target.
     pub fn differs(&self) -> bool {
         self.survey.differs() || self.drafts.iter().any(|draft| !draft.is_idle())
@@ -94,6 +117,13 @@ pub(super) async fn draw_up(
         _ => events::start(&sides).await?,
     };
     seen.recall(state.map(|state| &state.explained));
+    let fingerprints = still::fingerprints(&sides, allowed).await?;
+    if let (Some(left), Some(now)) = (left, &fingerprints)
+        && let Some(unseen) = still::looks(left, now, &seen, policy.options.sweep, asked)
+    {
+        let paths = plan_paths(setting).await?;
+        return Ok(Planned { unseen, paths, fingerprints, is_still: true, ..Planned::nothing(asked, seen) });
+    }
     let mut survey = survey(&sides, state, &allowed.selection).await.map_err(failure)?;
     is_ours(&survey, allowed)?;
     // A resync names the tables that shall be as the source has them.
@@ -122,7 +152,22 @@ pub(super) async fn draw_up(
     let removals = free.iter().map(ToString::to_string).collect();
     let looked = trees.iter().map(Tree::key).collect();
     let at_best = synced.map_or(asked, |synced| synced.min(asked));
-    Ok(Planned { mode, survey, trees, drafts, unseen, looked, waiting, paths, removals, asked, at_best, seen })
+    Ok(Planned {
+        mode,
+        survey,
+        trees,
+        drafts,
+        unseen,
+        looked,
+        waiting,
+        paths,
+        removals,
+        asked,
+        at_best,
+        seen,
+        fingerprints,
+        is_still: false,
+    })
 }
 
 /// What [`plan_data`] comes to.

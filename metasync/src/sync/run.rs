@@ -5,9 +5,9 @@ use super::data::{self, Draft, Tree};
 use super::planned::{Planned, draw_up, intent};
 use super::report::{self, Mode, SyncSummary};
 use super::settle::{Lacking, Outcome, Settling};
-use super::state::{Rules, SyncState};
+use super::state::{Fingerprints, Rules, SyncState};
 use super::survey::Survey;
-use super::{Allowed, Metastores, PROGRAM, Setting};
+use super::{Allowed, Metastores, PROGRAM, Setting, failure};
 use crate::roots::{Owner, Root, Wave};
 use distcp::console::output::counted;
 use distcp::copy::Ends;
@@ -137,9 +137,25 @@ impl Run<'_> {
             last,
         };
         let complete = settling.settle(&mut new, summary);
+        if !planned.is_still {
+            new.fingerprints = self.left_behind(&stores, &planned, complete).await?;
+        }
         let as_of = summary.as_of.as_deref().and_then(|time| time.parse().ok());
         self.commit(&stores, &new, as_of, complete, tag.as_ref()).await?;
         Ok(())
+    }
+
+    /// What both metastores hold after a run that did everything. Who changes the target between its last write and this is
+    /// found by the next comparison, not before.
+    async fn left_behind(
+        &self,
+        stores: &Metastores,
+        planned: &Planned,
+        complete: bool,
+    ) -> Result<Option<Fingerprints>> {
+        let Some(before) = planned.fingerprints.clone().filter(|_| complete) else { return Ok(None) };
+        let target = stores.target.snapshot().await.map_err(failure)?.fingerprint().await.map_err(failure)?;
+        Ok(target.map(|target| Fingerprints { target, ..before }))
     }
 
     /// What the log said, in numbers and words.

@@ -25,11 +25,25 @@ pub struct SyncState {
     pub intent: Option<Intent>,
     /// When each tree of data was last looked at, whole (RFC 3339).
     pub looks: BTreeMap<String, String>,
+    /// What both metastores held when a run had done everything.
+    #[serde(default)]
+    pub fingerprints: Option<Fingerprints>,
     /// Folders of the target whose tables are gone, and whose files were not all removed yet.
     pub removals: BTreeSet<String>,
     /// What events said was emptied on purpose, while its files are not all removed yet (rule 27).
     #[serde(default)]
     pub explained: BTreeSet<Emptied>,
+}
+
+/// Digests of what a run that did everything left (rules 20, 25).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprints {
+    /// Of the source's metastore.
+    pub source: String,
+    /// Of the target's.
+    pub target: String,
+    /// Of the policy.
+    pub policy: String,
 }
 
 /// A table, or a partition of it, that somebody emptied or replaced on purpose, by the source's names.

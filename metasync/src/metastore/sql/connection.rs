@@ -204,6 +204,38 @@ impl Connection {
         finish(tokio::time::timeout(self.limit, rows).await, doing, &self.place)
     }
 
+    /// How many rows a query has, and the sum of their hashes: whatever their order, and however many they are.
+    pub(crate) async fn digest(&mut self, sql: &str) -> Result<(u64, String)> {
+        let sql = AssertSqlSafe(self.dialect.statement(sql));
+        let doing = self.doing();
+        let mut total = Total::default();
+        let rows = async {
+            match &mut self.inner {
+                Inner::Postgres(connection) => {
+                    let mut rows = sqlx::raw_sql(sql).fetch(&mut **connection);
+                    while let Some(row) = rows.try_next().await? {
+                        total.add(&postgres_row(&row)?);
+                    }
+                }
+                Inner::MySql(connection) => {
+                    let mut rows = sqlx::raw_sql(sql).fetch(&mut **connection);
+                    while let Some(row) = rows.try_next().await? {
+                        total.add(&mysql_row(&row)?);
+                    }
+                }
+                Inner::Sqlite(connection) => {
+                    let mut rows = sqlx::raw_sql(sql).fetch(&mut **connection);
+                    while let Some(row) = rows.try_next().await? {
+                        total.add(&sqlite_row(&row)?);
+                    }
+                }
+            }
+            Ok(())
+        };
+        finish(tokio::time::timeout(self.limit, rows).await, doing, &self.place)?;
+        Ok((total.rows, format!("{:032x}", total.sum)))
+    }
+
     pub(crate) async fn begin_snapshot(&mut self) -> Result<()> {
         for command in self.dialect.begin_snapshot() {
             self.command(command).await?;
@@ -242,6 +274,26 @@ impl Connection {
 
     fn doing(&self) -> (&'static str, Duration, Version) {
         ("run a statement", self.limit, self.version)
+    }
+}
+
+/// Hashes of rows, added up.
+#[derive(Default)]
+struct Total {
+    rows: u64,
+    sum: u128,
+    /// The row at hand.
+    bytes: Vec<u8>,
+}
+
+impl Total {
+    fn add(&mut self, row: &Row) {
+        self.bytes.clear();
+        row.0.iter().for_each(|value| value.write(&mut self.bytes));
+        let mut half = [0; 16];
+        half.copy_from_slice(&blake3::hash(&self.bytes).as_bytes()[..16]);
+        self.rows += 1;
+        self.sum = self.sum.wrapping_add(u128::from_le_bytes(half));
     }
 }
 

@@ -6,6 +6,7 @@ pub(crate) mod children;
 pub(crate) mod constraints;
 mod databases;
 mod events;
+mod fingerprint;
 mod functions;
 pub(crate) mod partitions;
 pub(crate) mod privileges;
@@ -115,6 +116,10 @@ pub(crate) struct SqlSnapshot(pub(crate) Mutex<Reader>);
 impl Snapshot for SqlSnapshot {
     fn parallel_calls(&self) -> usize {
         1
+    }
+
+    async fn fingerprint(&self) -> Result<Option<String>> {
+        fingerprint::fingerprint(&mut *self.0.lock().await).await.map(Some)
     }
 
     async fn catalogs(&self) -> Result<Vec<Catalog>> {

@@ -84,6 +84,25 @@ impl<'a> From<&'a Option<String>> for Value {
 }
 
 impl Value {
+    /// Appends its kind and its bytes, so that no two lists of values are the same bytes.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        let sized = |out: &mut Vec<u8>, kind: u8, bytes: &[u8]| {
+            out.push(kind);
+            out.extend_from_slice(&bytes.len().to_le_bytes());
+            out.extend_from_slice(bytes);
+        };
+        match self {
+            Self::Null => out.push(0),
+            Self::Bool(value) => sized(out, 1, &[u8::from(*value)]),
+            Self::Int(number) => sized(out, 2, &number.to_le_bytes()),
+            Self::Float(number) => sized(out, 3, &number.to_le_bytes()),
+            Self::Text(text) => sized(out, 4, text.as_bytes()),
+            Self::Bytes(bytes) => sized(out, 5, bytes),
+            // No result has one.
+            Self::Array(_) => out.push(6),
+        }
+    }
+
     /// Bytes that it takes in a statement, about.
     pub(crate) fn size(&self) -> usize {
         match self {
