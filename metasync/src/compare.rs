@@ -316,8 +316,12 @@ pub async fn partitions(
     let mut chunks = stream::iter(chunks)
         .map(async |(wanted, there): NamesOfBoth| read_chunk(sides, source, target, actual, wanted, there).await)
         .buffered(calls);
-    while let Some(chunk) = chunks.try_next().await? {
-        sink.chunk(chunk).await?;
+    // The next one is read while this one is written: either would wait for the other's server.
+    let mut next = chunks.try_next().await?;
+    while let Some(chunk) = next {
+        let (taken, read) = futures::join!(sink.chunk(chunk), chunks.try_next());
+        taken?;
+        next = read?;
     }
     Ok(())
 }

@@ -65,6 +65,41 @@ async fn carry(objects: &[Object], name: &str, to: &Opened) -> anyhow::Result<()
     ensure_same(&as_held(objects, target), &there)
 }
 
+/// Each object by itself moves the fingerprint of a database; reading does not.
+async fn fingerprint_moves(adapter: Adapter) {
+    let Some(opened) = adapter.open().await else { return };
+    let metastore = opened.metastore.as_ref();
+    let folder = tempfile::tempdir().unwrap();
+    let name = own_name("moves");
+    let fingerprint = async || metastore.snapshot().await.unwrap().fingerprint().await.unwrap();
+    let mut before = fingerprint().await.expect("a database has one");
+    assert_eq!(fingerprint().await.as_ref(), Some(&before), "{adapter:?}: nothing changed");
+    let (last, first): (Vec<Object>, Vec<Object>) =
+        everything(&name, &root(&folder)).into_iter().partition(Object::is_foreign_key);
+    for object in first.into_iter().chain(last) {
+        let is_privilege = matches!(object, Object::Role(_) | Object::RoleGrant(_) | Object::Grant(_));
+        let Ok((held, _)) = hold(object, metastore.holder()) else { continue };
+        let what = held.to_string();
+        metastore.apply(&[held.into_change()]).await.unwrap_or_else(|error| panic!("{adapter:?}: {what}: {error}"));
+        let after = fingerprint().await.unwrap();
+        assert_eq!(after == before, is_privilege, "{adapter:?}: {what}");
+        before = after;
+    }
+    clear(metastore, &name).await.unwrap();
+}
+
+#[tokio::test]
+async fn rule_25_a_fingerprint_moves_with_every_object() {
+    for adapter in [
+        Adapter::Sqlite,
+        Adapter::Sql(Version::V23, Kind::Postgres),
+        Adapter::Sql(Version::V40, Kind::Postgres),
+        Adapter::Sql(Version::V31, Kind::MariaDb),
+    ] {
+        fingerprint_moves(adapter).await;
+    }
+}
+
 #[tokio::test]
 async fn rule_30_every_metastore_hands_all_it_holds_to_every_other() {
     let folder = tempfile::tempdir().unwrap();
