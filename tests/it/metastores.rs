@@ -66,28 +66,6 @@ fn hms_4_0_over_mariadb_stands() {
     stands(Version::V40, Kind::MariaDb);
 }
 
-/// What a metastore of the test's own, with a setting of its own, says of an event that Spark causes.
-#[test]
-fn a_metastore_of_ones_own_serves_spark_and_logs_events() {
-    let Some(database) = hms::fresh_database(Kind::Postgres, Version::V31) else { return };
-    let metastore = Hms::start_with(Version::V31, &database.url, &[("metastore.warehouse.dir", "file:///nowhere")]);
-    let folder = tempfile::tempdir().expect("a folder");
-    let script = format!(
-        "spark.sql(\"CREATE DATABASE shop LOCATION 'file://{0}'\")\n\
-         spark.sql(\"CREATE TABLE shop.items (id INT, name STRING) PARTITIONED BY (day STRING) STORED AS PARQUET\")\n\
-         spark.sql(\"ALTER TABLE shop.items ADD PARTITION (day='2026-01-01')\")\n\
-         spark.sql(\"INSERT INTO shop.items PARTITION (day='2026-01-01') VALUES (1, 'one'), (2, 'two')\")\n\
-         print('rows', spark.sql('SELECT * FROM shop.items').count())",
-        folder.path().display()
-    );
-    let Some(printed) = hms::spark(&script, &metastore.thrift) else { return };
-    assert!(printed.contains("rows 2"), "{printed}");
-    let events = database.run("select \"EVENT_TYPE\" from \"NOTIFICATION_LOG\" order by \"EVENT_ID\"");
-    let events: Vec<&str> = events.iter().map(|row| row[0].as_str()).collect();
-    assert_eq!(events[..2], ["CREATE_DATABASE", "CREATE_TABLE"], "{events:?}");
-    assert!(events.contains(&"ADD_PARTITION"), "{events:?}");
-}
-
 /// 2.3 over MariaDB, the other end of what there is.
 #[test]
 fn the_oldest_metastore_over_mariadb_serves_spark() {

@@ -4,17 +4,18 @@
 //! last commit left there (rule 20). What is wrong with one table is that table's quarantine; what is wrong with the target
 //! as a whole is for the caller to refuse.
 
+mod database;
+
 use super::state::{Quarantine, SyncState};
 use crate::carry::{self, Nature};
 use crate::compare::{
-    self, AsyncSink, Chunk, Head, Lines, Sides, Stamp, Trouble, Whole, add_head, expected, expected_whole, head, line,
+    self, AsyncSink, Chunk, Head, Lines, Sides, Stamp, Trouble, Whole, add_head, expected_whole, head,
 };
 use crate::location::{Location, same_place};
-use crate::metastore::{Change, Damaged, Error, Result};
-use crate::model::{Database, DatabaseName, Function, PartitionName, TableName};
-use crate::object::Object;
+use crate::metastore::{Change, Damaged, Result};
+use crate::model::{Database, DatabaseName, PartitionName, TableName};
 use crate::roots::{Folder, Owner, Wave};
-use crate::volatile::is_replication;
+use database::compare_database;
 use globset::{GlobBuilder, GlobMatcher};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -225,104 +226,6 @@ async fn look_at_database(
         survey.foreign.push(target.to_string());
     }
     drop_tables(sides, state, &target, &extra, survey).await
-}
-
-/// What a database and its functions shall be and are; the digest is of what the target holds now.
-async fn compare_database(
-    sides: &Sides,
-    database: Database,
-    there: Option<&Database>,
-    at: usize,
-    survey: &mut Survey,
-) -> Result<(DatabaseWork, Option<String>)> {
-    let (source, location) = (database.name.clone(), database.location.clone());
-    let target = sides.policy.target_database(&source);
-    let refused = |why: String| Error::Failed {
-        operation: "carry".to_owned(),
-        object: format!("database {source}"),
-        why,
-        class: manifest::Class::Permanent,
-    };
-    let Object::Database(mut shall) = expected(Object::Database(database), sides).map_err(refused)? else {
-        return Err(refused("it became something else".to_owned()));
-    };
-    let mut changes = Vec::new();
-    let mut lines = Lines::default();
-    let mut actual = Lines::default();
-    lines.add(&line(Object::Database(shall.clone())));
-    if let Some(there) = there {
-        actual.add(&line(Object::Database(there.clone())));
-        // How far a replica is, is the target's own.
-        let kept = there.parameters.iter().filter(|(key, _)| is_replication(key));
-        shall.parameters.extend(kept.map(|(key, value)| (key.clone(), value.clone())));
-    }
-    if there.is_none_or(|there| line(Object::Database(there.clone())) != line(Object::Database(shall.clone()))) {
-        changes.push(Change::PutDatabase(shall));
-    }
-    let held: BTreeMap<String, Function> = match there {
-        Some(_) => {
-            sides.target.functions(&target).await?.found.into_iter().map(|one| (one.name.clone(), one)).collect()
-        }
-        None => BTreeMap::new(),
-    };
-    let mut functions = Vec::new();
-    let mut kept = BTreeSet::new();
-    let batch = sides.source.functions(&source).await?;
-    // Of what cannot be read nobody knows the name: nothing is dropped for it.
-    let all_read = batch.damaged.is_empty();
-    survey.damaged.extend(batch.damaged);
-    for function in batch.found {
-        kept.insert(function.name.clone());
-        let object = Object::Function(function.clone());
-        let (name, shall) = (object.to_string(), expected(object, sides));
-        let shall = match shall {
-            Ok(Object::Function(shall)) => shall,
-            Ok(_) => continue,
-            Err(why) => {
-                // What the target has of it stays.
-                if let Some(held) = held.get(&function.name) {
-                    lines.add(&line(Object::Function(held.clone())));
-                }
-                survey.damaged.push(Damaged { object: name, why });
-                continue;
-            }
-        };
-        let folders = carry::resources(&function).into_iter();
-        survey.folders.extend(folders.map(|location| Folder {
-            location,
-            owner: Owner::Database(at),
-            wave: Wave::Data,
-        }));
-        let wanted = line(Object::Function(shall.clone()));
-        lines.add(&wanted);
-        if held.get(&shall.name).is_none_or(|held| line(Object::Function(held.clone())) != wanted) {
-            functions.push(Change::PutFunction(shall));
-        }
-    }
-    for (name, function) in held {
-        let line = line(Object::Function(function));
-        actual.add(&line);
-        match kept.contains(&name) {
-            true => {}
-            false if all_read => functions.push(Change::DropFunction { database: target.clone(), name }),
-            false => lines.add(&line),
-        }
-    }
-    let last_id = there.and_then(|there| there.parameters.get(LAST_ID).cloned());
-    let actual = there.map(|_| actual.hex());
-    Ok((
-        DatabaseWork {
-            source,
-            target,
-            location,
-            is_new: there.is_none(),
-            changes,
-            functions,
-            digest: lines.hex(),
-            last_id,
-        },
-        actual,
-    ))
 }
 
 async fn look_at_tables(
