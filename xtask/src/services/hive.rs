@@ -21,14 +21,15 @@ const SCHEMA: &str = "hive-schema-4.0.0.postgres.sql";
 /// A compiler that reads classes of Java 21 wherever it runs; the JDK that is there may be older.
 const COMPILER: &str = "org.eclipse.jdt:ecj:3.40.0";
 
-/// Of what its jars need: other loggers, servers' parts, and what is there under another name.
-const NOT_NEEDED: [&str; 10] = [
+/// Of what its jars need: second loggers, of which it depends on the order of files which is found, servers' parts, and what is there under another name.
+const NOT_NEEDED: [&str; 11] = [
     "org.apache.hive.hcatalog:hive-hcatalog-core",
     "org.pac4j:*",
     "org.opensaml:*",
     "org.apache.hbase:*",
     "org.apache.hadoop:hadoop-client-api",
     "org.apache.hadoop:hadoop-client-runtime",
+    "org.apache.logging.log4j:log4j-1.2-api",
     "org.apache.logging.log4j:log4j-slf4j-impl",
     "org.apache.logging.log4j:log4j-slf4j2-impl",
     "org.pentaho:*",
@@ -92,22 +93,33 @@ impl Hive {
         write_whole(&home.join("schema/postgres.sql"), &format!("{schema}\n{}", include_str!("hive/schema-4.2.sql")))
     }
 
+    /// Two programs: the session, and a function for tests in `udf/shout.jar`, which the session does not find by itself.
     fn compile(&self, folders: &Folders, interrupt: &Interrupt) -> Result<()> {
         let (home, fetched) = (self.home(folders), self.home(folders).join("compiler"));
         std::fs::create_dir_all(&fetched).with_context(|| format!("create {}", fetched.display()))?;
         maven::copy(folders, self.name(), &fetched, COMPILER, interrupt)?;
         let archive = std::fs::read_dir(&fetched)?.next().context("Maven fetched no compiler")??.path();
-        let source = home.join("source/HiveSql.java");
-        write_whole(&source, include_str!("hive/HiveSql.java"))?;
         let mut jars = Vec::new();
         for entry in std::fs::read_dir(home.join("jars"))? {
             jars.push(entry?.path());
         }
         let class_path = std::env::join_paths(&jars).context("a class path")?;
-        let mut compiler = program(java21::java(folders)?);
-        compiler.arg("-jar").arg(archive).args(["-21", "-nowarn", "-proc:none", "-encoding", "UTF-8", "-cp"]);
-        compiler.arg(class_path).arg("-d").arg(home.join("classes")).arg(source);
-        run_logged(&mut compiler, &folders.log(&format!("{}-compile", self.name())), STEP_LIMIT, interrupt)?;
+        let log = folders.log(&format!("{}-compile", self.name()));
+        for (name, text, to) in [
+            ("HiveSql", include_str!("hive/HiveSql.java"), "classes"),
+            ("Shout", include_str!("hive/Shout.java"), "udf/classes"),
+        ] {
+            let source = home.join(format!("source/{name}.java"));
+            write_whole(&source, text)?;
+            let mut compiler = program(java21::java(folders)?);
+            compiler.arg("-jar").arg(&archive).args(["-21", "-nowarn", "-proc:none", "-encoding", "UTF-8", "-cp"]);
+            compiler.arg(&class_path).arg("-d").arg(home.join(to)).arg(source);
+            run_logged(&mut compiler, &log, STEP_LIMIT, interrupt)?;
+        }
+        let mut pack = program("jar");
+        pack.args(["--create", "--file"]).arg(home.join("udf/shout.jar"));
+        pack.arg("-C").arg(home.join("udf/classes")).arg("Shout.class");
+        run_logged(&mut pack, &log, STEP_LIMIT, interrupt).context("a JDK packs it")?;
         std::fs::remove_dir_all(&fetched).with_context(|| format!("delete {}", fetched.display()))
     }
 
