@@ -47,7 +47,7 @@ ANALYZE TABLE shop.days PARTITION (day) COMPUTE STATISTICS FOR COLUMNS";
 const CHANGED: &str = "
 INSERT INTO shop.items VALUES (3, 'plum');
 INSERT OVERWRITE TABLE shop.days PARTITION (day='2026-11-02') VALUES (22, 'over');
-INSERT INTO shop.days PARTITION (day) VALUES (5, 'five', '2026-11-03'), (6, 'sixth', '2026-11-01');
+INSERT INTO shop.days PARTITION (day) VALUES (5, 'five', '2026-11-03'), (6, 'six', '2026-11-01');
 ALTER TABLE shop.days DROP PARTITION (day='a b/c=d%');
 ALTER TABLE shop.days ADD COLUMNS (extra STRING) CASCADE;
 ALTER TABLE shop.months PARTITION (y=2025, m=2) RENAME TO PARTITION (y=2024, m=12);
@@ -168,11 +168,17 @@ impl Replica<'_> {
         text.replace(&path("source"), &path(self.name))
     }
 
-    /// What a metastore holds of `shop`; who may do what is not carried.
+    /// What a metastore holds of `shop`. Who may do what is not carried; a sketch of distinct values goes along when the numbers
+    /// beside it change, and is not compared.
     fn dump(&self, url: &str) -> Vec<String> {
         let dumped = self.lake.shell.metasync(&["metastore", "dump", url]).expect(0);
         let ours = |line: &&str| line.contains("\"database\":\"shop\"") && !line.contains("\"type\":\"grant\"");
-        dumped.stdout.lines().filter(ours).map(|line| self.moved(line)).collect()
+        let without_sketch = |line: &str| {
+            let mut object: serde_json::Value = serde_json::from_str(&self.moved(line)).unwrap();
+            object.as_object_mut().unwrap().remove("bit_vector");
+            object.to_string()
+        };
+        dumped.stdout.lines().filter(ours).map(without_sketch).collect()
     }
 
     /// Runs; all of the log was read, nothing changed without it, both sides are the same, and one more run does nothing.
