@@ -50,6 +50,7 @@ mod sync_guards;
 mod sync_random;
 mod sync_run;
 mod sync_servers;
+mod sync_servers_hive42;
 mod sync_servers_log;
 mod sync_servers_objects;
 mod thrift_servers;

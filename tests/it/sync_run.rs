@@ -1,7 +1,7 @@
 //! `metasync run` between two SQLite metastores and two folders: bootstrap, changes of every kind, and runs after those.
 
 use metasync::metastore::Change;
-use metasync::model::{PartitionName, TableName};
+use metasync::model::{CreationMetadata, MaterializationSource, PartitionName, TableName};
 use tests::cli::Ran;
 use tests::lake::Lake;
 use tests::metastores::objects;
@@ -334,6 +334,30 @@ fn rule_34_metadata_waits_for_files_that_others_bring() {
     assert!(!lake.dump("target").iter().any(|line| line.contains("dt=new")));
     lake.metasync("verify", &[]).expect(4);
     lake.files(&lake.source("")).keys().for_each(|path| bring(path));
+    lake.metasync("run", &[]).expect(0);
+    lake.assert_in_step();
+}
+
+#[test]
+fn a_materialized_view_comes_after_the_tables_that_it_is_made_of() {
+    let lake = shop();
+    let source = |name: &str| MaterializationSource {
+        table: TableName::new("sales", name),
+        inserted: 0,
+        updated: 0,
+        deleted: 0,
+    };
+    let mut view = lake.unmade_table("all_of_it", &[]);
+    view.table_type = Some("MATERIALIZED_VIEW".to_owned());
+    view.parameters.remove("EXTERNAL");
+    view.creation_metadata = Some(CreationMetadata {
+        sources: vec![source("items"), source("orders")],
+        valid_write_ids: None,
+        materialization_time: None,
+    });
+    lake.write("sales.db/all_of_it/part-0", "rows");
+    lake.apply(&[Change::PutTable(Box::new(view))]);
+    lake.policy("materialized_views = true");
     lake.metasync("run", &[]).expect(0);
     lake.assert_in_step();
 }

@@ -7,6 +7,7 @@ pub mod crash;
 pub mod cut;
 pub mod fault;
 pub mod gcs;
+pub mod hive;
 pub mod hms;
 pub mod jobs;
 pub mod lake;

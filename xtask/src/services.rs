@@ -8,7 +8,9 @@ mod awscli;
 mod azurite;
 mod b3sum;
 mod hdfs;
+mod hive;
 mod hms;
+mod java21;
 mod mariadb;
 mod maven;
 mod postgres;
@@ -103,7 +105,7 @@ impl<'a> Place<'a> {
 }
 
 /// All services, in the order in which they are installed and started.
-pub fn all() -> [&'static dyn Service; 14] {
+pub fn all() -> [&'static dyn Service; 15] {
     [
         &versitygw::VersityGw,
         &s3mock::S3Mock,
@@ -119,6 +121,7 @@ pub fn all() -> [&'static dyn Service; 14] {
         &hms::HMS_31,
         &hms::HMS_40,
         &spark::Spark,
+        &hive::Hive,
     ]
 }
 
@@ -130,7 +133,7 @@ pub fn all() -> [&'static dyn Service; 14] {
 The integration tests read that file by themselves. Logs: target/services/log.
 
 First installation takes some minutes (versitygw is built by go, b3sum by cargo, azurite comes from npm; HDFS, S3Mock,
-the databases and the metastores come from Maven and need a JDK, the rest comes from PyPI). A metastore brings the
+the databases, the metastores and Hive come from Maven and need a JDK, the rest comes from PyPI). A metastore brings the
 databases that it needs up with it, and goes down with them.")]
 pub struct Args {
     #[command(subcommand)]

@@ -62,13 +62,14 @@ impl Applier<'_> {
             self.drop_tables(drops, &mut applied).await?;
         }
         let mut late = Vec::new();
-        let mut by_database: BTreeMap<DatabaseName, Vec<usize>> = BTreeMap::new();
+        // What is made of other tables comes after those of all databases.
+        let mut by_database: BTreeMap<(bool, DatabaseName), Vec<usize>> = BTreeMap::new();
         for (at, table) in self.survey.tables.iter().enumerate() {
             if table.differs() && !self.skip.contains(&at) {
-                by_database.entry(table.source.database()).or_default().push(at);
+                by_database.entry((table.made_of_others, table.source.database())).or_default().push(at);
             }
         }
-        for (database, tables) in &by_database {
+        for ((_, database), tables) in &by_database {
             for tables in tables.chunks(TABLES_AT_ONCE) {
                 self.tables(database, tables, &mut applied, &mut late).await?;
             }

@@ -109,6 +109,8 @@ pub struct TableWork {
     pub location: Option<Location>,
     /// Its files go when it is dropped.
     pub owns_files: bool,
+    /// A materialized view: made of tables that must be there before it.
+    pub made_of_others: bool,
     /// What has to change of the table itself, in words.
     pub differing: Vec<String>,
     /// Partitions to put, with what they shall be.
@@ -283,6 +285,7 @@ fn damaged_table(source: &DatabaseName, target: &DatabaseName, name: &str, why: 
         keys: 0,
         location: None,
         owns_files: false,
+        made_of_others: false,
         differing: Vec::new(),
         put: HashMap::new(),
         drop: 0,
@@ -326,6 +329,7 @@ async fn look_at_table(
         keys: source.partition_keys.len(),
         location: source.storage.location.as_deref().and_then(|text| Location::parse(text).ok()),
         owns_files: carry::data_goes_with(&source, sides.policy.options.keep_external_data),
+        made_of_others: source.creation_metadata.is_some(),
         differing: Vec::new(),
         put: HashMap::new(),
         drop: 0,

