@@ -152,7 +152,8 @@ impl Metastores {
             open::init_missing(&url).await.map_err(|error| at("target", error))?;
         }
         let events = policy.options.target_events;
-        let target = open::open_target(&url, &setting.environment, events).await.map_err(|error| at("target", error))?;
+        let target =
+            open::open_target(&url, &setting.environment, events).await.map_err(|error| at("target", error))?;
         Ok(Self { source, target, _stand_in: stand_in })
     }
 

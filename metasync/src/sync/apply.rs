@@ -4,8 +4,8 @@
 //! saw it waits for the next run: its data may not be there. Every change is idempotent; a table's first batch holds all of it
 //! but further partitions. A crash leaves tables in any state between, which the intent of the checkpoint names.
 
-use super::{failure, hops};
 use super::survey::{Drop, LAST_ID, Survey, TableWork};
+use super::{failure, hops};
 use crate::compare::{
     self, AsyncSink, Chunk, Lines, Sides, Stamp, Trouble, add_head, expected_whole, head, partition_changes,
 };

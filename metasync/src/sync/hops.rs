@@ -70,7 +70,9 @@ pub(super) async fn source_logs(sides: &Sides) -> std::result::Result<(), Failur
     let shown = marked.iter().take(DATABASES_SHOWN).cloned().collect::<Vec<_>>().join(", ");
     Err(Failure::new(
         ExitCode::Refused,
-        format!("{shown}{more} of the source are replicas whose runs write no event log: what changes there is not told"),
+        format!(
+            "{shown}{more} of the source are replicas whose runs write no event log: what changes there is not told"
+        ),
     )
     .hint("set target_events = true in the policy that feeds them and run it; then this one goes on"))
 }
