@@ -61,6 +61,7 @@ enum Case {
     WriteMariadb,
     WriteSqlite,
     WritePostgres,
+    LogPostgres,
     ReadPostgres,
     ReadThrift,
     FillPostgres,
@@ -76,6 +77,7 @@ impl Case {
             Self::WriteMariadb => "write partitions, MariaDB",
             Self::WriteSqlite => "write partitions, SQLite",
             Self::WritePostgres => "write partitions, PostgreSQL",
+            Self::LogPostgres => "write partitions and their events, PostgreSQL",
             Self::ReadPostgres => "read partitions, PostgreSQL",
             Self::ReadThrift => "read partitions, Thrift 3.1",
             Self::FillPostgres => return None,
@@ -85,7 +87,7 @@ impl Case {
     }
 
     fn writes_partitions(self) -> bool {
-        matches!(self, Self::WriteMariadb | Self::WriteSqlite | Self::WritePostgres)
+        matches!(self, Self::WriteMariadb | Self::WriteSqlite | Self::WritePostgres | Self::LogPostgres)
     }
 }
 
@@ -167,13 +169,17 @@ async fn run(case: Case, arguments: &Arguments, folder: &Path) -> Result<(usize,
             }
             Ok((arguments.plain_partitions, started.elapsed()))
         }
-        Case::WriteMariadb => write(at(&arguments.mariadb).await?.as_ref(), partitions, &root).await,
+        Case::WriteMariadb => write(at(&arguments.mariadb).await?.as_ref(), objects::LARGE, partitions, &root).await,
         Case::WriteSqlite => {
             let url = format!("sqlite://{}/metastore.db", folder.display());
             open::init(&url).await?;
-            write(at(&url).await?.as_ref(), partitions, &root).await
+            write(at(&url).await?.as_ref(), objects::LARGE, partitions, &root).await
         }
-        Case::WritePostgres => write(at(&arguments.postgres).await?.as_ref(), partitions, &root).await,
+        Case::WritePostgres => write(at(&arguments.postgres).await?.as_ref(), objects::LARGE, partitions, &root).await,
+        Case::LogPostgres => {
+            let logged = open::open_target(&arguments.postgres, &Environment::default(), true).await?;
+            write(logged.as_ref(), objects::LOGGED, partitions, &root).await
+        }
         Case::ReadPostgres => read(&arguments.postgres, objects::LARGE, partitions).await,
         Case::ReadThrift => read(&arguments.thrift, objects::LARGE, partitions).await,
         Case::FillPostgres => fill(at(&arguments.postgres).await?.as_ref(), tables, &root).await,
@@ -205,8 +211,8 @@ async fn prepare(metastore: &dyn Metastore, database: &str, root: &str) -> Resul
     Ok(table)
 }
 
-async fn write(metastore: &dyn Metastore, partitions: usize, root: &str) -> Result<(usize, Duration)> {
-    let table = prepare(metastore, objects::LARGE, root).await?;
+async fn write(metastore: &dyn Metastore, database: &str, partitions: usize, root: &str) -> Result<(usize, Duration)> {
+    let table = prepare(metastore, database, root).await?;
     let started = Instant::now();
     for first in (0..partitions).step_by(CHUNK) {
         let chunk = first..(first + CHUNK).min(partitions);
@@ -260,7 +266,7 @@ async fn read(url: &str, database: &str, expected: usize) -> Result<(usize, Dura
 async fn clear_all(arguments: &Arguments) -> Result<()> {
     for url in [&arguments.postgres, &arguments.mariadb] {
         let metastore = at(url).await?;
-        for database in [objects::PLAIN, objects::LARGE, objects::MANY] {
+        for database in [objects::PLAIN, objects::LARGE, objects::LOGGED, objects::MANY] {
             let database = DatabaseName::new(database);
             let tables = metastore.snapshot().await?.table_names(&database).await?;
             for some in tables.chunks(TABLES_AT_ONCE) {

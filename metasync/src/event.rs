@@ -13,6 +13,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 mod touches;
+pub mod write;
 
 pub use digest::digest;
 pub use kind::{Index, Kind, NamedPartition, PartitionFiles};

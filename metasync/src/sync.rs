@@ -14,6 +14,7 @@ pub mod apply;
 pub mod data;
 pub mod events;
 mod guards;
+pub mod hops;
 pub mod planned;
 pub mod report;
 mod run;
@@ -161,7 +162,9 @@ impl Metastores {
         if create || stand_in.is_some() {
             open::init_missing(&url).await.map_err(|error| at("target", error))?;
         }
-        let target = open::open(&url, &setting.environment).await.map_err(|error| at("target", error))?;
+        let events = policy.options.target_events;
+        let target =
+            open::open_target(&url, &setting.environment, events).await.map_err(|error| at("target", error))?;
         Ok(Self { source, target, _stand_in: stand_in })
     }
 

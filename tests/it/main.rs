@@ -47,6 +47,7 @@ mod store_contract;
 mod store_model;
 mod support_checks;
 mod sync_guards;
+mod sync_hops;
 mod sync_random;
 mod sync_run;
 mod sync_servers;

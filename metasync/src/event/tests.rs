@@ -3,6 +3,7 @@
 mod hostile;
 mod made;
 mod samples;
+mod written;
 
 use super::*;
 use crate::metastore::EventRow;

@@ -21,6 +21,12 @@ const THRIFT_OPTIONS: [&str; 5] = ["ca", "connections", "framed", "tls", "user"]
 /// `mysql://user@host/database`, `sqlite:///path`. Behind a `?` a thrift URL takes `framed=true`, `tls=true`, `ca=FILE`
 /// (PEM), `user=NAME` and `connections=N`; the others what [`SqlUrl::parse`] says.
 pub async fn open(url: &str, environment: &Environment) -> Result<Box<dyn Metastore>> {
+    open_target(url, environment, false).await
+}
+
+/// As [`open`], for writing; with `events` a metastore in a database logs what it is told to change
+/// ([`SqlMetastore::with_events`]). Behind Thrift the server does, or does not, as it is set up.
+pub async fn open_target(url: &str, environment: &Environment, events: bool) -> Result<Box<dyn Metastore>> {
     if url.starts_with("thrift:") {
         let (address, options) = thrift_options(url)?;
         return Ok(Box::new(ThriftMetastore::open(address, options).await?));
@@ -37,7 +43,8 @@ pub async fn open(url: &str, environment: &Environment) -> Result<Box<dyn Metast
     {
         parsed.set_password(password);
     }
-    Ok(Box::new(SqlMetastore::open(parsed, SqlLimits::default()).await?))
+    let metastore = SqlMetastore::open(parsed, SqlLimits::default()).await?;
+    Ok(Box::new(if events { metastore.with_events() } else { metastore }))
 }
 
 /// Makes an empty metastore at a `sqlite:` URL.

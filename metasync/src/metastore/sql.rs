@@ -47,6 +47,8 @@ pub struct SqlMetastore {
     url: SqlUrl,
     limits: SqlLimits,
     schema: Arc<Schema>,
+    /// Whether what is written is appended to its own event log.
+    events: bool,
     /// The connection that writes, while no batch uses it.
     idle: Mutex<Option<Connection>>,
 }
@@ -58,7 +60,13 @@ impl SqlMetastore {
         let mut connection = Connection::open(&url, Access::Read, limits).await?;
         let schema = Arc::new(Schema::probe(&mut connection).await?);
         connection.close().await;
-        Ok(Self { url, limits, schema, idle: Mutex::new(None) })
+        Ok(Self { url, limits, schema, events: false, idle: Mutex::new(None) })
+    }
+
+    /// Appends what it is told to change to the metastore's own event log from now on, in the same transaction, as a Hive
+    /// Metastore does (rule 33). What changes nothing is no event.
+    pub fn with_events(self) -> Self {
+        Self { events: true, ..self }
     }
 
     async fn writing(&self) -> Result<Connection> {
@@ -70,18 +78,21 @@ impl SqlMetastore {
     /// One attempt at a batch, on a connection that is returned if it is still of use.
     async fn attempt(&self, reader: &mut Reader, changes: &[Change], ids: Ids) -> Result<()> {
         reader.connection.begin_write().await?;
-        let mut writer = Writer::new(reader, ids);
+        let mut writer = Writer::new(reader, ids, self.events);
         for change in changes {
             if let Err(error) = writer.apply(change).await {
                 return Err(give_up(&mut reader.connection, error).await);
             }
+        }
+        if let Err(error) = writer.end().await {
+            return Err(give_up(&mut reader.connection, error).await);
         }
         reader.connection.commit().await
     }
 
     async fn apply_on(&self, connection: Connection, changes: &[Change]) -> (Result<()>, Option<Connection>) {
         let mut reader = Reader::new(connection, Arc::clone(&self.schema));
-        let needs = ids::needs(changes);
+        let needs = ids::needs(changes, self.events);
         let mut ids: Option<Ids> = None;
         let mut wait = FIRST_WAIT;
         let mut attempt = 1;

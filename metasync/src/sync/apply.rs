@@ -4,8 +4,8 @@
 //! saw it waits for the next run: its data may not be there. Every change is idempotent; a table's first batch holds all of it
 //! but further partitions. A crash leaves tables in any state between, which the intent of the checkpoint names.
 
-use super::failure;
 use super::survey::{Drop, LAST_ID, Survey, TableWork};
+use super::{failure, hops};
 use crate::compare::{
     self, AsyncSink, Chunk, Lines, Sides, Stamp, Trouble, add_head, expected_whole, head, partition_changes,
 };
@@ -58,6 +58,7 @@ impl Applier<'_> {
         for database in &self.survey.databases {
             self.write(&database.changes).await.map_err(failure)?;
         }
+        self.write(&hops::marks(self.sides, self.survey).await.map_err(failure)?).await.map_err(failure)?;
         for drops in self.survey.drops.chunks(TABLES_AT_ONCE) {
             self.drop_tables(drops, &mut applied).await?;
         }

@@ -16,8 +16,9 @@ use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Events that are read at once where ids are dense; their messages are in memory together.
-const EVENTS_A_PAGE: usize = 1000;
+/// Events that are read at once where ids are dense; their messages are in memory together, and that of a thousand partitions
+/// is 2 MB.
+const EVENTS_A_PAGE: usize = 100;
 /// The same where ids may repeat: the window comes with every page.
 const REPEATING_PAGE: usize = MAX_WINDOW_EVENTS + EVENTS_A_PAGE;
 /// The most that is read at once.

@@ -6,7 +6,7 @@ use super::guards::{drops_allowed, is_ours, rules_hold};
 use super::report::Mode;
 use super::state::{Fingerprints, Intent, SyncState};
 use super::survey::{self, Survey, removable, survey};
-use super::{Allowed, Metastores, Setting, failure, standing, still};
+use super::{Allowed, Metastores, Setting, failure, hops, standing, still};
 use crate::compare::Sides;
 use crate::location::Location;
 use crate::policy::{EmptyTables, Policy, Publish};
@@ -107,6 +107,7 @@ pub(super) async fn draw_up(
     rules_hold(state, policy, allowed)?;
     let asked = Timestamp::now();
     let sides = stores.sides(setting).await?;
+    hops::source_logs(&sides).await?;
     let mut seen = match state {
         // Without a position nothing was read so far: a bootstrap that died before its end starts where the log stands now.
         Some(SyncState { position: Some(position), window, .. })

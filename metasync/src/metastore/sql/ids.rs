@@ -33,6 +33,7 @@ pub(crate) enum Sequence {
     TableColumnPrivilege,
     PartitionPrivilege,
     PartitionColumnPrivilege,
+    Notification,
 }
 
 impl Sequence {
@@ -59,6 +60,7 @@ impl Sequence {
             Self::TableColumnPrivilege => ("MTableColumnPrivilege", "TBL_COL_PRIVS", "TBL_COLUMN_GRANT_ID"),
             Self::PartitionPrivilege => ("MPartitionPrivilege", "PART_PRIVS", "PART_GRANT_ID"),
             Self::PartitionColumnPrivilege => ("MPartitionColumnPrivilege", "PART_COL_PRIVS", "PART_COLUMN_GRANT_ID"),
+            Self::Notification => ("MNotificationLog", "NOTIFICATION_LOG", "NL_ID"),
         }
     }
 
@@ -67,8 +69,8 @@ impl Sequence {
     }
 }
 
-/// How many ids a batch takes at most, by what they are of. Pure.
-pub(crate) fn needs(changes: &[Change]) -> BTreeMap<Sequence, i64> {
+/// How many ids a batch takes at most, by what they are of; `events`: with rows of the event log. Pure.
+pub(crate) fn needs(changes: &[Change], events: bool) -> BTreeMap<Sequence, i64> {
     let mut needs = BTreeMap::new();
     let mut need = |sequence, count: usize| {
         if count > 0 {
@@ -107,6 +109,7 @@ pub(crate) fn needs(changes: &[Change]) -> BTreeMap<Sequence, i64> {
             _ => {}
         }
     }
+    need(Sequence::Notification, if events { super::write::log::needs(changes) } else { 0 });
     needs
 }
 
@@ -193,11 +196,12 @@ mod tests {
     fn a_batch_of_partitions_needs_one_column_list_for_all_that_share_it() {
         let shared = Arc::new(Vec::new());
         let partitions = vec![partition(&shared), partition(&shared), partition(&shared)];
-        let needs = needs(&[Change::PutPartitions { table: TableName::new("d", "t"), partitions }]);
+        let needs = needs(&[Change::PutPartitions { table: TableName::new("d", "t"), partitions }], true);
         assert_eq!(needs.get(&Sequence::Partition), Some(&3));
         assert_eq!(needs.get(&Sequence::Storage), Some(&3));
         assert_eq!(needs.get(&Sequence::ColumnList), Some(&1));
         assert_eq!(needs.get(&Sequence::StringList), None);
+        assert_eq!(needs.get(&Sequence::Notification), Some(&3));
     }
 
     #[test]

@@ -4,10 +4,10 @@
 
 pub(crate) mod children;
 pub(crate) mod constraints;
-mod databases;
+pub(crate) mod databases;
 mod events;
 mod fingerprint;
-mod functions;
+pub(crate) mod functions;
 pub(crate) mod partitions;
 pub(crate) mod privileges;
 pub(crate) mod statistics;
@@ -127,7 +127,7 @@ impl Snapshot for SqlSnapshot {
     }
 
     async fn databases(&self) -> Result<Vec<Database>> {
-        databases::databases(&mut *self.0.lock().await).await
+        databases::databases(&mut *self.0.lock().await, None).await
     }
 
     async fn table_names(&self, database: &DatabaseName) -> Result<Vec<String>> {
@@ -168,7 +168,7 @@ impl Snapshot for SqlSnapshot {
     }
 
     async fn functions(&self, database: &DatabaseName) -> Result<Batch<Function>> {
-        functions::functions(&mut *self.0.lock().await, database).await
+        functions::functions(&mut *self.0.lock().await, database, None).await
     }
 
     async fn roles(&self) -> Result<Vec<Role>> {

@@ -3,6 +3,7 @@
 mod everything;
 mod faults;
 mod large;
+mod log;
 
 use super::*;
 use crate::model::*;

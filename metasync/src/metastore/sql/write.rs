@@ -7,7 +7,9 @@ mod constraints;
 mod databases;
 mod drop;
 mod functions;
+mod journal;
 mod lists;
+pub(crate) mod log;
 mod partitions;
 pub(crate) mod privileges;
 mod statistics;
@@ -17,9 +19,11 @@ mod tables;
 use super::ids::Ids;
 use super::read::Reader;
 use super::read::children::IDS_PER_STATEMENT;
+use super::read::storage::ColumnCache;
 use super::value::Value;
 use crate::metastore::{Change, Error, Result};
 use crate::model::{Column, PrincipalKind, TableName};
+use journal::Journal;
 use lists::Lists;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -33,6 +37,8 @@ pub(crate) struct Writer<'a> {
     pub(crate) ids: Ids,
     shapes: HashMap<TableName, Arc<Shape>>,
     lists: Lists,
+    /// What happened, where the metastore's own log is written.
+    journal: Option<Journal>,
 }
 
 /// The rows of a table that others hang on.
@@ -47,9 +53,18 @@ pub(crate) struct Shape {
 }
 
 impl<'a> Writer<'a> {
-    pub(crate) fn new(reader: &'a mut Reader, ids: Ids) -> Self {
+    /// `events`: what happens is kept for [`Self::end`].
+    pub(crate) fn new(reader: &'a mut Reader, ids: Ids, events: bool) -> Self {
         reader.forget();
-        Self { reader, ids, shapes: HashMap::new(), lists: Lists::default() }
+        // An attempt that was rolled back may have given a list's id to another one.
+        reader.columns = ColumnCache::default();
+        let journal = events.then(Journal::default);
+        Self { reader, ids, shapes: HashMap::new(), lists: Lists::default(), journal }
+    }
+
+    /// Appends what happened to the event log: the last thing before the transaction ends.
+    pub(crate) async fn end(&mut self) -> Result<()> {
+        log::append(self).await
     }
 
     /// Does one change. The transaction is the caller's.
@@ -94,6 +109,9 @@ impl<'a> Writer<'a> {
     /// Forgets names and shapes: a table was made, altered, renamed or dropped.
     fn forget(&mut self, table: &TableName) {
         self.reader.forget();
+        if let Some(journal) = &mut self.journal {
+            journal.forget(table);
+        }
         if let Some(shape) = self.shapes.remove(table) {
             self.lists.forget(shape.id);
         }

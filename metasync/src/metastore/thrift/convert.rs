@@ -12,17 +12,15 @@ mod storage;
 #[cfg(test)]
 mod tests;
 
-pub(super) use attached::{
-    check_rows, default_rows, foreign_key_rows, from_grant, from_role, from_role_grant, not_null_rows,
-    primary_key_rows, to_grant, to_principal_type, unique_rows,
-};
 pub(crate) use attached::{
-    from_checks, from_defaults, from_foreign_keys, from_not_nulls, from_primary_keys, from_uniques,
+    check_rows, default_rows, foreign_key_rows, from_checks, from_defaults, from_foreign_keys, from_not_nulls,
+    from_primary_keys, from_uniques, not_null_rows, primary_key_rows, unique_rows,
 };
+pub(super) use attached::{from_grant, from_role, from_role_grant, to_grant, to_principal_type};
+pub(super) use objects::to_catalog;
 pub(crate) use objects::{from_catalog, from_database, from_function, from_partition, from_table};
-pub(super) use objects::{to_catalog, to_database, to_function, to_partition, to_table};
-pub(crate) use statistics::from_statistics;
-pub(super) use statistics::to_statistics;
+pub(crate) use objects::{to_database, to_function, to_partition, to_table};
+pub(crate) use statistics::{from_statistics, to_statistics};
 
 use crate::model::{DatabaseName, HIVE_CATALOG, Principal, PrincipalKind, TableName, UnknownFields};
 use hms::api::PrincipalType;

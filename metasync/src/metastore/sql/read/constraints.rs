@@ -65,7 +65,7 @@ impl Place {
     }
 }
 
-pub(super) async fn constraints(
+pub(crate) async fn constraints(
     reader: &mut Reader,
     database: &DatabaseName,
     names: &[String],

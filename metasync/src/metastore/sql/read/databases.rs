@@ -52,9 +52,11 @@ const DBS: [&str; 13] = [
     "UNKNOWN_FIELDS",
 ];
 
-pub(super) async fn databases(reader: &mut Reader) -> Result<Vec<Database>> {
+/// All databases, or one by its DB_ID.
+pub(crate) async fn databases(reader: &mut Reader, only: Option<i64>) -> Result<Vec<Database>> {
     let Reader { connection, schema, .. } = reader;
-    let sql = format!("SELECT {} FROM \"DBS\" d", schema.select("DBS", "d", &DBS));
+    let which = only.map_or(String::new(), |id| format!(" WHERE d.\"DB_ID\" = {id}"));
+    let sql = format!("SELECT {} FROM \"DBS\" d{which}", schema.select("DBS", "d", &DBS));
     let mut found = Vec::new();
     for mut row in connection.query(&sql, &[]).await? {
         let id = row.id(0)?;

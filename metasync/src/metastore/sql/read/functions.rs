@@ -19,15 +19,23 @@ const RESOURCES: Children = Children {
     order: Some("INTEGER_IDX"),
 };
 
-pub(super) async fn functions(reader: &mut Reader, database: &DatabaseName) -> Result<Batch<Function>> {
+/// The functions of a database, or one by its FUNC_ID.
+pub(crate) async fn functions(
+    reader: &mut Reader,
+    database: &DatabaseName,
+    only: Option<i64>,
+) -> Result<Batch<Function>> {
     let mut batch = Batch::empty();
     let Some(database_id) = reader.database_id(database).await? else { return Ok(batch) };
     let Reader { connection, schema, .. } = reader;
     if !schema.has_table("FUNCS") {
         return Ok(batch);
     }
-    let sql =
-        format!("SELECT {} FROM \"FUNCS\" f WHERE f.\"DB_ID\" = {database_id}", schema.select("FUNCS", "f", &FUNCS));
+    let which = only.map_or(String::new(), |id| format!(" AND f.\"FUNC_ID\" = {id}"));
+    let sql = format!(
+        "SELECT {} FROM \"FUNCS\" f WHERE f.\"DB_ID\" = {database_id}{which}",
+        schema.select("FUNCS", "f", &FUNCS)
+    );
     let mut found = Vec::new();
     for mut row in connection.query(&sql, &[]).await? {
         let (id, name, owner_kind, kind) = (row.id(0)?, row.string(1)?, row.text(4)?, row.int(6)?);

@@ -45,7 +45,7 @@ const OF_TABLES: Children = Children { table: "TAB_COL_STATS", owner: "TBL_ID", 
 const OF_PARTITIONS: Children =
     Children { table: "PART_COL_STATS", owner: "PART_ID", columns: columns!(), order: None };
 
-pub(super) async fn of_tables(
+pub(crate) async fn of_tables(
     reader: &mut Reader,
     database: &DatabaseName,
     names: &[String],
@@ -63,7 +63,7 @@ pub(super) async fn of_tables(
     Ok(all)
 }
 
-pub(super) async fn of_partitions(
+pub(crate) async fn of_partitions(
     reader: &mut Reader,
     table: &TableName,
     names: &[PartitionName],

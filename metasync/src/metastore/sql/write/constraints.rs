@@ -1,8 +1,9 @@
 //! Constraints, put and dropped, and kept true when the columns that they name move.
 
 use super::{Shape, Writer, conflict};
+use crate::event::write::Happened;
 use crate::metastore::sql::read::constraints::{
-    CHECK, DEFAULT, ENABLE, FOREIGN_KEY, NOT_NULL, NOWHERE, PRIMARY_KEY, RELY, UNIQUE, VALIDATE,
+    CHECK, DEFAULT, ENABLE, FOREIGN_KEY, NOT_NULL, NOWHERE, PRIMARY_KEY, RELY, UNIQUE, VALIDATE, constraints,
 };
 use crate::metastore::sql::rows::{Rows, cell, cell_if};
 use crate::metastore::sql::value::Value;
@@ -33,7 +34,8 @@ pub(super) async fn put(writer: &mut Writer<'_>, constraint: &Constraint) -> Res
     let schema = Arc::clone(&writer.reader.schema);
     let shape = writer.needed_shape(&constraint.table, "put", object()).await?;
     refuse_taken_name(writer, constraint, shape.id).await?;
-    drop(writer, &constraint.table, &constraint.name).await?;
+    let before = read(writer, constraint).await?;
+    remove(writer, shape.id, &constraint.name).await?;
     let find = |shape: &Shape, table: &TableName, column: &str| {
         place(shape, column).ok_or_else(|| conflict("put", object(), format!("{table} has no column {column}")))
     };
@@ -85,7 +87,18 @@ pub(super) async fn put(writer: &mut Writer<'_>, constraint: &Constraint) -> Res
         ];
         rows.push(&schema, &object, cells)?;
     }
-    rows.insert(&mut writer.reader.connection, &schema).await
+    rows.insert(&mut writer.reader.connection, &schema).await?;
+    writer.note_constraint(before, constraint).await
+}
+
+/// The constraint of this one's name as it is, where what happens is kept.
+async fn read(writer: &mut Writer<'_>, constraint: &Constraint) -> Result<Option<Constraint>> {
+    if !writer.logs() {
+        return Ok(None);
+    }
+    let names = std::slice::from_ref(&constraint.table.table);
+    let found = constraints(writer.reader, &constraint.table.database(), names).await?.found;
+    Ok(found.into_iter().find(|found| found.name == constraint.name))
 }
 
 /// Before Hive 4 a name is taken once in the whole metastore.
@@ -120,13 +133,18 @@ pub(super) async fn drop(writer: &mut Writer<'_>, table: &TableName, name: &str)
         return Ok(());
     }
     let Some(shape) = writer.shape(table).await? else { return Ok(()) };
-    remove(writer, shape.id, name).await
+    if remove(writer, shape.id, name).await? > 0
+        && let Some(table) = writer.table_now(table).await?
+    {
+        writer.note(Happened::DroppedConstraint { table, name: name.to_owned() });
+    }
+    Ok(())
 }
 
-async fn remove(writer: &mut Writer<'_>, table: i64, name: &str) -> Result<()> {
+/// Removes a constraint, and says of how many rows it was.
+async fn remove(writer: &mut Writer<'_>, table: i64, name: &str) -> Result<u64> {
     let sql = format!("DELETE FROM \"KEY_CONSTRAINTS\" WHERE \"CONSTRAINT_NAME\" = ? AND ({})", on_table("", table));
-    writer.reader.connection.execute(&sql, &[name.into()]).await?;
-    Ok(())
+    writer.reader.connection.execute(&sql, &[name.into()]).await
 }
 
 /// A table got another list of columns: its constraints follow their columns by name. One whose column is gone goes.

@@ -2,7 +2,9 @@
 
 use super::storage::{parameters, unknown};
 use super::{Writer, conflict, kind_word};
+use crate::event::write::Happened;
 use crate::metastore::sql::ids::Sequence;
+use crate::metastore::sql::read::databases::databases;
 use crate::metastore::sql::read::find_database;
 use crate::metastore::sql::rows::{Rows, cell, cell_if};
 use crate::metastore::sql::value::Value;
@@ -82,6 +84,7 @@ pub(super) async fn put(writer: &mut Writer<'_>, database: &Database) -> Result<
         Some(id) => id,
         None => writer.ids.take(Sequence::Database)?,
     };
+    let before = read(writer, old).await?;
     let (kind, connector, remote) = match &database.kind {
         DatabaseKind::Native => ("NATIVE", None, None),
         DatabaseKind::Remote { connector, database } => ("REMOTE", connector.as_ref(), database.as_ref()),
@@ -111,7 +114,17 @@ pub(super) async fn put(writer: &mut Writer<'_>, database: &Database) -> Result<
     } else {
         rows.insert(&mut writer.reader.connection, &schema).await?;
     }
-    parameter_rows.insert(&mut writer.reader.connection, &schema).await
+    parameter_rows.insert(&mut writer.reader.connection, &schema).await?;
+    writer.note_database(before, database);
+    Ok(())
+}
+
+/// A database as it is, where what happens is kept.
+async fn read(writer: &mut Writer<'_>, id: Option<i64>) -> Result<Option<Database>> {
+    match id.filter(|_| writer.logs()) {
+        Some(id) => Ok(databases(writer.reader, Some(id)).await?.pop()),
+        None => Ok(None),
+    }
 }
 
 pub(super) async fn drop(writer: &mut Writer<'_>, name: &DatabaseName) -> Result<()> {
@@ -124,10 +137,14 @@ pub(super) async fn drop(writer: &mut Writer<'_>, name: &DatabaseName) -> Result
             return Err(conflict("drop", format!("database {name}"), format!("it has {what}")));
         }
     }
+    let before = read(writer, Some(id)).await?;
     for table in ["DB_PRIVS", "DATABASE_PARAMS", "DBS"] {
         writer.delete(table, "DB_ID", &[id]).await?;
     }
     writer.reader.forget();
+    if let Some(before) = before {
+        writer.note(Happened::DroppedDatabase(Box::new(before)));
+    }
     Ok(())
 }
 
@@ -161,6 +178,7 @@ pub(super) async fn set_parameter(
     if now.as_deref() != expected {
         return Err(differs(now.as_deref()));
     }
+    let before = read(writer, Some(id)).await?;
     let touched = match (expected, value) {
         (Some(expected), None) => {
             let sql = format!("DELETE FROM \"DATABASE_PARAMS\" WHERE {which} AND \"PARAM_VALUE\" = ?");
@@ -185,7 +203,16 @@ pub(super) async fn set_parameter(
             1
         }
     };
-    if touched == 1 { Ok(()) } else { Err(differs(None)) }
+    if touched != 1 {
+        return Err(differs(None));
+    }
+    if let Some(before) = before {
+        let mut after = before.clone();
+        after.parameters.remove(key);
+        after.parameters.extend(value.map(|value| (key.to_owned(), value.to_owned())));
+        writer.note_database(Some(before), &after);
+    }
+    Ok(())
 }
 
 fn check(writer: &Writer<'_>, object: &dyn Fn() -> String, value: &str) -> Result<()> {

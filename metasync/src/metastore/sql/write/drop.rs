@@ -1,10 +1,11 @@
 //! Tables and partitions that go, with every row that belongs to them and to nothing else.
 
 use super::{Writer, conflict, lists, storage, tables};
+use crate::event::write::Happened;
 use crate::metastore::Result;
 use crate::metastore::sql::dialect::id_list;
 use crate::metastore::sql::read::children::IDS_PER_STATEMENT;
-use crate::metastore::sql::read::partitions::{NAMES_PER_STATEMENT, condition};
+use crate::metastore::sql::read::partitions::{NAMES_PER_STATEMENT, condition, ids};
 use crate::metastore::sql::value::Row;
 use crate::model::{PartitionName, TableName};
 
@@ -33,6 +34,7 @@ const COLUMNS: &str = "o.\"PART_ID\", s.\"SD_ID\", s.\"SERDE_ID\", s.\"CD_ID\" F
 
 pub(super) async fn partitions(writer: &mut Writer<'_>, name: &TableName, names: &[PartitionName]) -> Result<()> {
     let Some(shape) = writer.shape(name).await? else { return Ok(()) };
+    note_partitions(writer, name, names).await?;
     for names in names.chunks(NAMES_PER_STATEMENT) {
         let (named, values) = condition(&writer.reader.schema, shape.id, names);
         let sql = format!("SELECT {COLUMNS} WHERE {named}");
@@ -43,6 +45,17 @@ pub(super) async fn partitions(writer: &mut Writer<'_>, name: &TableName, names:
         // The table's own list is in use as long as the table is there.
         rows.lists.retain(|list| Some(*list) != shape.cd);
         remove_partitions(writer, rows).await?;
+    }
+    Ok(())
+}
+
+/// Keeps for the event log which of these partitions are there.
+async fn note_partitions(writer: &mut Writer<'_>, name: &TableName, names: &[PartitionName]) -> Result<()> {
+    let Some(table) = writer.table_now(name).await? else { return Ok(()) };
+    let mut names: Vec<PartitionName> = ids(writer.reader, name, names).await?.into_values().collect();
+    names.sort_unstable();
+    if !names.is_empty() {
+        writer.note(Happened::DroppedPartitions { table, names });
     }
     Ok(())
 }
@@ -78,6 +91,7 @@ pub(super) async fn table(writer: &mut Writer<'_>, name: &TableName) -> Result<(
     let lock = writer.reader.schema.dialect.for_update();
     let Some(shape) = tables::find(writer, name, lock).await? else { return Ok(()) };
     refuse_if_used(writer, name, shape.id).await?;
+    let before = writer.before(name).await?;
     // Each round removes what it read.
     loop {
         let sql = format!("SELECT {COLUMNS} WHERE o.\"TBL_ID\" = {} LIMIT {IDS_PER_STATEMENT}", shape.id);
@@ -104,6 +118,9 @@ pub(super) async fn table(writer: &mut Writer<'_>, name: &TableName) -> Result<(
     remove_storage(writer, &sds, &serdes).await?;
     lists::collect(writer, shape.cd.into_iter().collect()).await?;
     writer.forget(name);
+    if let Some(before) = before {
+        writer.note(Happened::DroppedTable(before));
+    }
     Ok(())
 }
 

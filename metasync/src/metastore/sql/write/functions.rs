@@ -2,8 +2,10 @@
 
 use super::storage::unknown;
 use super::{Writer, conflict, kind_word};
+use crate::event::write::Happened;
 use crate::metastore::Result;
 use crate::metastore::sql::ids::Sequence;
+use crate::metastore::sql::read::functions::functions;
 use crate::metastore::sql::rows::{Rows, cell};
 use crate::metastore::sql::value::Value;
 use crate::model::{DatabaseName, Function, FunctionKind, PrincipalKind, ResourceKind};
@@ -30,6 +32,7 @@ pub(super) async fn put(writer: &mut Writer<'_>, function: &Function) -> Result<
         Some(id) => id,
         None => writer.ids.take(Sequence::Function)?,
     };
+    let before = read(writer, &function.database, old).await?;
     let FunctionKind::Java = function.kind;
     let mut rows = Rows::new("FUNCS");
     let cells = vec![
@@ -66,12 +69,24 @@ pub(super) async fn put(writer: &mut Writer<'_>, function: &Function) -> Result<
     } else {
         rows.insert(&mut writer.reader.connection, &schema).await?;
     }
-    resources.insert(&mut writer.reader.connection, &schema).await
+    resources.insert(&mut writer.reader.connection, &schema).await?;
+    writer.note_function(before, function);
+    Ok(())
+}
+
+/// A function as it is, where what happens is kept.
+async fn read(writer: &mut Writer<'_>, database: &DatabaseName, id: Option<i64>) -> Result<Option<Function>> {
+    match id.filter(|_| writer.logs()) {
+        Some(id) => Ok(functions(writer.reader, database, Some(id)).await?.found.pop()),
+        None => Ok(None),
+    }
 }
 
 pub(super) async fn drop(writer: &mut Writer<'_>, database: &DatabaseName, name: &str) -> Result<()> {
-    let Some(database) = writer.reader.database_id(database).await? else { return Ok(()) };
-    let Some(id) = find(writer, database, name).await? else { return Ok(()) };
+    let Some(database_id) = writer.reader.database_id(database).await? else { return Ok(()) };
+    let Some(id) = find(writer, database_id, name).await? else { return Ok(()) };
     writer.delete("FUNC_RU", "FUNC_ID", &[id]).await?;
-    writer.delete("FUNCS", "FUNC_ID", &[id]).await
+    writer.delete("FUNCS", "FUNC_ID", &[id]).await?;
+    writer.note(Happened::DroppedFunction { database: database.clone(), name: name.to_owned() });
+    Ok(())
 }

@@ -2,9 +2,10 @@
 
 use super::storage::{Slot, StorageRows, clear, parameters, unknown};
 use super::{Shape, Writer, conflict, lists};
+use crate::event::write::Happened;
 use crate::metastore::Result;
 use crate::metastore::sql::ids::Sequence;
-use crate::metastore::sql::read::partitions::{NAMES_PER_STATEMENT, condition};
+use crate::metastore::sql::read::partitions::{NAMES_PER_STATEMENT, condition, partitions};
 use crate::metastore::sql::rows::{Rows, cell, cell_if};
 use crate::model::{Column, Partition, PartitionName, TableName};
 use std::collections::{BTreeMap, HashMap};
@@ -26,6 +27,7 @@ pub(super) async fn put(writer: &mut Writer<'_>, table: &TableName, partitions: 
     }
     let names: Vec<&PartitionName> = named.keys().collect();
     let mut old = find(writer, &shape, &names).await?;
+    let before = read(writer, table, old.keys().cloned().collect()).await?;
     let lists = choose_lists(writer, table, &shape, &named, &old).await?;
 
     let schema = Arc::clone(&writer.reader.schema);
@@ -71,7 +73,28 @@ pub(super) async fn put(writer: &mut Writer<'_>, table: &TableName, partitions: 
     old_rows.upsert(connection, &schema, "PART_ID").await?;
     values.insert(connection, &schema).await?;
     parameter_rows.insert(connection, &schema).await?;
-    lists::collect(writer, left).await
+    lists::collect(writer, left).await?;
+    writer.note_partitions(table, before, &named).await
+}
+
+/// These partitions as they are, where what happens is kept; `None` for one that is damaged.
+async fn read(
+    writer: &mut Writer<'_>,
+    table: &TableName,
+    names: Vec<PartitionName>,
+) -> Result<HashMap<PartitionName, Option<Partition>>> {
+    let mut found: HashMap<PartitionName, Option<Partition>> = names.iter().cloned().map(|name| (name, None)).collect();
+    if names.is_empty() {
+        return Ok(found);
+    }
+    let Some(table) = writer.table_now(table).await? else { return Ok(found) };
+    let keys: Vec<&str> = table.partition_keys.iter().map(|key| key.name.as_str()).collect();
+    for partition in partitions(writer.reader, &table, &names).await?.found {
+        if let Ok(name) = PartitionName::of(keys.iter().copied(), &partition.values) {
+            found.insert(name, Some(partition));
+        }
+    }
+    Ok(found)
 }
 
 fn name(table: &TableName, shape: &Shape, values: &[String]) -> Result<PartitionName> {
@@ -191,6 +214,7 @@ pub(super) async fn rename(
         (Some(_), Some(_)) => return Err(conflict("rename", object(), format!("{new} is there already"))),
         (Some(old), None) => old.id,
     };
+    let before = read(writer, table, vec![from.clone()]).await?.remove(from).flatten();
     let schema = Arc::clone(&writer.reader.schema);
     let mut rows = Rows::new("PARTITION_KEY_VALS");
     push_values(&mut rows, &schema, &object, id, to)?;
@@ -202,6 +226,11 @@ pub(super) async fn rename(
     if schema.has("PART_COL_STATS", "PARTITION_NAME") {
         let sql = "UPDATE \"PART_COL_STATS\" SET \"PARTITION_NAME\" = ? WHERE \"PART_ID\" = ?";
         connection.execute(sql, &[(&new.0).into(), id.into()]).await?;
+    }
+    if let (Some(before), Some(table)) = (before, writer.table_now(table).await?) {
+        let after = Partition { values: to.to_vec(), ..before.clone() };
+        let (before, after) = (Box::new(before), Box::new(after));
+        writer.note(Happened::AlteredPartition { table, before, after, emptied: false });
     }
     Ok(())
 }

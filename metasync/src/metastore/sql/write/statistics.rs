@@ -2,15 +2,18 @@
 
 use super::storage::unknown;
 use super::{Writer, conflict};
-use crate::metastore::Result;
+use crate::event::write::Happened;
 use crate::metastore::sql::dialect::id_list;
 use crate::metastore::sql::ids::Sequence;
-use crate::metastore::sql::read::children::IDS_PER_STATEMENT;
+use crate::metastore::sql::read::Reader;
+use crate::metastore::sql::read::children::{Children, IDS_PER_STATEMENT};
 use crate::metastore::sql::read::partitions;
+use crate::metastore::sql::read::statistics::{of_partitions, of_tables};
 use crate::metastore::sql::rows::{Cell, Rows, cell, cell_if};
 use crate::metastore::sql::value::Value;
+use crate::metastore::{Error, Result};
 use crate::model::{ColumnStatistics, HIVE_ENGINE, PartitionName, StatisticsData, TableName};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// A table of statistics.
@@ -30,8 +33,23 @@ pub(super) async fn put_table(
     statistics: &[ColumnStatistics],
 ) -> Result<()> {
     let shape = writer.needed_shape(table, "put", format!("statistics of {table}")).await?;
+    let names = std::slice::from_ref(&table.table);
+    let before = match writer.logs() {
+        true => readable(of_tables(writer.reader, &table.database(), names).await)?,
+        false => Vec::new(),
+    };
     let all: Vec<_> = statistics.iter().map(|each| (shape.id, None, each)).collect();
-    OF_TABLES.put(writer, table, all).await
+    OF_TABLES.put(writer, table, all).await?;
+    let before: Vec<ColumnStatistics> = before.into_iter().map(|(_, each)| each).collect();
+    writer.note_statistics(table, &before, statistics).await
+}
+
+/// What was read; nothing where it is damaged: it is about to be replaced.
+fn readable<T>(read: Result<Vec<T>>) -> Result<Vec<T>> {
+    match read {
+        Err(Error::Damaged { .. }) => Ok(Vec::new()),
+        other => other,
+    }
 }
 
 pub(super) async fn put_partitions(
@@ -41,7 +59,7 @@ pub(super) async fn put_partitions(
 ) -> Result<()> {
     let names: Vec<PartitionName> = statistics.iter().map(|(name, _)| name.clone()).collect();
     let found = partitions::ids(writer.reader, table, &names).await?;
-    let by_name: std::collections::HashMap<_, _> = found.iter().map(|(id, name)| (name, *id)).collect();
+    let by_name: HashMap<_, _> = found.iter().map(|(id, name)| (name, *id)).collect();
     let mut all = Vec::new();
     for (name, columns) in statistics {
         let Some(id) = by_name.get(name) else {
@@ -50,13 +68,36 @@ pub(super) async fn put_partitions(
         };
         all.extend(columns.iter().map(|each| (*id, Some(name), each)));
     }
-    OF_PARTITIONS.put(writer, table, all).await
+    let mut before: HashMap<PartitionName, Vec<ColumnStatistics>> = HashMap::new();
+    let mut parameters = HashMap::new();
+    if writer.logs() {
+        for (name, each) in readable(of_partitions(writer.reader, table, &names).await)? {
+            before.entry(name).or_default().push(each);
+        }
+        let ids: Vec<i64> = found.keys().copied().collect();
+        let Reader { connection, schema, .. } = &mut *writer.reader;
+        parameters = Children::parameters("PARTITION_PARAMS", "PART_ID", connection, schema, &ids).await?;
+    }
+    OF_PARTITIONS.put(writer, table, all).await?;
+    for (name, columns) in statistics {
+        let of = by_name.get(name).and_then(|id| parameters.remove(id)).unwrap_or_default();
+        let before = before.get(name).map_or(&[][..], Vec::as_slice);
+        writer.note_partition_statistics(table, (name, of), before, columns).await?;
+    }
+    Ok(())
 }
 
 pub(super) async fn drop_table(writer: &mut Writer<'_>, table: &TableName, column: Option<&str>) -> Result<()> {
     match writer.shape(table).await? {
         None => Ok(()),
-        Some(shape) => OF_TABLES.remove(writer, shape.id, column).await,
+        Some(shape) => {
+            if OF_TABLES.remove(writer, shape.id, column).await? > 0
+                && let Some(table) = writer.table_now(table).await?
+            {
+                writer.note(Happened::DroppedTableStatistics { table, column: column.map(str::to_owned) });
+            }
+            Ok(())
+        }
     }
 }
 
@@ -69,21 +110,29 @@ pub(super) async fn drop_partition(
     let found = partitions::ids(writer.reader, table, std::slice::from_ref(partition)).await?;
     match found.into_keys().next() {
         None => Ok(()),
-        Some(id) => OF_PARTITIONS.remove(writer, id, column).await,
+        Some(id) => {
+            if OF_PARTITIONS.remove(writer, id, column).await? > 0
+                && let Some(table) = writer.table_now(table).await?
+            {
+                let (partition, column) = (partition.clone(), column.map(str::to_owned));
+                writer.note(Happened::DroppedPartitionStatistics { table, partition, column });
+            }
+            Ok(())
+        }
     }
 }
 
 impl Kept {
-    async fn remove(&self, writer: &mut Writer<'_>, owner: i64, column: Option<&str>) -> Result<()> {
+    /// Removes statistics, and says how many.
+    async fn remove(&self, writer: &mut Writer<'_>, owner: i64, column: Option<&str>) -> Result<u64> {
         if !writer.reader.schema.has_table(self.table) {
-            return Ok(());
+            return Ok(0);
         }
         let mut values: Vec<Value> = vec![owner.into()];
         values.extend(column.map(Value::from));
         let which = if column.is_some() { " AND \"COLUMN_NAME\" = ?" } else { "" };
         let sql = format!("DELETE FROM \"{}\" WHERE \"{}\" = ?{which}", self.table, self.owner);
-        writer.reader.connection.execute(&sql, &values).await?;
-        Ok(())
+        writer.reader.connection.execute(&sql, &values).await
     }
 
     /// Puts statistics of owners (with the partition's name, if it is one).

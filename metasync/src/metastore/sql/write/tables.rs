@@ -57,6 +57,10 @@ pub(super) async fn put(writer: &mut Writer<'_>, table: &Table) -> Result<()> {
         let why = "its partition keys differ from those that are there: it has to be dropped first";
         return Err(conflict("put", object(), why.to_owned()));
     }
+    let before = match &old {
+        Some(_) => writer.before(name).await?,
+        None => None,
+    };
     let list = match old.as_deref() {
         Some(Shape { cd: Some(cd), columns, .. }) if *columns == table.storage.columns => {
             lists::share(writer, *cd).await?;
@@ -122,6 +126,7 @@ pub(super) async fn put(writer: &mut Writer<'_>, table: &Table) -> Result<()> {
         lists::collect(writer, vec![*cd]).await?;
     }
     writer.forget(name);
+    writer.note_table(before, table);
     Ok(())
 }
 
@@ -224,6 +229,7 @@ pub(super) async fn rename(writer: &mut Writer<'_>, from: &TableName, to: &Table
         let (object, version) = (format!("table {to}"), schema.version);
         return Err(Error::CannotHold { object, version, why: format!("TBLS.TBL_NAME {why}") });
     }
+    let before = writer.before(from).await?;
     let connection = &mut writer.reader.connection;
     let sql = "UPDATE \"TBLS\" SET \"TBL_NAME\" = ?, \"DB_ID\" = ? WHERE \"TBL_ID\" = ?";
     connection.execute(sql, &[(&to.table).into(), database_id.into(), id.into()]).await?;
@@ -250,6 +256,10 @@ pub(super) async fn rename(writer: &mut Writer<'_>, from: &TableName, to: &Table
     }
     writer.forget(from);
     writer.forget(to);
+    if let Some(before) = before {
+        let after = Table { name: to.clone(), ..before.as_ref().clone() };
+        writer.note_table(Some(before), &after);
+    }
     Ok(())
 }
 

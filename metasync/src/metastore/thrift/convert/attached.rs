@@ -128,7 +128,7 @@ fn positions<T>(columns: &[T]) -> impl Iterator<Item = (i32, &T)> {
     (1..).zip(columns)
 }
 
-pub(in crate::metastore::thrift) fn primary_key_rows(of: &Constraint, columns: &[String]) -> Vec<api::SQLPrimaryKey> {
+pub(crate) fn primary_key_rows(of: &Constraint, columns: &[String]) -> Vec<api::SQLPrimaryKey> {
     let row = |(position, column): (i32, &String)| api::SQLPrimaryKey {
         table_db: Some(of.table.database.clone()),
         table_name: Some(of.table.table.clone()),
@@ -144,7 +144,7 @@ pub(in crate::metastore::thrift) fn primary_key_rows(of: &Constraint, columns: &
     positions(columns).map(row).collect()
 }
 
-pub(in crate::metastore::thrift) fn unique_rows(of: &Constraint, columns: &[String]) -> Vec<api::SQLUniqueConstraint> {
+pub(crate) fn unique_rows(of: &Constraint, columns: &[String]) -> Vec<api::SQLUniqueConstraint> {
     let row = |(position, column): (i32, &String)| api::SQLUniqueConstraint {
         cat_name: Some(of.table.catalog.clone()),
         table_db: Some(of.table.database.clone()),
@@ -161,7 +161,7 @@ pub(in crate::metastore::thrift) fn unique_rows(of: &Constraint, columns: &[Stri
 }
 
 /// `kind` is that of `of`; anything but a foreign key has no rows here.
-pub(in crate::metastore::thrift) fn foreign_key_rows(of: &Constraint) -> Vec<api::SQLForeignKey> {
+pub(crate) fn foreign_key_rows(of: &Constraint) -> Vec<api::SQLForeignKey> {
     let ConstraintKind::ForeignKey { parent, parent_key, columns, update_rule, delete_rule } = &of.kind else {
         return Vec::new();
     };
@@ -186,7 +186,7 @@ pub(in crate::metastore::thrift) fn foreign_key_rows(of: &Constraint) -> Vec<api
     positions(columns).map(row).collect()
 }
 
-pub(in crate::metastore::thrift) fn not_null_rows(of: &Constraint, column: &str) -> Vec<api::SQLNotNullConstraint> {
+pub(crate) fn not_null_rows(of: &Constraint, column: &str) -> Vec<api::SQLNotNullConstraint> {
     vec![api::SQLNotNullConstraint {
         cat_name: Some(of.table.catalog.clone()),
         table_db: Some(of.table.database.clone()),
@@ -200,11 +200,7 @@ pub(in crate::metastore::thrift) fn not_null_rows(of: &Constraint, column: &str)
     }]
 }
 
-pub(in crate::metastore::thrift) fn default_rows(
-    of: &Constraint,
-    column: &str,
-    value: &str,
-) -> Vec<api::SQLDefaultConstraint> {
+pub(crate) fn default_rows(of: &Constraint, column: &str, value: &str) -> Vec<api::SQLDefaultConstraint> {
     vec![api::SQLDefaultConstraint {
         cat_name: Some(of.table.catalog.clone()),
         table_db: Some(of.table.database.clone()),
@@ -219,11 +215,7 @@ pub(in crate::metastore::thrift) fn default_rows(
     }]
 }
 
-pub(in crate::metastore::thrift) fn check_rows(
-    of: &Constraint,
-    column: Option<&str>,
-    expression: &str,
-) -> Vec<api::SQLCheckConstraint> {
+pub(crate) fn check_rows(of: &Constraint, column: Option<&str>, expression: &str) -> Vec<api::SQLCheckConstraint> {
     vec![api::SQLCheckConstraint {
         cat_name: Some(of.table.catalog.clone()),
         table_db: Some(of.table.database.clone()),
@@ -238,7 +230,7 @@ pub(in crate::metastore::thrift) fn check_rows(
     }]
 }
 
-pub(in crate::metastore::thrift) fn to_principal_type(kind: PrincipalKind) -> api::PrincipalType {
+pub(crate) fn to_principal_type(kind: PrincipalKind) -> api::PrincipalType {
     match kind {
         PrincipalKind::User => api::PrincipalType::USER,
         PrincipalKind::Role => api::PrincipalType::ROLE,
@@ -246,7 +238,7 @@ pub(in crate::metastore::thrift) fn to_principal_type(kind: PrincipalKind) -> ap
     }
 }
 
-pub(in crate::metastore::thrift) fn from_role(role: api::Role) -> Converted<Role> {
+pub(crate) fn from_role(role: api::Role) -> Converted<Role> {
     Ok(Role {
         name: required(role.role_name, "roleName")?,
         create_time: role.create_time.unwrap_or_default(),
@@ -255,10 +247,7 @@ pub(in crate::metastore::thrift) fn from_role(role: api::Role) -> Converted<Role
 }
 
 /// `role` is the one that was asked about: some servers leave it out.
-pub(in crate::metastore::thrift) fn from_role_grant(
-    role: &str,
-    grant: api::RolePrincipalGrant,
-) -> Converted<RoleGrant> {
+pub(crate) fn from_role_grant(role: &str, grant: api::RolePrincipalGrant) -> Converted<RoleGrant> {
     Ok(RoleGrant {
         role: role.to_owned(),
         principal: Principal {
@@ -272,7 +261,7 @@ pub(in crate::metastore::thrift) fn from_role_grant(
 }
 
 /// `keys` gives the partition keys of a table for what is on partitions; `None` when the object is on something else.
-pub(in crate::metastore::thrift) fn from_grant(found: api::HiveObjectPrivilege, keys: &[String]) -> Converted<Grant> {
+pub(crate) fn from_grant(found: api::HiveObjectPrivilege, keys: &[String]) -> Converted<Grant> {
     let info = required(found.grant_info, "grantInfo")?;
     Ok(Grant {
         object: from_object(required(found.hive_object, "hiveObject")?, keys)?,
@@ -313,7 +302,7 @@ fn from_object(object: api::HiveObjectRef, keys: &[String]) -> Converted<GrantOb
     })
 }
 
-pub(in crate::metastore::thrift) fn to_grant(grant: &Grant) -> Converted<api::HiveObjectPrivilege> {
+pub(crate) fn to_grant(grant: &Grant) -> Converted<api::HiveObjectPrivilege> {
     Ok(api::HiveObjectPrivilege {
         hive_object: Some(to_object(&grant.object)?),
         principal_name: Some(grant.principal.name.clone()),

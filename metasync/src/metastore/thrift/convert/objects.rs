@@ -22,7 +22,7 @@ pub(crate) fn from_catalog(catalog: api::Catalog) -> Converted<Catalog> {
     })
 }
 
-pub(in crate::metastore::thrift) fn to_catalog(catalog: &Catalog) -> Converted<api::Catalog> {
+pub(crate) fn to_catalog(catalog: &Catalog) -> Converted<api::Catalog> {
     Ok(api::Catalog {
         name: Some(catalog.name.clone()),
         description: catalog.description.clone(),
@@ -58,7 +58,7 @@ pub(crate) fn from_database(database: api::Database) -> Converted<Database> {
     })
 }
 
-pub(in crate::metastore::thrift) fn to_database(database: &Database) -> Converted<api::Database> {
+pub(crate) fn to_database(database: &Database) -> Converted<api::Database> {
     let (owner_name, owner_type) = to_principal(database.owner.as_ref());
     let (kind, connector_name, remote_dbname) = match &database.kind {
         DatabaseKind::Native => (None, None, None),
@@ -108,7 +108,7 @@ pub(crate) fn from_table(table: api::Table) -> Converted<Table> {
     })
 }
 
-pub(in crate::metastore::thrift) fn to_table(table: &Table) -> Converted<api::Table> {
+pub(crate) fn to_table(table: &Table) -> Converted<api::Table> {
     let (owner, owner_type) = to_principal(table.owner.as_ref());
     Ok(api::Table {
         table_name: Some(table.name.table.clone()),
@@ -219,10 +219,7 @@ pub(crate) fn from_partition(partition: api::Partition) -> Converted<Partition> 
     })
 }
 
-pub(in crate::metastore::thrift) fn to_partition(
-    table: &TableName,
-    partition: &Partition,
-) -> Converted<api::Partition> {
+pub(crate) fn to_partition(table: &TableName, partition: &Partition) -> Converted<api::Partition> {
     Ok(api::Partition {
         values: Some(partition.values.clone()),
         db_name: Some(table.database.clone()),
@@ -266,7 +263,7 @@ pub(crate) fn from_function(function: api::Function) -> Converted<Function> {
     })
 }
 
-pub(in crate::metastore::thrift) fn to_function(function: &Function) -> Converted<api::Function> {
+pub(crate) fn to_function(function: &Function) -> Converted<api::Function> {
     let (owner_name, owner_type) = to_principal(function.owner.as_ref());
     let resource = |resource: &Resource| api::ResourceUri {
         resource_type: Some(match resource.kind {

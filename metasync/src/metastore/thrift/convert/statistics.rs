@@ -138,10 +138,7 @@ fn to_decimal(decimal: Decimal) -> api::Decimal {
     api::Decimal { unscaled: Some(Binary(bytes[start..].to_vec())), scale: Some(decimal.scale), ..Default::default() }
 }
 
-pub(in crate::metastore::thrift) fn to_statistics(
-    statistics: &ColumnStatistics,
-    version: Version,
-) -> Converted<api::ColumnStatisticsObj> {
+pub(crate) fn to_statistics(statistics: &ColumnStatistics, version: Version) -> Converted<api::ColumnStatisticsObj> {
     Ok(api::ColumnStatisticsObj {
         col_name: Some(statistics.column.clone()),
         col_type: Some(statistics.type_name.clone()),
