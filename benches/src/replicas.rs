@@ -14,6 +14,8 @@ mod objects;
 mod plain;
 #[path = "replicas/program.rs"]
 mod program;
+// MariaDB has no part in it.
+#[allow(dead_code)]
 #[path = "../../tests/support/sql.rs"]
 mod sql;
 #[path = "replicas/stage.rs"]
