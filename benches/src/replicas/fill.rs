@@ -37,8 +37,7 @@ pub async fn many_tables(url: &str, database: &str, tables: usize, each: usize, 
     let metastore = at(url).await?;
     let database = DatabaseName::new(database);
     metastore.apply(&[Change::PutDatabase(objects::database(&database, root))]).await?;
-    let all: Vec<Table> =
-        (0..tables).map(|at| objects::table(database.table(&format!("t{at:05}")), root)).collect();
+    let all: Vec<Table> = (0..tables).map(|at| objects::table(database.table(&format!("t{at:05}")), root)).collect();
     for tables in all.chunks(TABLES_AT_ONCE) {
         let changes = tables.iter().flat_map(|table| [Change::PutTable(Box::new(table.clone())), put(table, 0..each)]);
         metastore.apply(&changes.collect::<Vec<_>>()).await?;
@@ -92,7 +91,8 @@ pub fn files(tables: &[Table], partitions: usize, each: usize) -> Result<()> {
             .enumerate()
             .map(|(chunk, tables)| {
                 let of_table = &of_table;
-                let numbered = move || (0..).zip(tables).try_for_each(|(at, table)| of_table(chunk * share + at, table));
+                let numbered =
+                    move || (0..).zip(tables).try_for_each(|(at, table)| of_table(chunk * share + at, table));
                 scope.spawn(numbered)
             })
             .collect();
