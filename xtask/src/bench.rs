@@ -1,11 +1,11 @@
-//! `cargo xtask bench`: distcp beside its peers, on this machine, over the same data; and, by name, metasync's adapters.
+//! `cargo xtask bench`: distcp beside its peers, on this machine, over the same data; and, by name, metasync.
 //!
 //! The contestants take turns (A B C A B C ...), after one round that is not counted; medians are compared. What arrived
 //! is counted after every run, so that a tool that gave up early does not win. Results belong in benches/README.md.
 
 mod contest;
 mod data;
-mod metastore;
+mod programs;
 mod table;
 
 use crate::command::{Interrupt, cargo, program, run_logged};
@@ -14,6 +14,7 @@ use crate::services::{self, Service, all};
 use crate::terminal::{err, out};
 use anyhow::{Context, Result, bail};
 use contest::{CASES, Case, Kind, Stage, Tool};
+use programs::PROGRAMS;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use table::Times;
@@ -29,11 +30,14 @@ const BUILD_LIMIT: Duration = Duration::from_secs(40 * 60);
 Builds distcp in release mode, starts an S3 server on loopback, installs rclone, s5cmd and b3sum, and makes 1.2 GB of
 data in target/bench (delete it when done). Prints a table in Markdown; numbers hold for this machine only.")]
 pub struct Args {
-    /// Only cases whose name starts with this; metastore: metasync's adapters, which only that runs
+    /// Only cases whose name starts with this; metastore and metasync run only by their whole names
     case: Option<String>,
-    /// Counted runs of each tool; `metastore` runs once
+    /// Counted runs of each tool; `metastore` and `metasync` run once
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(5..=100))]
     runs: u32,
+    /// `metasync` with this part of everything: 10 for a tenth
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    scale: u32,
     /// Say what there is to compare, and do nothing
     #[arg(long)]
     list: bool,
@@ -43,8 +47,8 @@ pub struct Args {
 pub fn run(args: &Args, folders: &Folders, interrupt: &Interrupt) -> Result<bool> {
     let wanted = |case: &&Case| args.case.as_ref().is_none_or(|prefix| case.name.starts_with(prefix));
     let cases: Vec<_> = CASES.iter().filter(wanted).collect();
-    let metastore = args.case.as_deref() == Some(metastore::NAME);
-    if cases.is_empty() && !metastore {
+    let program = PROGRAMS.iter().find(|program| args.case.as_deref() == Some(program.name));
+    if cases.is_empty() && program.is_none() {
         bail!("no case starts with {}: see --list", args.case.as_deref().unwrap_or_default());
     }
     if args.list {
@@ -52,14 +56,14 @@ pub fn run(args: &Args, folders: &Folders, interrupt: &Interrupt) -> Result<bool
             let tools: Vec<_> = case.tools().iter().map(|tool| tool.name()).collect();
             out!("{:<16} {:<60} {}", case.name, case.about, tools.join(", "));
         }
-        if metastore || args.case.is_none() {
-            out!("{:<16} {:<60} metasync, a plain Thrift client", metastore::NAME, metastore::ABOUT);
+        for program in PROGRAMS.iter().filter(|program| args.case.as_deref().is_none_or(|case| case == program.name)) {
+            out!("{:<16} {:<60} {}", program.name, program.about, program.who);
         }
         return Ok(true);
     }
     let _lock = lock(&folders.xtask().join("bench.lock"), "benchmarks")?;
-    if metastore {
-        return metastore::run(folders, interrupt);
+    if let Some(program) = program {
+        return program.run(args.scale, folders, interrupt);
     }
     let mut build = cargo(folders);
     build.args(["build", "--release", "--package", "distcp", "--bin", "distcp"]);

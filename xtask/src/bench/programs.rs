@@ -1,0 +1,107 @@
+//! `cargo xtask bench metastore` and `cargo xtask bench metasync`: programs of the benches that measure by themselves.
+//!
+//! Each is built in release mode, the services that it needs are brought up, and the table that it prints is handed on.
+
+use crate::command::{Interrupt, cargo, program, run_lines, run_logged};
+use crate::folders::Folders;
+use crate::services::{self, Up, all};
+use crate::terminal::{err, out};
+use anyhow::{Context, Result};
+use std::process::Command;
+use std::time::Duration;
+
+/// A program of the benches.
+pub struct Program {
+    /// As it is named on the command line.
+    pub name: &'static str,
+    /// In words.
+    pub about: &'static str,
+    /// Who is measured.
+    pub who: &'static str,
+    /// Its binary.
+    binary: &'static str,
+    /// What the figures stand on.
+    needed: &'static [&'static str],
+    /// Options whose values are variables of the services.
+    options: &'static [(&'static str, &'static str)],
+    /// Whether it runs `metasync` itself, and can do less.
+    runs_metasync: bool,
+    /// How long all cases may take together.
+    limit: Duration,
+}
+
+/// The adapters beside a plain Thrift client.
+const METASTORE: Program = Program {
+    name: "metastore",
+    about: "100,000 partitions and 2,000 tables, written, read and dumped",
+    who: "metasync, a plain Thrift client",
+    binary: "metastores",
+    needed: &["postgres", "mariadb", "hms-3.1"],
+    options: &[
+        ("--thrift", "UNDERSTUDY_TEST_HMS_31_POSTGRES_THRIFT"),
+        ("--postgres", "UNDERSTUDY_TEST_HMS_31_POSTGRES_SQL"),
+        ("--mariadb", "UNDERSTUDY_TEST_HMS_31_MARIADB_SQL"),
+    ],
+    runs_metasync: false,
+    limit: Duration::from_secs(30 * 60),
+};
+
+/// Whole runs.
+const METASYNC: Program = Program {
+    name: "metasync",
+    about: "100,000 partitions bootstrapped, 10,000 events, 1,000,000 objects looked at",
+    who: "metasync, a plain Thrift client",
+    binary: "replicas",
+    // The metastore's program needs nothing of the servers that come with it, but is not to be had without them.
+    needed: &["postgres", "mariadb", "hms-3.1"],
+    options: &[("--postgres", "UNDERSTUDY_TEST_POSTGRES_URL"), ("--hms", "UNDERSTUDY_TEST_HMS_31")],
+    runs_metasync: true,
+    limit: Duration::from_secs(90 * 60),
+};
+
+/// All of them.
+pub const PROGRAMS: [Program; 2] = [METASTORE, METASYNC];
+
+impl Program {
+    /// True if every case did its work.
+    pub fn run(&self, scale: u32, folders: &Folders, interrupt: &Interrupt) -> Result<bool> {
+        let mut build = cargo(folders);
+        build.args(["build", "--release", "--package", "benches", "--bin", self.binary]);
+        if self.runs_metasync {
+            build.args(["--package", "metasync", "--bin", "metasync"]);
+        }
+        err!("building the benches in release mode");
+        run_logged(&mut build, &folders.xtask().join("bench-build.log"), super::BUILD_LIMIT, interrupt)?;
+        let chosen: Vec<_> = all().into_iter().filter(|service| self.needed.contains(&service.name())).collect();
+        let up = services::up(&chosen, folders, interrupt)?;
+        let ran = match up.failed.first() {
+            Some((name, why)) => Err(anyhow::anyhow!("{name} cannot be had here: {why}")),
+            None => self.measure(scale, folders, &up, interrupt),
+        };
+        services::down(&up.started, folders)?;
+        ran
+    }
+
+    fn measure(&self, scale: u32, folders: &Folders, up: &Up, interrupt: &Interrupt) -> Result<bool> {
+        out!("{}\n", super::table::machine());
+        for service in all().into_iter().filter(|service| self.needed.contains(&service.name())) {
+            out!("- {}: {}", service.name(), service.package());
+        }
+        out!("");
+        let mut command = self.command(scale, folders, up)?;
+        Ok(run_lines(&mut command, self.limit, interrupt, |line| out!("{line}"))?.success())
+    }
+
+    fn command(&self, scale: u32, folders: &Folders, up: &Up) -> Result<Command> {
+        let mut command = program(folders.target.join("release").join(self.binary));
+        for (option, variable) in self.options {
+            let value = up.variables.get(*variable).with_context(|| format!("{variable} is not known"))?;
+            command.arg(option).arg(value);
+        }
+        if self.runs_metasync {
+            command.arg("--metasync").arg(folders.target.join("release/metasync"));
+            command.arg("--scale").arg(scale.to_string());
+        }
+        Ok(command)
+    }
+}
