@@ -22,6 +22,9 @@ use metasync::model::{DatabaseName, Table};
 use metasync::object::Object;
 use metasync::walk::walk_database;
 
+/// The database with one large table whose events are written, too.
+const LOGGED: &str = "understudy_bench_logged";
+
 /// Tables that are put at once.
 const TABLES_AT_ONCE: usize = 100;
 
@@ -178,7 +181,7 @@ async fn run(case: Case, arguments: &Arguments, folder: &Path) -> Result<(usize,
         Case::WritePostgres => write(at(&arguments.postgres).await?.as_ref(), objects::LARGE, partitions, &root).await,
         Case::LogPostgres => {
             let logged = open::open_target(&arguments.postgres, &Environment::default(), true).await?;
-            write(logged.as_ref(), objects::LOGGED, partitions, &root).await
+            write(logged.as_ref(), LOGGED, partitions, &root).await
         }
         Case::ReadPostgres => read(&arguments.postgres, objects::LARGE, partitions).await,
         Case::ReadThrift => read(&arguments.thrift, objects::LARGE, partitions).await,
@@ -266,7 +269,7 @@ async fn read(url: &str, database: &str, expected: usize) -> Result<(usize, Dura
 async fn clear_all(arguments: &Arguments) -> Result<()> {
     for url in [&arguments.postgres, &arguments.mariadb] {
         let metastore = at(url).await?;
-        for database in [objects::PLAIN, objects::LARGE, objects::LOGGED, objects::MANY] {
+        for database in [objects::PLAIN, objects::LARGE, LOGGED, objects::MANY] {
             let database = DatabaseName::new(database);
             let tables = metastore.snapshot().await?.table_names(&database).await?;
             for some in tables.chunks(TABLES_AT_ONCE) {

@@ -10,8 +10,6 @@ use std::sync::Arc;
 pub const PLAIN: &str = "understudy_bench_plain";
 /// The database with one large table.
 pub const LARGE: &str = "understudy_bench_large";
-/// The database with one large table whose events are written, too.
-pub const LOGGED: &str = "understudy_bench_logged";
 /// The database with many tables.
 pub const MANY: &str = "understudy_bench_many";
 

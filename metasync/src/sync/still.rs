@@ -96,7 +96,7 @@ mod tests {
             |left, _, _| left.complete = false,
             |left, _, _| left.state.fingerprints = None,
             |left, _, _| left.state.intent = Some(Intent::default()),
-            |left, _, _| drop(left.state.removals.insert("file:/x".to_owned())),
+            |left, _, _| left.state.removals.extend(["file:/x".to_owned()]),
             |left, _, _| drop(left.state.looks.insert("other".to_owned(), "2026-10-31T00:00:00Z".to_owned())),
             |left, _, _| drop(left.state.looks.insert("other".to_owned(), "not a time".to_owned())),
             |left, _, _| {
