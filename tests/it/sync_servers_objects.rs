@@ -132,3 +132,20 @@ fn rule_35_a_replica_in_a_file_becomes_a_metastore_again() {
         loaded.follow();
     }
 }
+
+#[test]
+fn a_table_that_the_target_cannot_hold_does_not_hold_up_those_that_share_its_transaction() {
+    let Some(lake) = Served::start(Version::V31, Kind::Postgres) else { return };
+    lake.shop();
+    ["before", "behind"].iter().for_each(|name| drop(lake.table(name)));
+    // Hive's schema for MySQL has latin1 columns.
+    lake.partitioned("beer", &["🍺"]);
+    let replica = lake.replica_on("r", Way::Sql, Way::Sql, Version::V31, Kind::MariaDb);
+    let ran = replica.metasync("run", &[]).expect(3);
+    assert_eq!((ran.number("tables/applied"), ran.number("tables/quarantined")), (2, 1), "{}", ran.stderr);
+    assert!(ran.stderr.contains("shop.beer is not in step"), "{}", ran.stderr);
+    assert_eq!((replica.table("before").name, replica.table("behind").name), (shop("before"), shop("behind")));
+    lake.apply(&[Change::DropTable(shop("beer"))]);
+    std::fs::remove_dir_all(lake.path("shop.db/beer")).unwrap();
+    replica.metasync("run", &[]).expect(0);
+}

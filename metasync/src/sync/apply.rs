@@ -2,7 +2,7 @@
 //!
 //! Both sides are read again, so that nothing is held open while data is copied for hours. What is not any more as the survey
 //! saw it waits for the next run: its data may not be there. Every change is idempotent; a table's first batch holds all of it
-//! but further partitions. A crash leaves tables in any state between, which the intent of the checkpoint names.
+//! but further partitions, and small tables share one. A crash leaves tables in any state between, which the intent of the checkpoint names.
 
 use super::survey::{Drop, LAST_ID, Survey, TableWork};
 use super::{failure, hops};
@@ -19,6 +19,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Tables that are read, and dropped, at once.
 const TABLES_AT_ONCE: usize = 200;
+/// Partitions, and tables, that are written in one transaction, about: a table's own chunk is as large.
+const GATHERED: usize = 1000;
 
 /// How the tables of a survey ended, by their place in it.
 #[derive(Default)]
@@ -159,16 +161,18 @@ impl Applier<'_> {
         let wanted = compare::read(self.sides.source.as_ref(), database, &sources, with);
         let there = compare::read(self.sides.target.as_ref(), &target, &sources, with);
         let (mut wanted, mut there) = futures::try_join!(wanted, there).map_err(failure)?;
+        let (mut gathered, mut weight) = (Vec::new(), 0);
         for at in tables {
             let table = work(at);
             let (whole, actual) = (wanted.found.remove(&table.source.table), there.found.remove(&table.target.table));
             match self.table(table, whole, actual).await {
                 Ok(Some(done)) => {
-                    late.extend(done.late.into_iter().map(|change| (*at, change)));
-                    if done.behind {
-                        applied.behind.insert(*at);
+                    weight += done.rest.iter().map(weight_of).sum::<usize>();
+                    gathered.push((*at, done));
+                    if weight >= GATHERED {
+                        self.write_gathered(std::mem::take(&mut gathered), applied, late).await?;
+                        weight = 0;
                     }
-                    applied.done.insert(*at, (done.digest, done.partitions));
                 }
                 Ok(None) => {
                     applied.behind.insert(*at);
@@ -181,10 +185,51 @@ impl Applier<'_> {
                 }
             }
         }
+        self.write_gathered(gathered, applied, late).await
+    }
+
+    /// Writes what is left of these tables in one transaction; if that is refused, each by itself, so that one table's trouble
+    /// stays its own.
+    async fn write_gathered(
+        &self,
+        gathered: Vec<(usize, TableDone)>,
+        applied: &mut Applied,
+        late: &mut Vec<(usize, Change)>,
+    ) -> Result<()> {
+        let (mut changes, mut parts) = (Vec::new(), Vec::with_capacity(gathered.len()));
+        for (at, mut done) in gathered {
+            let start = changes.len();
+            changes.append(&mut done.rest);
+            parts.push((at, start..changes.len(), done));
+        }
+        let mut refused = match self.write(&changes).await {
+            Ok(()) => None,
+            Err(error) => Some(self.of_table(error)?),
+        };
+        let alone = parts.len() == 1;
+        for (at, range, done) in parts {
+            let trouble = match (&mut refused, changes.get(range)) {
+                (None, _) => None,
+                (Some(why), _) if alone => Some(std::mem::take(why)),
+                (Some(_), part) => match self.write(part.unwrap_or_default()).await {
+                    Ok(()) => None,
+                    Err(error) => Some(self.of_table(error)?),
+                },
+            };
+            if let Some(why) = trouble {
+                applied.failed.insert(at, why);
+                continue;
+            }
+            late.extend(done.late.into_iter().map(|change| (at, change)));
+            if done.behind {
+                applied.behind.insert(at);
+            }
+            applied.done.insert(at, (done.digest, done.partitions));
+        }
         Ok(())
     }
 
-    /// Changes one table; `None` if it is not as the survey saw it.
+    /// Changes one table, but for its last batch; `None` if it is not as the survey saw it.
     async fn table(
         &self,
         table: &TableWork,
@@ -210,14 +255,15 @@ impl Applier<'_> {
             lines,
             partitions: 0,
             behind: false,
+            is_first: true,
         };
         compare::partitions(self.sides, &source, &table.target, there, &mut sink).await?;
-        sink.flush(Vec::new()).await?;
         Ok(Some(TableDone {
             digest: sink.lines.hex(),
             partitions: sink.partitions,
             behind: sink.behind,
             late: found.late,
+            rest: sink.changes,
         }))
     }
 }
@@ -227,25 +273,31 @@ struct TableDone {
     partitions: u64,
     behind: bool,
     late: Vec<Change>,
+    /// What is not written yet: the last batch.
+    rest: Vec<Change>,
 }
 
-/// Writes the partitions of a table chunk by chunk, the table itself with the first.
+/// How much a change writes, about: its partitions.
+fn weight_of(change: &Change) -> usize {
+    match change {
+        Change::PutPartitions { partitions, .. } => partitions.len(),
+        Change::DropPartitions { names, .. } => names.len(),
+        Change::PutPartitionStatistics { statistics, .. } => statistics.len(),
+        _ => 1,
+    }
+}
+
+/// Writes the partitions of a table chunk by chunk, the table itself with the first; each when the next one is there.
 struct Apply<'a> {
     applier: &'a Applier<'a>,
     planned: &'a HashMap<PartitionName, Stamp>,
     target: &'a TableName,
+    /// What is not written yet.
     changes: Vec<Change>,
     lines: Lines,
     partitions: u64,
     behind: bool,
-}
-
-impl Apply<'_> {
-    async fn flush(&mut self, more: Vec<Change>) -> Result<(), Trouble> {
-        self.changes.extend(more);
-        let changes = std::mem::take(&mut self.changes);
-        Ok(self.applier.write(&changes).await?)
-    }
+    is_first: bool,
 }
 
 #[async_trait::async_trait]
@@ -275,7 +327,11 @@ impl AsyncSink for Apply<'_> {
                 rows.push((name, shall, is));
             }
         }
-        let changes = partition_changes(self.target, rows);
-        self.flush(changes).await
+        if !std::mem::take(&mut self.is_first) {
+            let before = std::mem::take(&mut self.changes);
+            self.applier.write(&before).await?;
+        }
+        self.changes.extend(partition_changes(self.target, rows));
+        Ok(())
     }
 }
