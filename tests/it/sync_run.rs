@@ -2,6 +2,8 @@
 
 use metasync::metastore::Change;
 use metasync::model::{CreationMetadata, MaterializationSource, PartitionName, TableName};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 use tests::cli::Ran;
 use tests::lake::Lake;
 use tests::metastores::objects;
@@ -298,6 +300,27 @@ fn rule_25_between_sweeps_a_run_sees_what_changed_on_either_side() {
     let refused = lake.metasync("run", &[]).expect(5);
     assert!(refused.last_word().contains("table sales.nothing: it was dropped"), "{}", refused.stderr);
     lake.metasync("run", &["--overwrite-drift"]).expect(0);
+    lake.assert_in_step();
+}
+
+#[test]
+fn what_is_written_while_it_is_copied_arrives_with_the_same_run() {
+    let lake = shop();
+    lake.policy("bwlimit = \"400K\"");
+    // A second and more on the way.
+    lake.write("sales.db/items/part-0", &"x".repeat(900_000));
+    let mut command = lake.shell.metasync_command(&["run", "p.toml", "--json"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let started = Instant::now();
+    while !lake.target("sales.db/items").exists() {
+        assert!(started.elapsed() < Duration::from_secs(60), "it never began to copy");
+        std::thread::yield_now();
+    }
+    lake.write("sales.db/items/part-1", "of the same write");
+    let ended = child.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    lake.policy("");
+    assert!(lake.target("sales.db/items/part-1").exists(), "{}", String::from_utf8_lossy(&ended.stdout));
     lake.assert_in_step();
 }
 

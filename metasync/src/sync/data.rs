@@ -372,6 +372,27 @@ impl Tree {
         Ok(Draft { totals, as_of, refusal, actions, has_base, shrunk, foreign })
     }
 
+    /// Tables of which objects would have to be copied or deleted now. What only has to be looked at again, because it was
+    /// young, is not among them. Writes nothing.
+    pub async fn moved(&self) -> Result<BTreeSet<usize>> {
+        let (plan, _) = run::draft(&self.job).await?;
+        let root = self.root.clone();
+        let read = move || -> Result<BTreeSet<usize>> {
+            let mut moved = BTreeSet::new();
+            for action in plan.actions()? {
+                let action = action?;
+                if matches!(action.step, Step::Copy | Step::Delete) && action.kind != EntryKind::Folder {
+                    moved.extend(root.owners(&action.key).filter_map(|owner| match owner {
+                        Owner::Table(at) => Some(at),
+                        Owner::Database(_) | Owner::Removal => None,
+                    }));
+                }
+            }
+            Ok(moved)
+        };
+        tokio::task::spawn_blocking(read).await?
+    }
+
     /// Rule 27: tables of which a folder held data and now holds none, with the folder.
     pub async fn emptied(
         &self,

@@ -21,9 +21,13 @@ use manifest::state::holder::Holder;
 use manifest::state::layout::{JobName, RunId};
 use manifest::state::lease::{self, Lease};
 use manifest::state::{StateStore, Tag, gc, marker, probe};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::time::Instant;
+
+/// How often a run goes round when what it copies moves.
+const MAX_ROUNDS: u32 = 3;
 
 /// Brings the replica into step. Always with a summary, and with a failure when it could not do its job.
 pub async fn run(setting: &Setting, command: &'static str, allowed: &Allowed) -> (SyncSummary, Option<Failure>) {
@@ -49,7 +53,7 @@ async fn with_lease(setting: &Setting, allowed: &Allowed, started: Timestamp, su
     summary.run_id = run_id.to_string();
     let lease = take_lease(setting, &state, &job, &run_id, started).await?;
     let run = Run { setting, allowed, job, state, run_id, lease: &lease };
-    let result = run.go(summary).await;
+    let result = run.rounds(summary).await;
     let receipt = report::receipt(&run.job, &run.run_id, started, summary, result.as_ref().err());
     let receipt = manifest::state::receipt::write(run.state.as_ref(), &receipt).await.map_err(Failure::from);
     let result = result.and(receipt);
@@ -103,7 +107,29 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn go(&self, summary: &mut SyncSummary) -> Result<()> {
+    /// Files of one write arrive together: what was copied is listed once more at the end, and where it moved meanwhile the
+    /// run goes round again. What moves in every round is left to the next run, and named.
+    async fn rounds(&self, summary: &mut SyncSummary) -> Result<()> {
+        for round in 1..=MAX_ROUNDS {
+            let moved = self.go(summary).await?;
+            if moved.is_empty() || self.stopped().is_some() {
+                return Ok(());
+            }
+            if round < MAX_ROUNDS {
+                summary.begin_again();
+                continue;
+            }
+            for table in moved {
+                self.setting
+                    .note(format!("{table} changed each time that it was copied; the next run goes on with it"));
+                summary.behind.push(table);
+            }
+        }
+        Ok(())
+    }
+
+    /// One round. Returns the tables of which files changed after they were listed.
+    async fn go(&self, summary: &mut SyncSummary) -> Result<BTreeSet<String>> {
         let setting = self.setting;
         let stores = Metastores::open(setting, true).await?;
         let loaded = checkpoint::load::<SyncState>(self.state.as_ref(), &self.job).await?;
@@ -112,8 +138,10 @@ impl Run<'_> {
         let last = left.as_ref().and_then(|left| left.as_of);
         summary.as_of = last.map(|time| time.to_string());
         let mut planned = draw_up(setting, &stores, left.as_ref(), self.allowed).await?;
-        summary.mode = planned.mode;
-        summary.from_event = left.as_ref().and_then(|left| Some(left.state.position.as_ref()?.id));
+        if !summary.is_again {
+            summary.mode = planned.mode;
+            summary.from_event = left.as_ref().and_then(|left| Some(left.state.position.as_ref()?.id));
+        }
         summary.to_event = planned.seen.position.as_ref().map(|position| position.id);
         self.tell_events(&planned, summary);
         let mut new = left.as_ref().map(|left| left.state.clone()).unwrap_or_else(|| SyncState {
@@ -142,7 +170,25 @@ impl Run<'_> {
         }
         let as_of = summary.as_of.as_deref().and_then(|time| time.parse().ok());
         self.commit(&stores, &new, as_of, complete, tag.as_ref()).await?;
-        Ok(())
+        match complete {
+            true => Ok(self.moved(&outcome.copied, &planned.survey).await),
+            false => Ok(BTreeSet::new()),
+        }
+    }
+
+    /// The tables of which files came, went or were replaced since these trees were copied.
+    async fn moved(&self, trees: &[Tree], survey: &Survey) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        for tree in trees {
+            match tree.moved().await {
+                Ok(tables) => found.extend(tables.iter().map(|at| survey.tables[*at].source.to_string())),
+                Err(failure) => self.setting.note(format!(
+                    "{} could not be listed again after it was copied: {}",
+                    tree.root.from, failure.message
+                )),
+            }
+        }
+        found
     }
 
     /// What both metastores hold after a run that did everything. Who changes the target between its last write and this is
@@ -161,15 +207,17 @@ impl Run<'_> {
     /// What the log said, in numbers and words.
     fn tell_events(&self, planned: &Planned, summary: &mut SyncSummary) {
         let seen = &planned.seen;
-        summary.events.applied = seen.applied;
-        summary.events.skipped = seen.skipped;
-        summary.events.by_type = seen.by_type.clone();
+        summary.events.applied += seen.applied;
+        summary.events.skipped += seen.skipped;
+        for (kind, count) in &seen.by_type {
+            *summary.events.by_type.entry(kind.clone()).or_default() += count;
+        }
         seen.unknown.iter().for_each(|why| self.setting.note(format!("{why}; what it may be about was compared")));
         if planned.mode == Mode::Incremental {
-            summary.events.missing = seen.unexplained(&planned.survey);
-        }
-        for table in &summary.events.missing {
-            self.setting.note(format!("{table} changed and no event says so; it was compared"));
+            for table in seen.unexplained(&planned.survey) {
+                self.setting.note(format!("{table} changed and no event says so; it was compared"));
+                summary.events.missing.push(table);
+            }
         }
         if !seen.has_log && !planned.survey.tables.is_empty() {
             self.setting.note(
@@ -232,7 +280,12 @@ impl Run<'_> {
             Ok::<_, Failure>(data.iter().map(|tree| may_delete(&tree.root, between)).collect())
         })
         .await?;
-        outcome.jobs = data.into_iter().map(|tree| tree.root).zip(reports).chain(logged).collect();
+        for (tree, report) in data.into_iter().zip(reports) {
+            let copied = report.summary.counts.copied > 0;
+            outcome.jobs.push((tree.root.clone(), report));
+            outcome.copied.extend(copied.then_some(tree));
+        }
+        outcome.jobs.extend(logged);
         for (_, report) in &outcome.jobs {
             summary.add(&report.summary);
         }

@@ -3,6 +3,7 @@
 //! What was not brought to its end stays as the last run left it, with an intent that names it.
 
 use super::apply::Applied;
+use super::data::Tree;
 use super::planned::Planned;
 use super::report::SyncSummary;
 use super::state::{DatabaseState, Intent, Rules, SyncState, TableState};
@@ -26,6 +27,8 @@ pub(super) struct Outcome {
     pub reached: bool,
     /// How the copies ended.
     pub jobs: Vec<(Root, Report)>,
+    /// The trees of data that were copied.
+    pub copied: Vec<Tree>,
     /// How the copies of plain trees ended.
     pub paths: Vec<(String, Report)>,
 }
