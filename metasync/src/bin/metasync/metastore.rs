@@ -5,10 +5,10 @@ mod init;
 
 use clap::{Args, Subcommand};
 use distcp::console::shell::Shell;
-use distcp::error::{Failure, Result};
+use distcp::error::Result;
 use distcp::exit::ExitCode;
-use manifest::Class;
-use metasync::metastore::{Error, Metastore, open};
+use metasync::metastore::{Metastore, open};
+use metasync::sync::failure;
 
 /// Print what a metastore holds, or make an empty one
 #[derive(Debug, Args)]
@@ -35,18 +35,4 @@ pub async fn run(shell: &Shell, verb: &MetastoreVerb) -> ExitCode {
 /// Opens the metastore at `url` with what the process may know.
 async fn metastore(shell: &Shell, url: &str) -> Result<Box<dyn Metastore>> {
     open::open(url, &shell.process.environment).await.map_err(failure)
-}
-
-/// How a verb ends that a metastore's error ended.
-fn failure(error: Error) -> Failure {
-    let code = match &error {
-        Error::Url { .. } | Error::Protocol { .. } | Error::UnknownVersion { .. } | Error::NotAMetastore { .. } => {
-            ExitCode::Usage
-        }
-        Error::Denied { .. } => ExitCode::Permission,
-        Error::Conflict { .. } => ExitCode::Refused,
-        _ if error.class() == Class::Retryable => ExitCode::Temporary,
-        _ => ExitCode::Failed,
-    };
-    Failure::new(code, error.to_string())
 }
