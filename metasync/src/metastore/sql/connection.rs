@@ -18,6 +18,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{Arguments as _, AssertSqlSafe, Column as _, ConnectOptions as _, Connection as _, Row as _, TypeInfo as _};
 use sqlx::{ValueRef as _, query_with};
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// Statements that a connection keeps prepared: ours are few, but for the lists of ids, which are not kept.
@@ -73,6 +74,8 @@ pub(crate) struct Connection {
     place: String,
     limit: Duration,
     version: Version,
+    /// In a snapshot: which tables have rows, of those that were asked for.
+    has_rows: Option<HashMap<&'static str, bool>>,
 }
 
 enum Inner {
@@ -104,7 +107,8 @@ impl Connection {
             Ok(Err(error)) => return Err(from_sqlx(error, doing)),
             Ok(Ok(inner)) => inner,
         };
-        let mut connection = Self { inner, dialect, place, limit: limits.statement, version: Version::V4_1 };
+        let mut connection =
+            Self { inner, dialect, place, limit: limits.statement, version: Version::V4_1, has_rows: None };
         match dialect {
             Dialect::MySql => connection.command(MYSQL_SESSION).await?,
             Dialect::Postgres => {
@@ -240,10 +244,26 @@ impl Connection {
         for command in self.dialect.begin_snapshot() {
             self.command(command).await?;
         }
+        self.has_rows = Some(HashMap::new());
         Ok(())
     }
 
+    /// Whether a table may have rows: in a snapshot it is asked once, and what is empty then stays so. Many of Hive's tables
+    /// are empty in most metastores.
+    pub(crate) async fn may_have_rows(&mut self, table: &'static str) -> Result<bool> {
+        let Some(known) = &self.has_rows else { return Ok(true) };
+        if let Some(known) = known.get(table) {
+            return Ok(*known);
+        }
+        let found = !self.query(&format!("SELECT 1 FROM \"{table}\" LIMIT 1"), &[]).await?.is_empty();
+        if let Some(known) = &mut self.has_rows {
+            known.insert(table, found);
+        }
+        Ok(found)
+    }
+
     pub(crate) async fn begin_write(&mut self) -> Result<()> {
+        self.has_rows = None;
         for command in self.dialect.begin_write() {
             self.command(command).await?;
         }

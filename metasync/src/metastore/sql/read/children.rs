@@ -27,7 +27,7 @@ impl Children {
         owners: &[i64],
     ) -> Result<HashMap<i64, Vec<Row>>> {
         let mut found: HashMap<i64, Vec<Row>> = HashMap::new();
-        if !schema.has_table(self.table) {
+        if owners.is_empty() || !schema.has_table(self.table) || !connection.may_have_rows(self.table).await? {
             return Ok(found);
         }
         let Self { table, owner, .. } = self;

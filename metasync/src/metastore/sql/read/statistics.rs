@@ -68,6 +68,9 @@ pub(crate) async fn of_partitions(
     table: &TableName,
     names: &[PartitionName],
 ) -> Result<Vec<(PartitionName, ColumnStatistics)>> {
+    if !reader.schema.has_table(OF_PARTITIONS.table) || !reader.connection.may_have_rows(OF_PARTITIONS.table).await? {
+        return Ok(Vec::new());
+    }
     let partitions = partitions::ids(reader, table, names).await?;
     let ids: Vec<i64> = partitions.keys().copied().collect();
     let mut all = Vec::new();
