@@ -306,7 +306,7 @@ fn rule_25_between_sweeps_a_run_sees_what_changed_on_either_side() {
 #[test]
 fn what_is_written_while_it_is_copied_arrives_with_the_same_run() {
     let lake = shop();
-    lake.policy("bwlimit = \"400K\"");
+    lake.policy("bwlimit = \"400K\"\nsweep = \"1h\"");
     // A second and more on the way.
     lake.write("sales.db/items/part-0", &"x".repeat(900_000));
     let mut command = lake.shell.metasync_command(&["run", "p.toml", "--json"]);

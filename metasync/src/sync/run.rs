@@ -21,7 +21,7 @@ use manifest::state::holder::Holder;
 use manifest::state::layout::{JobName, RunId};
 use manifest::state::lease::{self, Lease};
 use manifest::state::{StateStore, Tag, gc, marker, probe};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::time::Instant;
@@ -165,23 +165,30 @@ impl Run<'_> {
             last,
         };
         let complete = settling.settle(&mut new, summary);
+        let moved = match complete {
+            true => self.moved(&outcome.copied, &planned.survey, &mut new.looks).await,
+            false => BTreeSet::new(),
+        };
         if !planned.is_still {
-            new.fingerprints = self.left_behind(&stores, &planned, complete).await?;
+            let all_done = complete && moved.is_empty();
+            new.fingerprints = self.left_behind(&stores, &planned, all_done).await?;
         }
         let as_of = summary.as_of.as_deref().and_then(|time| time.parse().ok());
         self.commit(&stores, &new, as_of, complete, tag.as_ref()).await?;
-        match complete {
-            true => Ok(self.moved(&outcome.copied, &planned.survey).await),
-            false => Ok(BTreeSet::new()),
-        }
+        Ok(moved)
     }
 
-    /// The tables of which files came, went or were replaced since these trees were copied.
-    async fn moved(&self, trees: &[Tree], survey: &Survey) -> BTreeSet<String> {
+    /// The tables of which files came, went or were replaced since these trees were copied. Such a tree has to be looked at
+    /// again, whatever `sweep` spares.
+    async fn moved(&self, trees: &[Tree], survey: &Survey, looks: &mut BTreeMap<String, String>) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
         for tree in trees {
             match tree.moved().await {
-                Ok(tables) => found.extend(tables.iter().map(|at| survey.tables[*at].source.to_string())),
+                Ok(tables) if tables.is_empty() => {}
+                Ok(tables) => {
+                    looks.remove(&tree.key());
+                    found.extend(tables.iter().map(|at| survey.tables[*at].source.to_string()));
+                }
                 Err(failure) => self.setting.note(format!(
                     "{} could not be listed again after it was copied: {}",
                     tree.root.from, failure.message
