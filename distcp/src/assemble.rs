@@ -71,6 +71,8 @@ pub struct JobSpec {
     pub source_may_be_missing: bool,
     /// Asked between copies and deletes.
     pub gate: Option<Arc<dyn Gate>>,
+    /// Nothing is written to the target, by anybody: it may be the second location of the source's account.
+    pub looks_only: bool,
     /// Keys of `--files-from`, in any order.
     pub files: Vec<ObjectKey>,
     /// How much to use.
@@ -104,9 +106,16 @@ pub fn job(mut spec: JobSpec, opener: &Opener) -> Result<Job> {
     let target = opener.place(&spec.target, &spec.cwd, &spec.target_options)?;
     kept_by_a_service(&spec.options, &target)?;
     let state = state_place(&spec, opener)?;
-    read_only(&target, "target")?;
     read_only(&state, "state")?;
-    let (mut source_without, mut target_without) = disjoint(&source, &target, &spec.options)?;
+    if !spec.looks_only {
+        read_only(&target, "target")?;
+    }
+    // A copy that the service keeps has the keys of the source, and is another place to read.
+    let is_kept_by_service = target.is_secondary() && !source.is_secondary();
+    let (mut source_without, mut target_without) = match spec.looks_only && is_kept_by_service {
+        true => (Vec::new(), Vec::new()),
+        false => disjoint(&source, &target, &spec.options)?,
+    };
     state_fits(&spec, &source, &target, &state)?;
     let trash = trash_place(&spec, opener, &source, &target, &state)?;
     source_without.extend(inside(&source, &state));

@@ -14,7 +14,7 @@ pub mod apply;
 pub mod data;
 pub mod events;
 mod guards;
-pub mod hops;
+mod hops;
 pub mod planned;
 pub mod report;
 mod run;

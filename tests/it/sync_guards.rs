@@ -113,7 +113,7 @@ fn rule_21_case_02_a_target_that_holds_something_is_taken_over_only_by_name() {
 }
 
 #[test]
-fn rule_27_a_folder_that_lost_all_its_files_is_that_tables_error() {
+fn rule_27_case_50_a_folder_that_lost_all_its_files_is_that_tables_error() {
     let lake = lake();
     lake.metasync("run", &[]).expect(0);
     std::fs::remove_file(lake.source("sales.db/a/part-0")).unwrap();
@@ -133,7 +133,7 @@ fn rule_27_a_folder_that_lost_all_its_files_is_that_tables_error() {
 }
 
 #[test]
-fn rule_27_files_that_others_replace_are_ordinary() {
+fn rule_27_case_50_files_that_others_replace_are_ordinary() {
     let lake = lake();
     lake.metasync("run", &[]).expect(0);
     std::fs::remove_file(lake.source("sales.db/a/part-0")).unwrap();

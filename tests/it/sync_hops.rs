@@ -146,6 +146,49 @@ fn rule_33_what_changes_at_the_first_arrives_at_the_third_by_the_log_of_the_seco
 }
 
 #[test]
+fn rule_33_what_was_emptied_on_purpose_is_so_at_the_third_too() {
+    let lake = Lake::new();
+    next_hop(&lake);
+    lake.policy("max_deletes = \"100%\"");
+    lake.database("sales");
+    let days = lake.table("days", &["dt"]);
+    for day in ["1", "2"] {
+        lake.partition(&days, &[day], day);
+    }
+    lake.table("whole", &[]);
+    lake.write("sales.db/whole/part-0", "rows");
+    let tell = |partition: Option<PartitionName>, table: &str| {
+        let change = Change::TellEmptied { table: TableName::new("sales", table), partition };
+        let nothing = Environment::default();
+        block_on(async {
+            open::open_target(&url(&lake, "source"), &nothing, true).await.unwrap().apply(&[change]).await.unwrap();
+        });
+    };
+    // So that there is a log.
+    tell(None, "whole");
+    follow(&lake);
+    for at in ["whole", "days/dt=1"] {
+        std::fs::remove_file(lake.source(&format!("sales.db/{at}/part-0"))).unwrap();
+    }
+    tell(None, "whole");
+    tell(Some(PartitionName("dt=1".to_owned())), "days");
+    // The first run dies before it deletes; its successor knows why these are empty, and says so.
+    lake.policy("max_deletes = \"100%\"\nmax_duration = \"0s\"");
+    lake.metasync("run", &[]).expect(10);
+    lake.policy("max_deletes = \"100%\"");
+    let ran = follow(&lake);
+    let types = &ran.summary()["events"]["by_type"];
+    assert_eq!((&types["ALTER_TABLE"], &types["ALTER_PARTITION"]), (&1.into(), &1.into()), "{}", ran.stdout);
+    let files = lake.files(&lake.root().join("third"));
+    assert_eq!(files.len(), 1, "{files:?}");
+    // By hand is not on purpose: the second keeps what it has, and tells nothing.
+    std::fs::remove_file(lake.source("sales.db/days/dt=2/part-0")).unwrap();
+    lake.metasync("run", &[]).expect(3);
+    next(&lake).expect(0);
+    assert_eq!(lake.files(&lake.root().join("third")), files);
+}
+
+#[test]
 fn rule_33_a_source_whose_runs_write_no_log_is_refused_until_they_do() {
     let lake = Lake::new();
     next_hop(&lake);

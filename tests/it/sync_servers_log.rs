@@ -1,8 +1,10 @@
 //! `metasync run` and the event log of real Hive Metastores: what refuses, what explains, what is missed.
 
 use metasync::metastore::Change;
-use tests::hms::{Kind, Version};
-use tests::served::{Replica, Served, Way, files, truncate};
+use metasync::model::TableName;
+use tests::hms::{Hms, Kind, Version, schematool_upgrade};
+use tests::metastores::objects;
+use tests::served::{Replica, Served, Way, change, files, truncate};
 
 /// What the replica is.
 fn held(replica: &Replica<'_>) -> (Vec<String>, std::collections::BTreeMap<String, String>) {
@@ -162,6 +164,49 @@ fn rule_27_case_21_hive_4_0_truncates_and_somebody_removes_files() {
 }
 
 #[test]
+fn rule_21_what_events_changed_and_how_far_that_is_stand_in_one_transaction() {
+    let Some(lake) = Served::start(Version::V31, Kind::Postgres) else { return };
+    let replica = lake.replica("replica", Way::Sql, Way::Sql);
+    lake.shop();
+    let partitioned = lake.partitioned("parted", &["1"]);
+    let altered = lake.table("altered");
+    lake.table("gone");
+    replica.follow();
+    let events = replica.current_event();
+    let mut altered = altered.clone();
+    altered.parameters.insert("since".to_owned(), "the first run".to_owned());
+    lake.write("shop.db/parted/p=2/part-0", "two");
+    lake.write("shop.db/fresh/part-0", "fresh");
+    lake.apply(&[
+        Change::PutTable(Box::new(altered)),
+        Change::PutPartitions {
+            table: partitioned.name.clone(),
+            partitions: vec![objects::partition(&partitioned, &["2"])],
+        },
+        Change::PutTable(Box::new(lake.unmade_table("fresh", &[]))),
+        Change::DropTable(TableName::new("shop", "gone")),
+    ]);
+    replica.metasync("run", &[]).expect(0);
+    assert_eq!(replica.last_id(), Some(lake.current_event()));
+    let wrote = |rows: &str| {
+        let found = replica.sql(&format!("select cast(xmin as text) from {rows}"));
+        assert!(!found.is_empty(), "{rows}");
+        found.concat()
+    };
+    let id = wrote("`DATABASE_PARAMS` where `PARAM_KEY` = 'repl.last.id'");
+    for rows in [
+        "`TABLE_PARAMS` where `PARAM_KEY` = 'since'",
+        "`PARTITIONS` where `PART_NAME` = 'p=2'",
+        "`TBLS` where `TBL_NAME` = 'fresh'",
+        &format!("`NOTIFICATION_LOG` where `EVENT_ID` > {events}"),
+    ] {
+        assert!(wrote(rows).iter().all(|transaction| *transaction == id[0]), "{rows}");
+    }
+    assert_eq!(replica.sql("select 1 from `TBLS` where `TBL_NAME` = 'gone'"), [] as [Vec<String>; 0]);
+    replica.follow();
+}
+
+#[test]
 fn case_53_a_chain_carries_what_users_set_and_no_keys_of_a_replica() {
     let Some(first) = Served::start(Version::V31, Kind::Postgres) else { return };
     first.shop();
@@ -183,4 +228,39 @@ fn case_53_a_chain_carries_what_users_set_and_no_keys_of_a_replica() {
         // What a failover would set again is what the first one said.
         assert_eq!(table.parameters["understudy.source.discover.partitions"], "true");
     }
+}
+
+#[test]
+fn case_74_hive_is_upgraded_in_the_middle_of_the_log_and_replay_goes_on() {
+    let Some(lake) = Served::start(Version::V31, Kind::Postgres) else { return };
+    let replica = lake.replica_at("by-sql", Way::Sql, format!("sqlite://{}/s.db", lake.root().display()));
+    replica.policy("", "max_drops = \"100%\"\nmax_deletes = \"100%\"\nunknown_events = \"fail\"");
+    lake.shop();
+    lake.table("a");
+    let days = lake.partitioned("days", &["1"]);
+    replica.follow();
+    // Nobody reads these before the upgrade.
+    lake.table("before");
+    lake.partitioned("more_days", &["1", "2"]);
+    schematool_upgrade(Version::V40, &lake.database.url);
+    let newer = Hms::start(Version::V40, &lake.database.url);
+    let after = lake.unmade_table("after", &[]);
+    lake.write("shop.db/after/part-0", "after");
+    lake.write("shop.db/days/p=2/part-0", "two");
+    let second = objects::partition(&days, &["2"]);
+    change(
+        &newer.thrift,
+        &[
+            Change::PutTable(Box::new(after)),
+            Change::PutPartitions { table: days.name, partitions: vec![second] },
+            Change::DropTable(TableName::new("shop", "a")),
+        ],
+    );
+    let formats = lake.sql("select distinct `MESSAGE_FORMAT` from `NOTIFICATION_LOG` order by 1");
+    assert_eq!(formats, [["gzip(json-2.0)"], ["json-0.2"]]);
+    let ran = replica.follow();
+    let (from, to) = (ran.number("from_event"), ran.number("to_event"));
+    assert_eq!(ran.number("events/applied") + ran.number("events/skipped"), to - from, "{}", ran.stdout);
+    assert!(ran.number("events/applied") >= 6 && ran.summary()["events"]["events_missing"].is_null(), "{}", ran.stdout);
+    assert_eq!(replica.last_id(), Some(lake.current_event()));
 }

@@ -26,7 +26,7 @@ pub struct Ran {
     pub stderr: String,
 }
 
-impl Ran {
+impl From<Output> for Ran {
     fn from(output: Output) -> Self {
         use std::os::unix::process::ExitStatusExt as _;
         let code = output.status.code().or_else(|| output.status.signal().map(|signal| 128 + signal));
@@ -36,7 +36,9 @@ impl Ran {
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
     }
+}
 
+impl Ran {
     /// The `summary` object, the last line of `--json` output.
     pub fn summary(&self) -> Value {
         let line = self.stdout.lines().last().unwrap_or_default();

@@ -297,6 +297,18 @@ pub fn schematool_validate(version: Version, sql_url: &str) -> Result<String, St
     }
 }
 
+/// Makes of a database with an older version's schema one of this version, by Hive's own schema tool.
+///
+/// # Panics
+/// If the tool fails.
+pub fn schematool_upgrade(version: Version, sql_url: &str) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = Command::new(version.program());
+    command.arg("schematool").arg(folder.path()).arg(sql_url).arg("-upgradeSchema");
+    let (status, printed) = run(&mut command, folder.path(), SCHEMATOOL_LIMIT);
+    assert!(status.success(), "{status}\n{printed}\n{}", logged(folder.path()));
+}
+
 /// Runs a PySpark script against a metastore 2.3 or 3.1, with `spark` as its session, and answers with what it printed. `None`
 /// as for [`shared`]. New databases want a `LOCATION`: else they are below the metastore's own warehouse.
 ///

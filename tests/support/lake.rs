@@ -4,14 +4,25 @@
 
 use crate::cli::{Ran, Shell};
 use crate::metastores::{adapters, objects};
+use crate::running::Running;
 use crate::trees::set_mtime;
-use metasync::metastore::{Change, Metastore, open};
+use distcp::settings::Environment;
+use metasync::metastore::{Change, Error, EventRow, Metastore, open};
 use metasync::model::{Database, DatabaseName, Partition, Table, TableName};
+use metasync::object::Object;
+use metasync::volatile::strip;
+use metasync::walk::{Step, walk};
+use serde_json::Value;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+
+/// Where Linux keeps files in memory.
+const MEMORY: &str = "/dev/shm";
 
 /// A lake and its replica below one folder.
 pub struct Lake {
@@ -25,12 +36,30 @@ pub struct Lake {
 impl Lake {
     /// An empty source metastore; the target does not exist yet.
     pub fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::made(&std::env::temp_dir(), false)
+    }
+
+    /// The same, whose changes stand in the metastore's event log, as they would behind a server.
+    pub fn logged() -> Self {
+        Self::made(&std::env::temp_dir(), true)
+    }
+
+    /// The same in memory, where the system keeps files there: for thousands of changes and runs, each of which waits for the
+    /// disk otherwise.
+    pub fn in_memory() -> Self {
+        match Path::new(MEMORY) {
+            memory if memory.is_dir() => Self::made(memory, false),
+            _ => Self::new(),
+        }
+    }
+
+    fn made(place: &Path, logged: bool) -> Self {
+        let folder = tempfile::tempdir_in(place).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let url = format!("sqlite://{}", folder.path().join("source.db").display());
         let source = runtime.block_on(async {
             open::init(&url).await.unwrap();
-            adapters::open_url(&url).await
+            open::open_target(&url, &Environment::default(), logged).await.unwrap()
         });
         let lake = Self { shell: Shell::new(folder.path()), folder, runtime, source };
         lake.policy("");
@@ -73,9 +102,64 @@ impl Lake {
         self.shell.metasync(&[&[verb, "p.toml", "--json"], more].concat())
     }
 
+    /// Starts `metasync run p.toml --json`, and comes back while it goes on.
+    pub fn start(&self) -> Running {
+        Running::start(self.shell.metasync_command(&["run", "p.toml", "--json"]))
+    }
+
+    /// `metasync status p.toml --json`, the one object that it prints.
+    pub fn status(&self) -> Value {
+        let ran = self.metasync("status", &[]).expect(0);
+        serde_json::from_str(ran.stdout.lines().next().unwrap()).unwrap()
+    }
+
+    /// Runs a script in the database `source.db` or `target.db`, behind the back of everybody; answers with the values of the
+    /// rows, as text. What it breaks stays broken.
+    pub fn sql(&self, side: &str, script: &str) -> Vec<Vec<String>> {
+        let options = SqliteConnectOptions::new().filename(self.root().join(format!("{side}.db"))).foreign_keys(false);
+        self.runtime.block_on(async {
+            let mut connection = options.connect().await.unwrap();
+            let rows = sqlx::raw_sql(AssertSqlSafe(script.to_owned())).fetch_all(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+            let text =
+                |row: &SqliteRow, at| row.try_get_unchecked::<Option<String>, _>(at).unwrap().unwrap_or_default();
+            rows.iter().map(|row| (0..row.len()).map(|at| text(row, at)).collect()).collect()
+        })
+    }
+
     /// Changes the source's metastore.
     pub fn apply(&self, changes: &[Change]) {
         self.runtime.block_on(self.source.apply(changes)).unwrap();
+    }
+
+    /// Appends a row to the source's event log, as it is.
+    pub fn log(&self, row: &EventRow) {
+        let options = SqliteConnectOptions::new().filename(self.root().join("source.db"));
+        let write = async {
+            let mut both = SqliteConnection::connect_with(&options).await?;
+            let mut both = both.begin().await?;
+            sqlx::query(
+                "INSERT INTO \"NOTIFICATION_LOG\" (\"NL_ID\", \"EVENT_ID\", \"EVENT_TIME\", \"EVENT_TYPE\", \"CAT_NAME\", \
+                 \"DB_NAME\", \"TBL_NAME\", \"MESSAGE\", \"MESSAGE_FORMAT\") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            )
+            .bind(row.event_id)
+            .bind(row.event_id)
+            .bind(row.event_time)
+            .bind(&row.event_type)
+            .bind(&row.catalog)
+            .bind(&row.database)
+            .bind(&row.table)
+            .bind(&row.message)
+            .bind(&row.message_format)
+            .execute(&mut *both)
+            .await?;
+            sqlx::query("UPDATE \"NOTIFICATION_SEQUENCE\" SET \"NEXT_EVENT_ID\" = ?")
+                .bind(row.event_id + 1)
+                .execute(&mut *both)
+                .await?;
+            both.commit().await
+        };
+        self.runtime.block_on(write).unwrap();
     }
 
     /// Changes the replica's metastore, as somebody else.
@@ -139,6 +223,24 @@ impl Lake {
             })
             .map(|line| line.replace(&from, &to))
             .collect()
+    }
+
+    /// What is in `source.db` or `target.db`, but for what is not compared (rule 30), in the order of a dump.
+    pub fn objects(&self, side: &str) -> Vec<Object> {
+        let url = format!("sqlite://{}", self.root().join(format!("{side}.db")).display());
+        let mut found = Vec::new();
+        let read = async {
+            let snapshot = adapters::open_url(&url).await.snapshot().await?;
+            walk(snapshot.as_ref(), &mut |step: Step| {
+                let mut object = step.unwrap_or_else(|damaged| panic!("{damaged:?}"));
+                strip(&mut object);
+                found.push(object);
+                Ok::<_, Error>(())
+            })
+            .await
+        };
+        self.runtime.block_on(read).unwrap();
+        found
     }
 
     /// Files below a folder: path -> content.

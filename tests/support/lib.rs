@@ -1,6 +1,7 @@
 //! What integration tests stand on: the store contract, a store that fails on purpose, builders of trees, jobs over any
 //! two stores, and the real servers.
 
+pub mod captured;
 pub mod cli;
 pub mod contract;
 pub mod crash;
@@ -15,6 +16,7 @@ mod listening;
 pub mod metastores;
 pub mod odd;
 pub mod proxy;
+pub mod running;
 pub mod served;
 pub mod services;
 pub mod sites;

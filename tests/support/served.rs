@@ -240,6 +240,14 @@ impl<'a> Replica<'a> {
         current_event(&self.home.as_ref().expect("a database").database)
     }
 
+    /// Runs a script in its database, names in backticks.
+    ///
+    /// # Panics
+    /// If it has no database.
+    pub fn sql(&self, script: &str) -> Vec<Vec<String>> {
+        quoted(&self.home.as_ref().expect("a database").database, script)
+    }
+
     /// One of its tables, with everything that a dump leaves out.
     ///
     /// # Panics

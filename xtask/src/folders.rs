@@ -2,6 +2,8 @@
 
 use crate::terminal::err;
 use anyhow::{Context, Result};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// The folders of one checkout. Everything that xtask writes is below [`Folders::target`].
@@ -77,6 +79,23 @@ pub fn write_whole(path: &Path, text: &str) -> Result<()> {
     let fresh = path.with_extension("new");
     std::fs::write(&fresh, text).with_context(|| format!("write {}", fresh.display()))?;
     std::fs::rename(&fresh, path).with_context(|| format!("rename {} into place", fresh.display()))
+}
+
+/// The same, and it can be run.
+pub fn write_program(path: &Path, text: &str) -> Result<()> {
+    write_whole(path, text)?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o755))
+        .with_context(|| format!("make {} a program", path.display()))
+}
+
+/// Removes a folder with all that is in it, if it is there.
+pub fn remove_folder(path: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("delete {}", path.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Holds a lock file until dropped, and says so when it has to wait for another xtask.

@@ -33,6 +33,7 @@ fn limited(folder: &TempDir, target: OsString, target_options: &[(&str, &str)]) 
         within: None,
         source_may_be_missing: false,
         gate: None,
+        looks_only: false,
         files: Vec::new(),
         limits: Limits::default(),
         speed: Speed {

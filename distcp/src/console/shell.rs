@@ -115,6 +115,7 @@ impl Shell {
             within: None,
             source_may_be_missing: false,
             gate: None,
+            looks_only: false,
             files: Vec::new(),
             limits: Limits::default(),
             speed: pace.speed(environment::time_of_day()),

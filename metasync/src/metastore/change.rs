@@ -114,6 +114,14 @@ pub enum Change {
         /// Only these.
         column: Option<String>,
     },
+    /// Only a word in the event log, with each time that it is said: the files of a table, or of one partition, are gone on
+    /// purpose. Of what is not there, and where nothing but the server writes a log, nothing.
+    TellEmptied {
+        /// Of this table.
+        table: TableName,
+        /// Only of this one.
+        partition: Option<PartitionName>,
+    },
     /// A role. `admin` and `public`, which every metastore has, are left as they are.
     PutRole(Role),
     /// A role with its memberships, by name.

@@ -2,9 +2,12 @@
 //!
 //! Both sides are read again, so that nothing is held open while data is copied for hours. What is not any more as the survey
 //! saw it waits for the next run: its data may not be there. Every change is idempotent; a table's first batch holds all of it
-//! but further partitions, and small tables share one. A crash leaves tables in any state between, which the intent of the checkpoint names.
+//! but further partitions; small tables share one, and the last of a run says how far the replica is (`pending`). A crash
+//! leaves tables in any state between, which the intent of the checkpoint names.
 
-use super::survey::{Drop, LAST_ID, Survey, TableWork};
+mod pending;
+
+use super::survey::{DatabaseWork, LAST_ID, Survey, TableWork};
 use super::{failure, hops};
 use crate::compare::{
     self, AsyncSink, Chunk, Lines, Sides, Stamp, Trouble, add_head, expected_whole, head, partition_changes,
@@ -15,12 +18,11 @@ use crate::model::{DatabaseName, Function, PartitionName, TableName};
 use distcp::error::{Failure, Result};
 use manifest::Class;
 use manifest::state::lease::LeaseGuard;
+use pending::{Part, Pending, TableDone};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Tables that are read, and dropped, at once.
 const TABLES_AT_ONCE: usize = 200;
-/// Partitions, and tables, that are written in one transaction, about: a table's own chunk is as large.
-const GATHERED: usize = 1000;
 
 /// How the tables of a survey ended, by their place in it.
 #[derive(Default)]
@@ -54,15 +56,17 @@ pub struct Applier<'a> {
 }
 
 impl Applier<'_> {
-    /// Changes everything but how far the replica is. Errors: the target cannot be reached, or the lease is lost.
-    pub async fn apply(&self) -> Result<Applied> {
-        let mut applied = Applied::default();
-        for database in &self.survey.databases {
-            self.write(&database.changes).await.map_err(failure)?;
-        }
-        self.write(&hops::marks(self.sides, self.survey).await.map_err(failure)?).await.map_err(failure)?;
+    /// Changes everything, and says on the target that it is as far as `event`, where all is meant. Errors: the target cannot
+    /// be reached, or the lease is lost.
+    pub async fn apply(&self, event: Option<i64>) -> Result<Applied> {
+        let mut pending = Pending::default();
+        let databases = self.survey.databases.iter().flat_map(|database| database.changes.iter().cloned());
+        let marks = hops::marks(&self.sides.policy, self.survey);
+        pending.add(self, Part::Run, databases.chain(marks).collect()).await?;
         for drops in self.survey.drops.chunks(TABLES_AT_ONCE) {
-            self.drop_tables(drops, &mut applied).await?;
+            let tables: Vec<TableName> = drops.iter().map(|drop| drop.target.clone()).collect();
+            let changes = tables.iter().cloned().map(Change::DropTable).collect();
+            pending.add(self, Part::Dropped(tables), changes).await?;
         }
         let mut late = Vec::new();
         // What is made of other tables comes after those of all databases.
@@ -74,42 +78,36 @@ impl Applier<'_> {
         }
         for ((_, database), tables) in &by_database {
             for tables in tables.chunks(TABLES_AT_ONCE) {
-                self.tables(database, tables, &mut applied, &mut late).await?;
+                self.tables(database, tables, &mut pending, &mut late).await?;
             }
         }
-        for (at, change) in late {
-            if let Err(error) = self.write(&[change]).await {
-                applied.failed.entry(at).or_insert(self.of_table(error)?);
-            }
+        for (at, changes) in late {
+            pending.add(self, Part::Late(at), changes).await?;
         }
-        for database in &self.survey.databases {
-            if let Err(error) = self.write(&database.functions).await {
-                applied.functions.insert(database.target.database.clone(), self.of_table(error)?);
-            }
+        for database in self.survey.databases.iter().filter(|database| !database.functions.is_empty()) {
+            let part = Part::Functions(database.target.database.clone());
+            pending.add(self, part, database.functions.clone()).await?;
         }
         for database in &self.survey.gone {
-            self.drop_database(database).await?;
-            applied.gone.insert(database.database.clone());
+            let changes = self.database_drop(database).await?;
+            pending.add(self, Part::Gone(database.database.clone()), changes).await?;
         }
-        Ok(applied)
+        pending.add(self, Part::Run, event.map(|event| self.advance(event)).unwrap_or_default()).await?;
+        pending.flush(self).await?;
+        Ok(pending.applied)
     }
 
-    /// Says on the target how far it is, where all was done.
-    pub async fn advance(&self, event: i64) -> Result<()> {
-        for database in &self.survey.databases {
-            let value = event.to_string();
-            if database.last_id.as_ref() == Some(&value) {
-                continue;
-            }
-            let change = Change::SetDatabaseParameter {
-                database: database.target.clone(),
-                key: LAST_ID.to_owned(),
-                expected: database.last_id.clone(),
-                value: Some(value),
-            };
-            self.write(&[change]).await.map_err(failure)?;
-        }
-        Ok(())
+    /// Says on the target how far it is.
+    fn advance(&self, event: i64) -> Vec<Change> {
+        let value = event.to_string();
+        let moves = self.survey.databases.iter().filter(|database| database.last_id.as_ref() != Some(&value));
+        let change = |database: &DatabaseWork| Change::SetDatabaseParameter {
+            database: database.target.clone(),
+            key: LAST_ID.to_owned(),
+            expected: database.last_id.clone(),
+            value: Some(value.clone()),
+        };
+        moves.map(change).collect()
     }
 
     async fn write(&self, changes: &[Change]) -> Result<(), Error> {
@@ -132,27 +130,19 @@ impl Applier<'_> {
         }
     }
 
-    async fn drop_tables(&self, drops: &[Drop], applied: &mut Applied) -> Result<()> {
-        let changes: Vec<Change> = drops.iter().map(|drop| Change::DropTable(drop.target.clone())).collect();
-        self.write(&changes).await.map_err(failure)?;
-        applied.dropped.extend(drops.iter().map(|drop| drop.target.clone()));
-        Ok(())
-    }
-
-    async fn drop_database(&self, database: &DatabaseName) -> Result<()> {
+    async fn database_drop(&self, database: &DatabaseName) -> Result<Vec<Change>> {
         let functions = self.sides.target.functions(database).await.map_err(failure)?;
         let drop = |function: Function| Change::DropFunction { database: database.clone(), name: function.name };
-        let mut changes: Vec<Change> = functions.found.into_iter().map(drop).collect();
-        changes.push(Change::DropDatabase(database.clone()));
-        self.write(&changes).await.map_err(failure)
+        let drops = functions.found.into_iter().map(drop);
+        Ok(drops.chain([Change::DropDatabase(database.clone())]).collect())
     }
 
     async fn tables(
         &self,
         database: &DatabaseName,
         tables: &[usize],
-        applied: &mut Applied,
-        late: &mut Vec<(usize, Change)>,
+        pending: &mut Pending,
+        late: &mut Vec<(usize, Vec<Change>)>,
     ) -> Result<()> {
         let work = |at: &usize| &self.survey.tables[*at];
         let sources: Vec<String> = tables.iter().map(|at| work(at).source.table.clone()).collect();
@@ -161,70 +151,28 @@ impl Applier<'_> {
         let wanted = compare::read(self.sides.source.as_ref(), database, &sources, with);
         let there = compare::read(self.sides.target.as_ref(), &target, &sources, with);
         let (mut wanted, mut there) = futures::try_join!(wanted, there).map_err(failure)?;
-        let (mut gathered, mut weight) = (Vec::new(), 0);
         for at in tables {
             let table = work(at);
             let (whole, actual) = (wanted.found.remove(&table.source.table), there.found.remove(&table.target.table));
-            match self.table(table, whole, actual).await {
-                Ok(Some(done)) => {
-                    weight += done.rest.iter().map(weight_of).sum::<usize>();
-                    gathered.push((*at, done));
-                    if weight >= GATHERED {
-                        self.write_gathered(std::mem::take(&mut gathered), applied, late).await?;
-                        weight = 0;
-                    }
+            let changed = self.table(table, whole, actual, pending).await;
+            if let Some(broken) = pending.broken.take() {
+                return Err(broken);
+            }
+            match changed {
+                Ok(Some(changed)) => {
+                    late.extend((!changed.late.is_empty()).then_some((*at, changed.late)));
+                    pending.add(self, Part::Table(*at, changed.done), changed.rest).await?;
                 }
                 Ok(None) => {
-                    applied.behind.insert(*at);
+                    pending.applied.behind.insert(*at);
                 }
                 Err(Trouble::Table(why)) => {
-                    applied.failed.insert(*at, why);
+                    pending.applied.failed.insert(*at, why);
                 }
                 Err(Trouble::Metastore(error)) => {
-                    applied.failed.insert(*at, self.of_table(error)?);
+                    pending.applied.failed.insert(*at, self.of_table(error)?);
                 }
             }
-        }
-        self.write_gathered(gathered, applied, late).await
-    }
-
-    /// Writes what is left of these tables in one transaction; if that is refused, each by itself, so that one table's trouble
-    /// stays its own.
-    async fn write_gathered(
-        &self,
-        gathered: Vec<(usize, TableDone)>,
-        applied: &mut Applied,
-        late: &mut Vec<(usize, Change)>,
-    ) -> Result<()> {
-        let (mut changes, mut parts) = (Vec::new(), Vec::with_capacity(gathered.len()));
-        for (at, mut done) in gathered {
-            let start = changes.len();
-            changes.append(&mut done.rest);
-            parts.push((at, start..changes.len(), done));
-        }
-        let mut refused = match self.write(&changes).await {
-            Ok(()) => None,
-            Err(error) => Some(self.of_table(error)?),
-        };
-        let alone = parts.len() == 1;
-        for (at, range, done) in parts {
-            let trouble = match (&mut refused, changes.get(range)) {
-                (None, _) => None,
-                (Some(why), _) if alone => Some(std::mem::take(why)),
-                (Some(_), part) => match self.write(part.unwrap_or_default()).await {
-                    Ok(()) => None,
-                    Err(error) => Some(self.of_table(error)?),
-                },
-            };
-            if let Some(why) = trouble {
-                applied.failed.insert(at, why);
-                continue;
-            }
-            late.extend(done.late.into_iter().map(|change| (at, change)));
-            if done.behind {
-                applied.behind.insert(at);
-            }
-            applied.done.insert(at, (done.digest, done.partitions));
         }
         Ok(())
     }
@@ -235,7 +183,8 @@ impl Applier<'_> {
         table: &TableWork,
         whole: Option<compare::Whole>,
         actual: Option<compare::Whole>,
-    ) -> Result<Option<TableDone>, Trouble> {
+        pending: &mut Pending,
+    ) -> Result<Option<Changed>, Trouble> {
         let Some(whole) = whole else { return Ok(None) };
         let source = whole.table.clone();
         let place = source.storage.location.as_deref().and_then(|text| Location::parse(text).ok());
@@ -249,6 +198,7 @@ impl Applier<'_> {
         let there = actual.as_ref().filter(|_| !found.recreate).map(|actual| &actual.table);
         let mut sink = Apply {
             applier: self,
+            pending,
             planned: &table.put,
             target: &table.target,
             changes: found.changes,
@@ -258,38 +208,26 @@ impl Applier<'_> {
             is_first: true,
         };
         compare::partitions(self.sides, &source, &table.target, there, &mut sink).await?;
-        Ok(Some(TableDone {
-            digest: sink.lines.hex(),
-            partitions: sink.partitions,
-            behind: sink.behind,
-            late: found.late,
-            rest: sink.changes,
-        }))
+        let (changes, late) = (sink.changes, found.late);
+        let done = TableDone { digest: sink.lines.hex(), partitions: sink.partitions, behind: sink.behind };
+        Ok(Some(Changed { done, rest: changes, late }))
     }
 }
 
-struct TableDone {
-    digest: String,
-    partitions: u64,
-    behind: bool,
-    late: Vec<Change>,
-    /// What is not written yet: the last batch.
+/// A table of which all but the last batch is written.
+struct Changed {
+    done: TableDone,
+    /// The last batch.
     rest: Vec<Change>,
-}
-
-/// How much a change writes, about: its partitions.
-fn weight_of(change: &Change) -> usize {
-    match change {
-        Change::PutPartitions { partitions, .. } => partitions.len(),
-        Change::DropPartitions { names, .. } => names.len(),
-        Change::PutPartitionStatistics { statistics, .. } => statistics.len(),
-        _ => 1,
-    }
+    /// What comes after all tables.
+    late: Vec<Change>,
 }
 
 /// Writes the partitions of a table chunk by chunk, the table itself with the first; each when the next one is there.
 struct Apply<'a> {
     applier: &'a Applier<'a>,
+    /// What shall stand before this table's partitions do.
+    pending: &'a mut Pending,
     planned: &'a HashMap<PartitionName, Stamp>,
     target: &'a TableName,
     /// What is not written yet.
@@ -329,6 +267,10 @@ impl AsyncSink for Apply<'_> {
         }
         if !std::mem::take(&mut self.is_first) {
             let before = std::mem::take(&mut self.changes);
+            if let Err(broken) = self.pending.flush(self.applier).await {
+                self.pending.broken = Some(broken);
+                return Err(Trouble::Table(String::new()));
+            }
             self.applier.write(&before).await?;
         }
         self.changes.extend(partition_changes(self.target, rows));

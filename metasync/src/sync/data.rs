@@ -48,11 +48,19 @@ pub struct Tree {
     pub root: Root,
     /// Its copy.
     pub job: Job,
-    /// Owners of which an object failed, with the first error.
-    failures: Failures,
+    told: Told,
 }
 
-type Failures = Arc<Mutex<BTreeMap<Owner, String>>>;
+/// What is told of objects while they are copied.
+type Told = Arc<Mutex<Owners>>;
+
+#[derive(Default)]
+struct Owners {
+    /// Of which an object failed, with the first error.
+    failed: BTreeMap<Owner, String>,
+    /// Of which an object was copied.
+    copied: BTreeSet<Owner>,
+}
 
 /// What a plan of a tree says.
 pub struct Draft {
@@ -101,12 +109,15 @@ impl Foreign {
 }
 
 /// Whether somebody else wrote what the target holds: the last manifest does not know it, or knows another version. Before
-/// the first manifest nobody knows whose it is: what has the source's key and size may be what an earlier replica left.
+/// the first manifest nobody knows whose it is: what has the source's key and size may be what an earlier replica left, any
+/// other file is not.
 fn is_foreign(action: &Action, has_base: bool) -> bool {
     let Some(target) = action.target.as_ref().filter(|_| action.kind != EntryKind::Folder) else { return false };
     match (action.step, &action.entry) {
         (Step::Delete, None) => true,
-        (Step::Copy, None) => has_base,
+        (Step::Copy, None) => {
+            has_base || action.source.as_ref().is_none_or(|source| source.size_bytes != target.size_bytes)
+        }
         (Step::Delete | Step::Copy | Step::Compare, Some(entry)) => {
             let left = &entry.fingerprint;
             let other = |a: Option<&String>, b: Option<&String>| a.is_some() && b.is_some() && a != b;
@@ -130,13 +141,14 @@ fn open_one(setting: &Setting, survey: &Survey, root: Root, afresh: bool) -> Res
     let Some(within) = within(&root, |owners| owners.iter().any(|owner| carries(survey, owner))) else {
         return Ok(None);
     };
-    let failures = Failures::default();
-    let mut spec = spec(setting, &root, within, &failures);
+    let told = Told::default();
+    let mut spec = spec(setting, &root, within, &told);
     spec.options.afresh = afresh;
     // Others, who bring the files, may bring folders or not.
     spec.options.without_folders = !setting.policy.options.data;
+    spec.looks_only = !setting.policy.options.data;
     let job = assemble::job(spec, &setting.opener)?;
-    Ok(Some(Tree { root, job, failures }))
+    Ok(Some(Tree { root, job, told }))
 }
 
 fn carries(survey: &Survey, owner: &Owner) -> bool {
@@ -197,11 +209,11 @@ pub fn open_paths(setting: &Setting) -> Result<Vec<PathTree>> {
     setting.policy.paths.iter().map(open).collect()
 }
 
-fn spec(setting: &Setting, root: &Root, within: Within, failures: &Failures) -> JobSpec {
+fn spec(setting: &Setting, root: &Root, within: Within, told: &Told) -> JobSpec {
     JobSpec {
         within: Some(within),
         source_may_be_missing: true,
-        listener: listener(setting.listener.clone(), root, failures),
+        listener: listener(setting.listener.clone(), root, told),
         ..base(setting, &root.from.place(), &root.to.place(), wave_word(root.wave))
     }
 }
@@ -247,6 +259,7 @@ fn base(setting: &Setting, from: &str, to: &str, kind: &str) -> JobSpec {
         within: None,
         source_may_be_missing: false,
         gate: None,
+        looks_only: false,
         files: Vec::new(),
         limits,
         speed: setting.speed.clone(),
@@ -273,17 +286,21 @@ fn state_of(setting: &Setting, from: &str, to: &str, kind: &str) -> OsString {
     place
 }
 
-/// Passes everything on, and keeps whose objects failed.
-fn listener(next: Listener, root: &Root, failures: &Failures) -> Listener {
-    let (root, failures) = (root.clone(), failures.clone());
+/// Passes everything on, and keeps whose objects were copied, and whose failed.
+fn listener(next: Listener, root: &Root, told: &Told) -> Listener {
+    let (root, told) = (root.clone(), told.clone());
     Arc::new(move |event: Event| {
         if let Event::Object(report) = &event
-            && report.outcome == Outcome::Failed
+            && matches!(report.outcome, Outcome::Copied | Outcome::Failed)
         {
-            let why = report.error.clone().unwrap_or_else(|| report.reason.clone());
-            let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
             for owner in root.owners(&report.key) {
-                failures.entry(owner).or_insert_with(|| format!("{}: {why}", report.key.escaped()));
+                if report.outcome == Outcome::Copied {
+                    told.copied.insert(owner);
+                    continue;
+                }
+                let why = report.error.as_ref().unwrap_or(&report.reason);
+                told.failed.entry(owner).or_insert_with(|| format!("{}: {why}", report.key.escaped()));
             }
         }
         next(event);
@@ -312,13 +329,16 @@ impl Tree {
         let carried = |owner: &Owner| carries(survey, owner);
         let left_out = |owner: &Owner| matches!(owner, Owner::Table(at) if tables.contains(at));
         let within = within(&self.root, |owners| owners.iter().any(carried) && !owners.iter().any(left_out))?;
-        let job = Job { within: Some(Arc::new(within)), ..self.job.clone() };
-        Some(Self { root: self.root.clone(), job, failures: self.failures.clone() })
+        Some(Self { root: self.root.clone(), job: self.job_within(within), told: self.told.clone() })
+    }
+
+    fn job_within(&self, within: Within) -> Job {
+        Job { within: Some(Arc::new(within)), ..self.job.clone() }
     }
 
     /// Owners of which an object failed so far, with the first error.
     pub fn failures(&self) -> BTreeMap<Owner, String> {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).failed.clone()
     }
 
     /// Plans, and writes nothing.
@@ -372,10 +392,14 @@ impl Tree {
         Ok(Draft { totals, as_of, refusal, actions, has_base, shrunk, foreign })
     }
 
-    /// Tables of which objects would have to be copied or deleted now. What only has to be looked at again, because it was
-    /// young, is not among them. Writes nothing.
+    /// Of the tables of which objects were copied, those of which objects would have to be copied or deleted now. What only
+    /// has to be looked at again, because it was young, does not count. Writes nothing.
     pub async fn moved(&self) -> Result<BTreeSet<usize>> {
-        let (plan, _) = run::draft(&self.job).await?;
+        let copied = self.told.lock().unwrap_or_else(PoisonError::into_inner).copied.clone();
+        let Some(within) = within(&self.root, |owners| owners.iter().any(|owner| copied.contains(owner))) else {
+            return Ok(BTreeSet::new());
+        };
+        let (plan, _) = run::draft(&self.job_within(within)).await?;
         let root = self.root.clone();
         let read = move || -> Result<BTreeSet<usize>> {
             let mut moved = BTreeSet::new();

@@ -2,20 +2,22 @@
 //!
 //! A run that writes to a database without an event log says so on each database of the target, before it changes anything
 //! else of it, and takes the mark away once it writes one. A run whose source has the mark refuses: its log would look idle
-//! while tables change. The mark is replication's own ([`crate::volatile::is_replication`]): it is neither compared nor carried.
+//! while tables change. What was emptied on purpose is told on, so that the next hop knows it, too (rule 27); that comes after
+//! the files are gone, and is said again by the run after a crash. Pure. The mark is replication's own ([`crate::volatile::is_replication`]): it is neither compared nor carried.
 
-use super::survey::Survey;
-use crate::compare::Sides;
+use super::events::Seen;
+use super::state::Emptied;
+use super::survey::{DatabaseWork, Survey};
+use crate::metastore::Change;
 use crate::metastore::sql::SqlUrl;
-use crate::metastore::{Change, Result};
-use crate::model::DatabaseName;
+use crate::model::{PartitionName, TableName};
 use crate::policy::Policy;
-use distcp::error::Failure;
+use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
 use std::collections::BTreeMap;
 
 /// The parameter of a database of which no event log is written.
-pub const MARK: &str = "understudy.target_events";
+pub(super) const MARK: &str = "understudy.target_events";
 /// The mark's value: what the policy says.
 const OFF: &str = "false";
 /// How many databases a message shows.
@@ -27,47 +29,41 @@ fn wanted(policy: &Policy) -> Option<String> {
 }
 
 /// What has to change of the marks on the target's databases.
-///
-/// # Errors
-/// The target cannot be read.
-pub(super) async fn marks(sides: &Sides, survey: &Survey) -> Result<Vec<Change>> {
-    let wanted = wanted(&sides.policy);
-    let marked: BTreeMap<DatabaseName, String> = sides
-        .target
-        .databases()
-        .await?
-        .into_iter()
-        .filter_map(|mut database| Some((database.name, database.parameters.remove(MARK)?)))
-        .collect();
-    let changes = survey.databases.iter().filter(|database| marked.get(&database.target) != wanted.as_ref());
-    let change = |database: &DatabaseName| Change::SetDatabaseParameter {
-        database: database.clone(),
+pub(super) fn marks(policy: &Policy, survey: &Survey) -> Vec<Change> {
+    let wanted = wanted(policy);
+    let changes = survey.databases.iter().filter(|database| database.mark != wanted);
+    let change = |database: &DatabaseWork| Change::SetDatabaseParameter {
+        database: database.target.clone(),
         key: MARK.to_owned(),
-        expected: marked.get(database).cloned(),
+        expected: database.mark.clone(),
         value: wanted.clone(),
     };
-    Ok(changes.map(|database| change(&database.target)).collect())
+    changes.map(change).collect()
 }
 
-/// Refuses a source that is a replica without an event log.
-///
-/// # Errors
-/// Exit code 5, with the databases; the source cannot be read.
-pub(super) async fn source_logs(sides: &Sides) -> std::result::Result<(), Failure> {
-    let databases = sides.source.databases().await.map_err(super::failure)?;
-    let marked: Vec<String> = databases
-        .into_iter()
-        .filter(|database| sides.policy.scope.takes_database(&database.name) && database.parameters.contains_key(MARK))
-        .map(|database| database.name.to_string())
-        .collect();
-    if marked.is_empty() {
+/// What the next hop has to hear of once the files are gone: tables and partitions that were emptied on purpose.
+pub(super) fn emptied(survey: &Survey, seen: &Seen) -> Vec<Change> {
+    let carried = survey.tables.iter().filter(|table| table.quarantine.is_none());
+    let targets: BTreeMap<&TableName, &TableName> = carried.map(|table| (&table.source, &table.target)).collect();
+    let tell = |Emptied { catalog, database, table, partition }: &Emptied| {
+        let name = TableName { catalog: catalog.clone(), database: database.clone(), table: table.clone() };
+        let partition = partition.clone().map(PartitionName);
+        targets.get(&name).map(|table| Change::TellEmptied { table: TableName::clone(table), partition })
+    };
+    seen.emptied.iter().filter_map(tell).collect()
+}
+
+/// Refuses a source that is a replica without an event log: exit code 5, with the databases.
+pub(super) fn source_logs(survey: &Survey) -> Result<()> {
+    if survey.unlogged.is_empty() {
         return Ok(());
     }
-    let more = match marked.len().saturating_sub(DATABASES_SHOWN) {
+    let more = match survey.unlogged.len().saturating_sub(DATABASES_SHOWN) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    let shown = marked.iter().take(DATABASES_SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    let shown: Vec<String> = survey.unlogged.iter().take(DATABASES_SHOWN).map(ToString::to_string).collect();
+    let shown = shown.join(", ");
     Err(Failure::new(
         ExitCode::Refused,
         format!(

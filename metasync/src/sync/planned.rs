@@ -4,13 +4,13 @@ use super::data::{self, Draft, PathDraft, PathTree, Tree};
 use super::events::{self, Seen};
 use super::guards::{drops_allowed, is_ours, rules_hold};
 use super::report::Mode;
-use super::state::{Fingerprints, Intent, SyncState};
+use super::state::{Intent, SyncState};
 use super::survey::{self, Survey, removable, survey};
 use super::{Allowed, Metastores, Setting, failure, hops, standing, still};
 use crate::compare::Sides;
 use crate::location::Location;
 use crate::policy::{EmptyTables, Policy, Publish};
-use crate::roots::{self, Folder, Owner, Root, Wave};
+use crate::roots::{Folder, Owner, Wave};
 use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
 use jiff::Timestamp;
@@ -41,14 +41,16 @@ pub struct Planned {
     pub paths: Vec<(PathTree, PathDraft)>,
     /// Folders of the target to be emptied.
     pub removals: BTreeSet<String>,
+    /// The same, of which nobody can tell yet whether a table of the target has files there.
+    pub postponed: BTreeSet<String>,
     /// When this look began.
     pub asked: Timestamp,
     /// The moment that the replica will show, at best: the storage may be older than its metastore.
     pub at_best: Timestamp,
     /// What was new in the source's log.
     pub seen: Seen,
-    /// What both metastores hold, if that was asked for.
-    pub fingerprints: Option<Fingerprints>,
+    /// The digest of what the source holds, if that was asked for.
+    pub fingerprint: Option<String>,
     /// Nothing changed since the last run did everything: nothing was compared.
     pub is_still: bool,
 }
@@ -65,10 +67,11 @@ impl Planned {
             waiting: BTreeMap::new(),
             paths: Vec::new(),
             removals: BTreeSet::new(),
+            postponed: BTreeSet::new(),
             asked,
             at_best: asked,
             seen,
-            fingerprints: None,
+            fingerprint: None,
             is_still: false,
         }
     }
@@ -107,7 +110,6 @@ pub(super) async fn draw_up(
     rules_hold(state, policy, allowed)?;
     let asked = Timestamp::now();
     let sides = stores.sides(setting).await?;
-    hops::source_logs(&sides).await?;
     let mut seen = match state {
         // Without a position nothing was read so far: a bootstrap that died before its end starts where the log stands now.
         Some(SyncState { position: Some(position), window, .. })
@@ -118,14 +120,13 @@ pub(super) async fn draw_up(
         _ => events::start(&sides).await?,
     };
     seen.recall(state.map(|state| &state.explained));
-    let fingerprints = still::fingerprints(&sides, allowed).await?;
-    if let (Some(left), Some(now)) = (left, &fingerprints)
-        && let Some(unseen) = still::looks(left, now, &seen, policy.options.sweep, asked)
-    {
+    let still = still::ask(&sides, left, &seen, allowed, asked).await?;
+    if let Some(unseen) = still.looks {
         let paths = plan_paths(setting).await?;
-        return Ok(Planned { unseen, paths, fingerprints, is_still: true, ..Planned::nothing(asked, seen) });
+        return Ok(Planned { unseen, paths, is_still: true, ..Planned::nothing(asked, seen) });
     }
     let mut survey = survey(&sides, state, &allowed.selection).await.map_err(failure)?;
+    hops::source_logs(&survey)?;
     is_ours(&survey, allowed)?;
     // A resync names the tables that shall be as the source has them.
     if !allowed.afresh {
@@ -142,7 +143,10 @@ pub(super) async fn draw_up(
     });
     removals.extend(orphaned.map(|(folder, _)| folder.clone()));
     let places = removals.iter().filter_map(|place| Location::parse(place).ok()).collect();
-    let free = removable(&sides, &survey, places).await.map_err(failure)?;
+    let (free, postponed) = match removable(&sides, &survey, places).await.map_err(failure)? {
+        Some(free) => (free, BTreeSet::new()),
+        None => (Vec::new(), removals),
+    };
     let emptied = free.iter().filter_map(|place| policy.locations.unmap(place));
     survey.folders.extend(emptied.map(|location| Folder { location, owner: Owner::Removal, wave: Wave::Data }));
     let Drafted { trees, drafts, unseen, waiting, synced } =
@@ -163,10 +167,11 @@ pub(super) async fn draw_up(
         waiting,
         paths,
         removals,
+        postponed,
         asked,
         at_best,
         seen,
-        fingerprints,
+        fingerprint: still.source,
         is_still: false,
     })
 }
@@ -198,7 +203,7 @@ async fn plan_data(
         let standing = standing::look(setting, survey).await?;
         return Ok(Drafted { waiting: standing.lacking, synced: standing.synced, ..Drafted::default() });
     }
-    let roots: Vec<Root> = roots::roots(&survey.bases, &survey.folders, &policy.locations);
+    let roots = survey.roots(&policy.locations);
     let accepts = allowed.empty_tables || policy.options.empty_tables == EmptyTables::Accept;
     // A run that died may have written what no manifest knows yet.
     let half_done = state.is_some_and(|state| state.intent.is_some());

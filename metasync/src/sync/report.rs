@@ -89,9 +89,6 @@ pub struct SyncSummary {
     /// Tables that are not in step, with why.
     #[serde(skip)]
     pub quarantined: Vec<(String, String)>,
-    /// A further round of the same run.
-    #[serde(skip)]
-    pub is_again: bool,
     /// What failed: the run as a whole first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<String>,
@@ -122,7 +119,6 @@ impl SyncSummary {
             requests: RequestCounts::default(),
             behind: Vec::new(),
             quarantined: Vec::new(),
-            is_again: false,
             errors: Vec::new(),
             hint: None,
         }
@@ -153,7 +149,6 @@ impl SyncSummary {
 
     /// Before another round: counts go on, what is wrong is told by the last one.
     pub fn begin_again(&mut self) {
-        self.is_again = true;
         self.behind.clear();
         self.quarantined.clear();
         self.errors.clear();

@@ -7,7 +7,7 @@ use super::report::{self, Mode, SyncSummary};
 use super::settle::{Lacking, Outcome, Settling};
 use super::state::{Fingerprints, Rules, SyncState};
 use super::survey::Survey;
-use super::{Allowed, Metastores, PROGRAM, Setting, failure};
+use super::{Allowed, Metastores, PROGRAM, Setting, failure, hops, still};
 use crate::roots::{Owner, Root, Wave};
 use distcp::console::output::counted;
 use distcp::copy::Ends;
@@ -28,6 +28,8 @@ use tokio::time::Instant;
 
 /// How often a run goes round when what it copies moves.
 const MAX_ROUNDS: u32 = 3;
+/// Words for the next hop in one transaction.
+const WORDS_AT_ONCE: usize = 1000;
 
 /// Brings the replica into step. Always with a summary, and with a failure when it could not do its job.
 pub async fn run(setting: &Setting, command: &'static str, allowed: &Allowed) -> (SyncSummary, Option<Failure>) {
@@ -111,7 +113,7 @@ impl Run<'_> {
     /// run goes round again. What moves in every round is left to the next run, and named.
     async fn rounds(&self, summary: &mut SyncSummary) -> Result<()> {
         for round in 1..=MAX_ROUNDS {
-            let moved = self.go(summary).await?;
+            let moved = self.go(round, summary).await?;
             if moved.is_empty() || self.stopped().is_some() {
                 return Ok(());
             }
@@ -129,7 +131,7 @@ impl Run<'_> {
     }
 
     /// One round. Returns the tables of which files changed after they were listed.
-    async fn go(&self, summary: &mut SyncSummary) -> Result<BTreeSet<String>> {
+    async fn go(&self, round: u32, summary: &mut SyncSummary) -> Result<BTreeSet<String>> {
         let setting = self.setting;
         let stores = Metastores::open(setting, true).await?;
         let loaded = checkpoint::load::<SyncState>(self.state.as_ref(), &self.job).await?;
@@ -138,7 +140,7 @@ impl Run<'_> {
         let last = left.as_ref().and_then(|left| left.as_of);
         summary.as_of = last.map(|time| time.to_string());
         let mut planned = draw_up(setting, &stores, left.as_ref(), self.allowed).await?;
-        if !summary.is_again {
+        if round == 1 {
             summary.mode = planned.mode;
             summary.from_event = left.as_ref().and_then(|left| Some(left.state.position.as_ref()?.id));
         }
@@ -152,7 +154,7 @@ impl Run<'_> {
         let differs = planned.differs() || !planned.removals.is_empty();
         if differs {
             new.intent = Some(intent(&planned.survey, new.intent.take(), &setting.policy));
-            new.removals.extend(planned.removals.iter().cloned());
+            new.removals.extend(planned.removals.iter().chain(&planned.postponed).cloned());
             tag = Some(self.commit(&stores, &new, last, false, tag.as_ref()).await?);
         }
         let outcome = self.carry(&stores, &mut planned, summary).await?;
@@ -165,6 +167,12 @@ impl Run<'_> {
             last,
         };
         let complete = settling.settle(&mut new, summary);
+        if self.allowed.selection.is_all() && outcome.reached && new.explained.is_empty() {
+            for words in hops::emptied(&planned.survey, &planned.seen).chunks(WORDS_AT_ONCE) {
+                self.lease.guard().check()?;
+                stores.target.apply(words).await.map_err(failure)?;
+            }
+        }
         let moved = match complete {
             true => self.moved(&outcome.copied, &planned.survey, &mut new.looks).await,
             false => BTreeSet::new(),
@@ -206,9 +214,9 @@ impl Run<'_> {
         planned: &Planned,
         complete: bool,
     ) -> Result<Option<Fingerprints>> {
-        let Some(before) = planned.fingerprints.clone().filter(|_| complete) else { return Ok(None) };
+        let Some(source) = planned.fingerprint.clone().filter(|_| complete) else { return Ok(None) };
         let target = stores.target.snapshot().await.map_err(failure)?.fingerprint().await.map_err(failure)?;
-        Ok(target.map(|target| Fingerprints { target, ..before }))
+        Ok(target.map(|target| still::fingerprints(source, target, &self.setting.policy)))
     }
 
     /// What the log said, in numbers and words.
@@ -336,10 +344,8 @@ impl Run<'_> {
             skip: &outcome.lacking.tables(),
             guard: self.lease.guard(),
         };
-        outcome.applied = applier.apply().await?;
-        if self.allowed.selection.is_all() {
-            applier.advance(planned.seen.position.as_ref().map_or(0, |position| position.id)).await?;
-        }
+        let event = planned.seen.position.as_ref().map_or(0, |position| position.id);
+        outcome.applied = applier.apply(self.allowed.selection.is_all().then_some(event)).await?;
         outcome.reached = true;
         Ok(())
     }

@@ -88,14 +88,25 @@ pub(super) struct Settling<'a> {
     pub last: Option<Timestamp>,
 }
 
+/// Whether a copy did all it could, and deletes nothing because tables of its tree are not as they shall be: what is wrong
+/// with those is said of them, and a table that only moved on is no error.
+fn is_held_back(report: &Report) -> bool {
+    let Report { summary, failure } = report;
+    summary.exit_code == ExitCode::Partial
+        && failure.is_none()
+        && summary.counts.failed == 0
+        && summary.errors.is_empty()
+}
+
 impl Settling<'_> {
     /// Makes the state what the next run needs, and the summary what the operator does. Returns whether all was done.
     pub fn settle(&self, new: &mut SyncState, summary: &mut SyncSummary) -> bool {
         let (outcome, survey) = (self.outcome, &self.planned.survey);
         let mut codes: Vec<ExitCode> = self.stopped.into_iter().collect();
-        let failed = self.failed_jobs(summary);
-        let jobs_done = failed.is_empty();
-        codes.extend(failed);
+        codes.extend(self.failed_jobs(summary));
+        let jobs = self.outcome.jobs.iter().map(|(_, report)| report);
+        let mut reports = jobs.chain(self.outcome.paths.iter().map(|(_, report)| report));
+        let jobs_done = reports.all(|report| report.summary.exit_code == ExitCode::Done);
         let mut unfinished = self.tables(new, summary);
         self.databases(new, summary, &mut unfinished);
         let fresh = new.intent.take().map(|intent| intent.fresh).unwrap_or_default();
@@ -103,7 +114,7 @@ impl Settling<'_> {
         new.intent = (!unfinished.tables.is_empty() || !unfinished.databases.is_empty()).then_some(unfinished);
         let carried = jobs_done && outcome.reached;
         if carried {
-            new.removals.clear();
+            new.removals.clone_from(&self.planned.postponed);
         }
         if self.is_all {
             self.advance(new, carried);
@@ -136,7 +147,7 @@ impl Settling<'_> {
         let failed = jobs.chain(paths).filter(|(_, report)| report.summary.exit_code != ExitCode::Done);
         let mut codes = Vec::new();
         for (name, report) in failed {
-            codes.push(report.summary.exit_code);
+            codes.extend((!is_held_back(report)).then_some(report.summary.exit_code));
             summary.errors.extend(report.failure.as_ref().map(|failure| format!("{name}: {}", failure.message)));
         }
         codes
@@ -169,9 +180,25 @@ impl Settling<'_> {
             summary.tables.touched += 1;
         }
         new.databases.retain(|name, _| !applied.gone.contains(name));
+        if self.is_all {
+            self.forget_absent(new);
+        }
         let is_known = |table: &TableState| table.digest.is_some() || table.quarantined.is_some();
         new.databases.values_mut().for_each(|database| database.tables.retain(|_, table| is_known(table)));
         unfinished
+    }
+
+    /// Tables that neither side has any more: somebody dropped them on the target, and the source did, too.
+    fn forget_absent(&self, new: &mut SyncState) {
+        let survey = &self.planned.survey;
+        let named = survey.tables.iter().map(|table| &table.target).chain(survey.drops.iter().map(|drop| &drop.target));
+        let named: BTreeSet<(&str, &str)> =
+            named.map(|target| (target.database.as_str(), target.table.as_str())).collect();
+        for database in survey.databases.iter().map(|database| &database.target.database) {
+            if let Some(state) = new.databases.get_mut(database) {
+                state.tables.retain(|table, _| named.contains(&(database.as_str(), table.as_str())));
+            }
+        }
     }
 
     /// Some of its metadata may have changed, or was meant to.

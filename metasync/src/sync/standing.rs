@@ -5,7 +5,7 @@ use super::Setting;
 use super::data::{self, Tree};
 use super::planned::of_tree;
 use super::survey::Survey;
-use crate::roots::{self, Owner, Root};
+use crate::roots::Owner;
 use distcp::error::Result;
 use distcp::plan::Step;
 use distcp::run;
@@ -31,8 +31,7 @@ impl Standing {
 /// Lists the folders of all tables on both sides. A file stands there when it has its size.
 pub(super) async fn look(setting: &Setting, survey: &Survey) -> Result<Standing> {
     let mut standing = Standing::default();
-    let roots: Vec<Root> = roots::roots(&survey.bases, &survey.folders, &setting.policy.locations);
-    for tree in data::open(setting, survey, roots, false)? {
+    for tree in data::open(setting, survey, survey.roots(&setting.policy.locations), false)? {
         look_at(&tree, &mut standing).await?;
     }
     Ok(standing)

@@ -13,16 +13,46 @@ use manifest::state::checkpoint::Checkpoint;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What both metastores hold now, where a run may go without comparing them: `sweep` allows it, and both can tell.
-pub(super) async fn fingerprints(sides: &Sides, allowed: &Allowed) -> Result<Option<Fingerprints>> {
+/// Of the metastores now, and what that says.
+#[derive(Default)]
+pub(super) struct Stillness {
+    /// Of the source: what a run that does everything keeps. `None`: no run is spared.
+    pub source: Option<String>,
+    /// When each tree was looked at, if nothing changed.
+    pub looks: Option<BTreeMap<String, Timestamp>>,
+}
+
+/// Asks the source for its digest where `sweep` allows it, and the target where all else stood still.
+pub(super) async fn ask(
+    sides: &Sides,
+    left: Option<&Checkpoint<SyncState>>,
+    seen: &Seen,
+    allowed: &Allowed,
+    asked: Timestamp,
+) -> Result<Stillness> {
     let options = &sides.policy.options;
     if options.sweep.is_zero() || !options.data || !allowed.is_plain() {
-        return Ok(None);
+        return Ok(Stillness::default());
     }
+    let before = left.and_then(|left| left.state.fingerprints.as_ref());
+    let looks = left.and_then(|left| looks(left, seen, options.sweep, asked));
+    let Some((before, looks)) = before.zip(looks) else {
+        return Ok(Stillness { source: sides.source.fingerprint().await.map_err(failure)?, looks: None });
+    };
     let (source, target) =
         futures::try_join!(sides.source.fingerprint(), sides.target.fingerprint()).map_err(failure)?;
-    let policy = policy(&sides.policy);
-    Ok(source.zip(target).map(|(source, target)| Fingerprints { source, target, policy }))
+    let now = source.clone().zip(target).map(|(source, target)| fingerprints(source, target, &sides.policy));
+    Ok(Stillness { source, looks: is_as_left(before, now.as_ref()).then_some(looks) })
+}
+
+/// Whether both metastores and the policy are as the last run left them; in doubt they are not.
+fn is_as_left(before: &Fingerprints, now: Option<&Fingerprints>) -> bool {
+    now == Some(before)
+}
+
+/// What a run that did everything keeps.
+pub(super) fn fingerprints(source: String, target: String, of: &Policy) -> Fingerprints {
+    Fingerprints { source, target, policy: policy(of) }
 }
 
 /// Of what decides how objects are carried, in this version.
@@ -31,20 +61,19 @@ fn policy(policy: &Policy) -> String {
     blake3::hash(text.as_bytes()).to_hex().as_str().to_owned()
 }
 
-/// When each tree was looked at, if nothing changed and each look is young enough.
-pub(super) fn looks(
+/// When each tree was looked at, if the last run left nothing to do, its log stands, and each look is young enough.
+fn looks(
     left: &Checkpoint<SyncState>,
-    now: &Fingerprints,
     seen: &Seen,
     sweep: Duration,
     asked: Timestamp,
 ) -> Option<BTreeMap<String, Timestamp>> {
-    let SyncState { fingerprints, intent, removals, explained, position, looks, .. } = &left.state;
+    let SyncState { intent, removals, explained, position, looks, .. } = &left.state;
     let is_settled = left.complete && intent.is_none() && removals.is_empty() && explained.is_empty();
     let in_step = left.state.quarantined().next().is_none();
     // A log that moved is compared, whatever it says.
     let log_stands = seen.has_log == position.is_some() && seen.position == *position && seen.by_type.is_empty();
-    if !is_settled || !in_step || !log_stands || fingerprints.as_ref() != Some(now) {
+    if !is_settled || !in_step || !log_stands {
         return None;
     }
     let young = |look: &Timestamp| Duration::try_from(asked.duration_since(*look)).is_ok_and(|age| age < sweep);
@@ -59,16 +88,14 @@ pub(super) fn looks(
 mod tests {
     use super::*;
     use crate::log::Position;
-    use crate::sync::state::{Intent, Quarantine};
+    use crate::sync::state::{Emptied, Intent, Quarantine};
     use manifest::state::layout::{JobName, RunId};
 
-    fn settled() -> (Checkpoint<SyncState>, Fingerprints, Seen) {
-        let now = Fingerprints { source: "a".to_owned(), target: "b".to_owned(), policy: "c".to_owned() };
+    fn settled() -> (Checkpoint<SyncState>, Seen) {
         let position = Some(Position::unseen(7));
         let started: Timestamp = "2026-11-01T00:00:00Z".parse().unwrap();
         let state = SyncState {
             position: position.clone(),
-            fingerprints: Some(now.clone()),
             looks: BTreeMap::from([("tree".to_owned(), "2026-11-01T00:00:00Z".to_owned())]),
             ..SyncState::default()
         };
@@ -84,38 +111,50 @@ mod tests {
             written: started,
             state,
         };
-        (left, now, Seen { position, has_log: true, ..Seen::default() })
+        (left, Seen { position, has_log: true, ..Seen::default() })
     }
 
     #[test]
     fn rule_25_whatever_moved_is_compared() {
         let asked: Timestamp = "2026-11-01T00:30:00Z".parse().unwrap();
         let hour = Duration::from_secs(3600);
-        type Change = fn(&mut Checkpoint<SyncState>, &mut Fingerprints, &mut Seen);
-        let changes: [Change; 11] = [
-            |left, _, _| left.complete = false,
-            |left, _, _| left.state.fingerprints = None,
-            |left, _, _| left.state.intent = Some(Intent::default()),
-            |left, _, _| left.state.removals.extend(["file:/x".to_owned()]),
-            |left, _, _| drop(left.state.looks.insert("other".to_owned(), "2026-10-31T00:00:00Z".to_owned())),
-            |left, _, _| drop(left.state.looks.insert("other".to_owned(), "not a time".to_owned())),
-            |left, _, _| {
+        type Change = fn(&mut Checkpoint<SyncState>, &mut Seen);
+        let emptied =
+            Emptied { catalog: "hive".to_owned(), database: "d".to_owned(), table: "t".to_owned(), partition: None };
+        let explain = |left: &mut Checkpoint<SyncState>| left.state.explained.extend([emptied.clone()]);
+        let changes: [Change; 9] = [
+            |left, _| left.complete = false,
+            |left, _| left.state.intent = Some(Intent::default()),
+            |left, _| left.state.removals.extend(["file:/x".to_owned()]),
+            |left, _| drop(left.state.looks.insert("other".to_owned(), "2026-10-31T00:00:00Z".to_owned())),
+            |left, _| drop(left.state.looks.insert("other".to_owned(), "not a time".to_owned())),
+            |_, seen| seen.by_type.extend([("DROP_TABLE".to_owned(), 1)]),
+            |_, seen| seen.has_log = false,
+            |left, _| {
                 let tables = &mut left.state.databases.entry("d".to_owned()).or_default().tables;
                 let quarantined = Some(Quarantine { error: "e".to_owned(), as_of: None });
                 tables.entry("t".to_owned()).or_default().quarantined = quarantined;
             },
-            |_, now, _| now.source = "other".to_owned(),
-            |_, now, _| now.target = "other".to_owned(),
-            |_, now, _| now.policy = "other".to_owned(),
-            |_, _, seen| seen.position = Some(Position::unseen(8)),
+            |_, seen| seen.position = Some(Position::unseen(8)),
         ];
-        let (left, now, seen) = settled();
-        assert_eq!(looks(&left, &now, &seen, hour, asked).map(|looks| looks.len()), Some(1));
-        assert_eq!(looks(&left, &now, &seen, hour / 2, asked), None, "the sweep is due");
+        let (mut left, seen) = settled();
+        assert_eq!(looks(&left, &seen, hour, asked).map(|looks| looks.len()), Some(1));
+        assert_eq!(looks(&left, &seen, hour / 2, asked), None, "the sweep is due");
         for (at, change) in changes.iter().enumerate() {
-            let (mut left, mut now, mut seen) = settled();
-            change(&mut left, &mut now, &mut seen);
-            assert_eq!(looks(&left, &now, &seen, hour, asked), None, "change {at}");
+            let (mut left, mut seen) = settled();
+            change(&mut left, &mut seen);
+            assert_eq!(looks(&left, &seen, hour, asked), None, "change {at}");
         }
+        let print = |source: &str, target: &str, policy: &str| {
+            let [source, target, policy] = [source, target, policy].map(str::to_owned);
+            Fingerprints { source, target, policy }
+        };
+        let before = print("a", "b", "c");
+        assert!(is_as_left(&before, Some(&before)) && !is_as_left(&before, None));
+        for now in [print("other", "b", "c"), print("a", "other", "c"), print("a", "b", "other")] {
+            assert!(!is_as_left(&before, Some(&now)), "{now:?}");
+        }
+        explain(&mut left);
+        assert_eq!(looks(&left, &seen, hour, asked), None, "what was emptied on purpose is not gone yet");
     }
 }

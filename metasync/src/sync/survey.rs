@@ -6,15 +6,16 @@
 
 mod database;
 
+use super::hops::MARK;
 use super::state::{Quarantine, SyncState};
 use crate::carry::{self, Nature};
 use crate::compare::{
     self, AsyncSink, Chunk, Head, Lines, Sides, Stamp, Trouble, Whole, add_head, expected_whole, head,
 };
-use crate::location::{Location, same_place};
+use crate::location::{Location, LocationMap, same_place};
 use crate::metastore::{Change, Damaged, Result};
 use crate::model::{Database, DatabaseName, PartitionName, TableName};
-use crate::roots::{Folder, Owner, Wave};
+use crate::roots::{self, Folder, Owner, Root, Wave};
 use database::compare_database;
 use globset::{GlobBuilder, GlobMatcher};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -65,6 +66,8 @@ pub struct Survey {
     pub drift: Vec<String>,
     /// Databases of the target that held something before any commit of ours.
     pub foreign: Vec<String>,
+    /// Databases of the source that are replicas of which no event log is written.
+    pub unlogged: Vec<DatabaseName>,
     /// Folders and files of all that is carried, at the source.
     pub folders: Vec<Folder>,
     /// Folders of databases at the source.
@@ -93,6 +96,8 @@ pub struct DatabaseWork {
     pub digest: String,
     /// What the target says it was read up to.
     pub last_id: Option<String>,
+    /// What the target says of its event log.
+    pub mark: Option<String>,
 }
 
 /// A table.
@@ -184,6 +189,7 @@ async fn look_at_database(
     let (source, target) = (database.name.clone(), sides.policy.target_database(&database.name));
     let at = survey.databases.len();
     let location = database.location.clone();
+    survey.unlogged.extend(database.parameters.contains_key(MARK).then(|| source.clone()));
     survey.bases.extend(location.as_deref().and_then(|text| Location::parse(text).ok()));
     let (work, actual) = compare_database(sides, database, there, at, survey).await?;
     let left = state.and_then(|state| state.databases.get(&target.database));
@@ -463,10 +469,11 @@ async fn drop_tables(
     Ok(())
 }
 
-/// Rule 28: of these folders of the target those under which no table or partition of it points, lies, or will.
-pub async fn removable(sides: &Sides, survey: &Survey, folders: Vec<Location>) -> Result<Vec<Location>> {
+/// Rule 28: of these folders of the target those under which no table or partition of it points, lies, or will. `None` while
+/// the target holds what cannot be read: where that has its files nobody knows.
+pub async fn removable(sides: &Sides, survey: &Survey, folders: Vec<Location>) -> Result<Option<Vec<Location>>> {
     if folders.is_empty() {
-        return Ok(folders);
+        return Ok(Some(folders));
     }
     let mut free = folders;
     let map = &sides.policy.locations;
@@ -476,7 +483,11 @@ pub async fn removable(sides: &Sides, survey: &Survey, folders: Vec<Location>) -
     for database in sides.target.databases().await? {
         let names = sides.target.table_names(&database.name).await?;
         for names in names.chunks(TABLES_AT_ONCE) {
-            for table in sides.target.tables(&database.name, names).await?.found {
+            let tables = sides.target.tables(&database.name, names).await?;
+            if !tables.damaged.is_empty() {
+                return Ok(None);
+            }
+            for table in tables.found {
                 if gone.contains(&table.name) {
                     continue;
                 }
@@ -484,14 +495,18 @@ pub async fn removable(sides: &Sides, survey: &Survey, folders: Vec<Location>) -
                 place.iter().for_each(&mut claim);
                 let partitions = sides.target.partition_names(&table.name).await?;
                 for names in partitions.chunks(crate::metastore::CHUNK) {
-                    for partition in sides.target.partitions(&table, names).await?.found {
+                    let partitions = sides.target.partitions(&table, names).await?;
+                    if !partitions.damaged.is_empty() {
+                        return Ok(None);
+                    }
+                    for partition in partitions.found {
                         carry::outside(&table, &partition).iter().for_each(&mut claim);
                     }
                 }
             }
         }
     }
-    Ok(free)
+    Ok(Some(free))
 }
 
 impl Survey {
@@ -501,6 +516,11 @@ impl Survey {
             || !self.gone.is_empty()
             || self.tables.iter().any(TableWork::differs)
             || self.databases.iter().any(|database| !database.changes.is_empty() || !database.functions.is_empty())
+    }
+
+    /// The trees that hold the data of all that is carried.
+    pub fn roots(&self, map: &LocationMap) -> Vec<Root> {
+        roots::roots(&self.bases, &self.folders, map)
     }
 
     /// Drops that the guard counts: not those of tables that were renamed, as an event says or the folder of a table that is

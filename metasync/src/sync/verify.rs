@@ -6,7 +6,6 @@ use super::survey::{Selection, Survey, survey};
 use super::{Metastores, Setting, failure};
 use crate::compare::{self, AsyncSink, Chunk, Sides, Trouble};
 use crate::metastore::Change;
-use crate::roots::{Root, roots};
 use distcp::error::Result;
 use distcp::exit::ExitCode;
 use distcp::run::Report;
@@ -76,9 +75,12 @@ pub async fn verify(
     };
     databases(&survey, &mut tell);
     tables(&sides, &survey, &mut tell).await?;
-    // Of data that others bring there are no manifests.
-    let level = if setting.policy.options.data { level } else { Level::Listing };
-    for tree in super::data::open(setting, &survey, trees(&survey, setting), false)? {
+    let level = match level {
+        // Of data that others bring there are no manifests.
+        Level::Manifest if !setting.policy.options.data => Level::Listing,
+        level => level,
+    };
+    for tree in super::data::open(setting, &survey, survey.roots(&setting.policy.locations), false)? {
         let place = tree.root.to.place();
         let report: Report = distcp::verify::verify(&tree.job, level, |difference| {
             count(&mut found.data, difference.mark);
@@ -91,10 +93,6 @@ pub async fn verify(
         }
     }
     Ok(found)
-}
-
-fn trees(survey: &Survey, setting: &Setting) -> Vec<Root> {
-    roots(&survey.bases, &survey.folders, &setting.policy.locations)
 }
 
 fn databases(survey: &Survey, tell: &mut impl FnMut(Mark, String, Option<String>)) {

@@ -5,11 +5,10 @@
 
 use super::{Place, Server, Service};
 use crate::command::{Interrupt, program, run_logged};
-use crate::folders::{Folders, write_whole};
+use crate::folders::{Folders, write_program, write_whole};
 use anyhow::{Context, Result};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -72,10 +71,7 @@ impl Service for Azurite {
             modules.join(".bin/node").display(),
             modules.join("azurite/dist/src/blob/main.js").display()
         );
-        let binary = self.binary(folders);
-        write_whole(&binary, &script)?;
-        std::fs::set_permissions(&binary, std::fs::Permissions::from_mode(0o755))
-            .with_context(|| format!("make {} executable", binary.display()))
+        write_program(&self.binary(folders), &script)
     }
 
     fn servers(&self) -> Vec<&dyn Server> {

@@ -6,11 +6,9 @@
 use super::maven::{self, Jar, without};
 use super::{Place, Server, Service};
 use crate::command::{Interrupt, program, run_logged};
-use crate::folders::{Folders, write_whole};
+use crate::folders::{Folders, write_program, write_whole};
 use anyhow::{Context, Result};
-use std::fs::Permissions;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -87,10 +85,7 @@ impl Service for Hdfs {
             classes.display(),
             jars.display()
         );
-        let binary = self.binary(folders);
-        write_whole(&binary, &script)?;
-        std::fs::set_permissions(&binary, Permissions::from_mode(0o755))
-            .with_context(|| format!("make {} a program", binary.display()))
+        write_program(&self.binary(folders), &script)
     }
 
     fn servers(&self) -> Vec<&dyn Server> {

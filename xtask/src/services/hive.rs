@@ -6,10 +6,8 @@
 use super::maven::{Jar, alone, without};
 use super::{Service, java21, maven};
 use crate::command::{Interrupt, program, run_logged};
-use crate::folders::{Folders, write_whole};
+use crate::folders::{Folders, remove_folder, write_program, write_whole};
 use anyhow::{Context, Result};
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -158,17 +156,12 @@ impl Service for Hive {
     fn install(&self, folders: &Folders, interrupt: &Interrupt) -> Result<()> {
         let home = self.home(folders);
         // Jars of another version must not be in the way.
-        if home.exists() {
-            std::fs::remove_dir_all(&home).with_context(|| format!("delete {}", home.display()))?;
-        }
+        remove_folder(&home)?;
         maven::jars(folders, self.name(), &home, &JARS, interrupt)?;
         self.install_schema(folders, interrupt)?;
         java21::install(folders, self.name(), interrupt)?;
         self.compile(folders, interrupt)?;
         write_whole(&home.join("classes/log4j.properties"), include_str!("hive/log4j.properties"))?;
-        let binary = self.binary(folders);
-        write_whole(&binary, &self.launcher(folders)?)?;
-        std::fs::set_permissions(&binary, Permissions::from_mode(0o755))
-            .with_context(|| format!("make {} a program", binary.display()))
+        write_program(&self.binary(folders), &self.launcher(folders)?)
     }
 }

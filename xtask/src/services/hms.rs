@@ -9,12 +9,10 @@ mod jars;
 use super::state::Running;
 use super::{Place, Server, Service, java21, mariadb, maven, sql};
 use crate::command::{Interrupt, program, run_logged};
-use crate::folders::{Folders, write_whole};
+use crate::folders::{Folders, remove_folder, write_program, write_whole};
 use anyhow::{Context, Result, bail};
 use maven::Jar;
-use std::fs::Permissions;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -222,9 +220,7 @@ impl Service for Hms {
     fn install(&self, folders: &Folders, interrupt: &Interrupt) -> Result<()> {
         let home = self.home(folders);
         // Jars of another version must not be in the way.
-        if home.exists() {
-            std::fs::remove_dir_all(&home).with_context(|| format!("delete {}", home.display()))?;
-        }
+        remove_folder(&home)?;
         maven::jars(folders, self.name, &home, self.jars, interrupt)?;
         self.install_schema(folders, interrupt)?;
         self.compile(folders, interrupt)?;
@@ -232,10 +228,7 @@ impl Service for Hms {
         if self.java_21 {
             java21::install(folders, self.name, interrupt)?;
         }
-        let binary = self.binary(folders);
-        write_whole(&binary, &self.launcher(folders)?)?;
-        std::fs::set_permissions(&binary, Permissions::from_mode(0o755))
-            .with_context(|| format!("make {} a program", binary.display()))
+        write_program(&self.binary(folders), &self.launcher(folders)?)
     }
 
     fn needs(&self) -> &'static [&'static str] {

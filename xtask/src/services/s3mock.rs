@@ -6,12 +6,10 @@
 
 use super::{Place, Server, Service, maven};
 use crate::command::{Interrupt, program, run_logged};
-use crate::folders::{Folders, write_whole};
+use crate::folders::{Folders, remove_folder, write_program, write_whole};
 use anyhow::{Context, Result};
-use std::fs::Permissions;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -58,9 +56,7 @@ impl Service for S3Mock {
     fn install(&self, folders: &Folders, interrupt: &Interrupt) -> Result<()> {
         let home = folders.services().join("s3mock");
         // Classes of another version must not be in the way.
-        if home.exists() {
-            std::fs::remove_dir_all(&home).with_context(|| format!("delete {}", home.display()))?;
-        }
+        remove_folder(&home)?;
         write_whole(&home.join("Loopback.java"), include_str!("s3mock/Loopback.java"))?;
         maven::copy(folders, self.name(), &home, ARTIFACT, interrupt)?;
         // Unpacked it starts sooner, and our program finds its classes.
@@ -78,10 +74,7 @@ impl Service for S3Mock {
             "#!/bin/sh\nexec java -Xms64m -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp '{}:{jars}' Loopback \"$@\"\n",
             classes.display()
         );
-        let binary = self.binary(folders);
-        write_whole(&binary, &script)?;
-        std::fs::set_permissions(&binary, Permissions::from_mode(0o755))
-            .with_context(|| format!("make {} a program", binary.display()))
+        write_program(&self.binary(folders), &script)
     }
 
     fn servers(&self) -> Vec<&dyn Server> {

@@ -2,10 +2,8 @@
 
 use super::{Service, venv};
 use crate::command::Interrupt;
-use crate::folders::{Folders, write_whole};
+use crate::folders::{Folders, write_program};
 use anyhow::{Context, Result};
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 /// See the module.
@@ -46,9 +44,6 @@ impl Service for Spark {
              exec '{}' \"$@\"\n",
             submit.display()
         );
-        let binary = self.binary(folders);
-        write_whole(&binary, &script)?;
-        std::fs::set_permissions(&binary, Permissions::from_mode(0o755))
-            .with_context(|| format!("make {} a program", binary.display()))
+        write_program(&self.binary(folders), &script)
     }
 }

@@ -17,7 +17,7 @@ use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow, SqliteSynchronous,
 };
 use sqlx::{Arguments as _, AssertSqlSafe, Column as _, ConnectOptions as _, Connection as _, Row as _, TypeInfo as _};
-use sqlx::{ValueRef as _, query_with};
+use sqlx::{ValueRef as _, query_as, query_with};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -43,6 +43,8 @@ const POSTGRES_PLANS: &str = "SELECT set_config(name, 'force_generic_plan', fals
 /// nearly empty, it would read the whole table for each of a million rows. Its price for the other way where there is no index
 /// would set off the compiler of plans (`jit`), 100 ms a statement.
 const POSTGRES_BY_INDEX: &str = "SET enable_seqscan = off; SET jit = off";
+/// From which version on PostgreSQL hashes a row as it is.
+const POSTGRES_HASHES_ROWS: u32 = 140_000;
 
 /// Limits of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -208,18 +210,32 @@ impl Connection {
         finish(tokio::time::timeout(self.limit, rows).await, doing, &self.place)
     }
 
-    /// How many rows a query has, and the sum of their hashes: whatever their order, and however many they are.
-    pub(crate) async fn digest(&mut self, sql: &str) -> Result<(u64, String)> {
-        let sql = AssertSqlSafe(self.dialect.statement(sql));
+    /// In a transaction: whether what follows reads tables as a whole. Other reads are by key (`POSTGRES_BY_INDEX`).
+    pub(crate) async fn read_whole_tables(&mut self, whole: bool) -> Result<()> {
+        match self.dialect {
+            Dialect::Postgres if whole => self.command("SET LOCAL enable_seqscan = on").await,
+            Dialect::Postgres => self.command("SET LOCAL enable_seqscan = off").await,
+            Dialect::MySql | Dialect::Sqlite => Ok(()),
+        }
+    }
+
+    /// How many rows a table has, and the sum of their hashes: whatever their order, and however many they are. PostgreSQL
+    /// does both by itself; `None` before the version that can.
+    pub(crate) async fn digest(&mut self, table: &str) -> Result<Option<(u64, String)>> {
         let doing = self.doing();
+        let sql = AssertSqlSafe(self.dialect.statement(&format!("SELECT * FROM \"{table}\"")));
         let mut total = Total::default();
         let rows = async {
             match &mut self.inner {
                 Inner::Postgres(connection) => {
-                    let mut rows = sqlx::raw_sql(sql).fetch(&mut **connection);
-                    while let Some(row) = rows.try_next().await? {
-                        total.add(&postgres_row(&row)?);
+                    if connection.server_version_num().is_none_or(|version| version < POSTGRES_HASHES_ROWS) {
+                        return Ok(None);
                     }
+                    let row = query_as::<_, (i64, String)>(AssertSqlSafe(format!(
+                        "SELECT COUNT(*), COALESCE(SUM(HASH_RECORD_EXTENDED(t, 0)::numeric), 0)::text FROM \"{table}\" t"
+                    )));
+                    let (rows, sum) = row.fetch_one(&mut **connection).await?;
+                    return Ok(Some((rows.cast_unsigned(), sum)));
                 }
                 Inner::MySql(connection) => {
                     let mut rows = sqlx::raw_sql(sql).fetch(&mut **connection);
@@ -234,10 +250,9 @@ impl Connection {
                     }
                 }
             }
-            Ok(())
+            Ok(Some((total.rows, format!("{:032x}", total.sum))))
         };
-        finish(tokio::time::timeout(self.limit, rows).await, doing, &self.place)?;
-        Ok((total.rows, format!("{:032x}", total.sum)))
+        finish(tokio::time::timeout(self.limit, rows).await, doing, &self.place)
     }
 
     pub(crate) async fn begin_snapshot(&mut self) -> Result<()> {

@@ -119,7 +119,7 @@ impl Snapshot for SqlSnapshot {
     }
 
     async fn fingerprint(&self) -> Result<Option<String>> {
-        fingerprint::fingerprint(&mut *self.0.lock().await).await.map(Some)
+        fingerprint::fingerprint(&mut *self.0.lock().await).await
     }
 
     async fn catalogs(&self) -> Result<Vec<Catalog>> {

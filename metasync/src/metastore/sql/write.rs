@@ -97,6 +97,7 @@ impl<'a> Writer<'a> {
             Change::DropPartitionStatistics { table, partition, column } => {
                 statistics::drop_partition(self, table, partition, column.as_deref()).await
             }
+            Change::TellEmptied { table, partition } => self.note_emptied(table, partition.as_ref()).await,
             Change::PutRole(role) => privileges::put_role(self, role).await,
             Change::DropRole(name) => privileges::drop_role(self, name).await,
             Change::PutRoleGrant(grant) => privileges::put_role_grant(self, grant).await,

@@ -275,10 +275,14 @@ impl Client {
 
 /// Whether an exception says that the object of a call is not there.
 pub(super) fn is_missing(exception: &Exception) -> bool {
-    matches!(
-        exception.kind,
-        ExceptionKind::NoSuchObjectException | ExceptionKind::UnknownDBException | ExceptionKind::UnknownTableException
-    )
+    match exception.kind {
+        ExceptionKind::NoSuchObjectException
+        | ExceptionKind::UnknownDBException
+        | ExceptionKind::UnknownTableException => true,
+        // Partitions of a table that is gone, by name, in Hive 4.
+        ExceptionKind::InvalidObjectException => exception.message.ends_with(" table not found"),
+        _ => false,
+    }
 }
 
 /// Calls that only a proxy user may make where the server checks it.

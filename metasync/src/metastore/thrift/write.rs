@@ -75,6 +75,7 @@ impl ThriftSnapshot {
             Change::DropPartitionStatistics { table, partition, column } => {
                 self.drop_partition_statistics(table, partition, column.as_deref()).await
             }
+            Change::TellEmptied { .. } => Ok(()),
             Change::PutRole(role) => self.put_role(role).await,
             Change::DropRole(name) => self.drop_role(name).await,
             Change::PutRoleGrant(grant) => self.put_role_grant(grant).await,

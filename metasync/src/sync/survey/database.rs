@@ -2,7 +2,7 @@
 //!
 //! What cannot be carried or read is named, stays as it is on the target, and leads to no drop.
 
-use super::{DatabaseWork, LAST_ID, Survey};
+use super::{DatabaseWork, LAST_ID, MARK, Survey};
 use crate::carry;
 use crate::compare::{Lines, Sides, expected, line};
 use crate::metastore::{Change, Damaged, Error, Result};
@@ -52,6 +52,8 @@ pub(super) async fn compare_database(
     };
     let mut functions = Vec::new();
     let mut kept = BTreeSet::new();
+    // What the target holds once this is done: in the order of names, as it is read.
+    let mut left: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let batch = sides.source.functions(&source).await?;
     // Of what cannot be read nobody knows the name: nothing is dropped for it.
     let all_read = batch.damaged.is_empty();
@@ -66,7 +68,7 @@ pub(super) async fn compare_database(
             Err(why) => {
                 // What the target has of it stays.
                 if let Some(held) = held.get(&function.name) {
-                    lines.add(&line(Object::Function(held.clone())));
+                    left.insert(function.name.clone(), line(Object::Function(held.clone())));
                 }
                 survey.damaged.push(Damaged { object: name, why });
                 continue;
@@ -79,10 +81,10 @@ pub(super) async fn compare_database(
             wave: Wave::Data,
         }));
         let wanted = line(Object::Function(shall.clone()));
-        lines.add(&wanted);
         if held.get(&shall.name).is_none_or(|held| line(Object::Function(held.clone())) != wanted) {
-            functions.push(Change::PutFunction(shall));
+            functions.push(Change::PutFunction(shall.clone()));
         }
+        left.insert(shall.name, wanted);
     }
     for (name, function) in held {
         let line = line(Object::Function(function));
@@ -90,10 +92,13 @@ pub(super) async fn compare_database(
         match kept.contains(&name) {
             true => {}
             false if all_read => functions.push(Change::DropFunction { database: target.clone(), name }),
-            false => lines.add(&line),
+            false => {
+                left.insert(name, line);
+            }
         }
     }
-    let last_id = there.and_then(|there| there.parameters.get(LAST_ID).cloned());
+    left.values().for_each(|line| lines.add(line));
+    let parameter = |key: &str| there.and_then(|there| there.parameters.get(key).cloned());
     let actual = there.map(|_| actual.hex());
     Ok((
         DatabaseWork {
@@ -104,7 +109,8 @@ pub(super) async fn compare_database(
             changes,
             functions,
             digest: lines.hex(),
-            last_id,
+            last_id: parameter(LAST_ID),
+            mark: parameter(MARK),
         },
         actual,
     ))

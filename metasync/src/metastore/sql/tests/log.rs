@@ -81,6 +81,10 @@ fn about(change: &Change) -> Touches {
             partitions(table, statistics.iter().map(|(name, _)| name.clone()).collect())
         }
         Change::DropPartitionStatistics { table, partition, .. } => partitions(table, vec![partition.clone()]),
+        Change::TellEmptied { table: of, partition } => match partition {
+            Some(name) => partitions(of, vec![name.clone()]),
+            None => table(of),
+        },
         Change::PutCatalog(_)
         | Change::DropCatalog(_)
         | Change::PutRole(_)

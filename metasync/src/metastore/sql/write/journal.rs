@@ -7,7 +7,7 @@
 use super::Writer;
 use crate::event::write::{Happened, of_one_moment};
 use crate::metastore::Result;
-use crate::metastore::sql::read::tables;
+use crate::metastore::sql::read::{partitions, tables};
 use crate::model::{
     ColumnStatistics, Constraint, ConstraintKind, Database, Function, Parameters, Partition, PartitionName, Table,
     TableName,
@@ -122,6 +122,24 @@ impl Writer<'_> {
         }
         if !partitions.is_empty() {
             self.note(Happened::AddedPartitions { table, partitions });
+        }
+        Ok(())
+    }
+
+    /// Files of a table, or of a partition of it, are gone on purpose.
+    pub(super) async fn note_emptied(&mut self, name: &TableName, partition: Option<&PartitionName>) -> Result<()> {
+        if !self.logs() {
+            return Ok(());
+        }
+        let Some(table) = self.table_now(name).await? else { return Ok(()) };
+        let Some(partition) = partition else {
+            self.note(Happened::AlteredTable { before: Arc::clone(&table), after: table, emptied: true });
+            return Ok(());
+        };
+        let found = partitions::partitions(self.reader, &table, std::slice::from_ref(partition)).await?.found.pop();
+        if let Some(found) = found {
+            let (before, after) = (Box::new(found.clone()), Box::new(found));
+            self.note(Happened::AlteredPartition { table, before, after, emptied: true });
         }
         Ok(())
     }

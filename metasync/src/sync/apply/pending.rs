@@ -1,0 +1,135 @@
+//! Changes that wait for each other to share a transaction: of small tables, of functions, and how far the replica is then.
+//!
+//! A batch is written whole, in the order in which it was gathered. If it is refused, each part is written by itself, so that
+//! one table's trouble stays its own. How far the replica is comes last: with an SQL target it stands if and only if what came
+//! with it does; a crash before leaves what was written earlier, and the next run compares.
+
+use super::{Applied, Applier};
+use crate::metastore::{Change, Error};
+use crate::model::TableName;
+use crate::sync::failure;
+use distcp::error::{Failure, Result};
+use std::ops::Range;
+
+/// Partitions, and tables, that are written in one transaction, about: a table's own chunk is as large.
+const GATHERED: usize = 1000;
+
+/// What a part is about, and with that what it means when it is refused.
+pub(super) enum Part {
+    /// Everything: the run ends.
+    Run,
+    /// Tables that go: the run ends.
+    Dropped(Vec<TableName>),
+    /// A database that goes: the run ends.
+    Gone(String),
+    /// What is left of a table: its error.
+    Table(usize, TableDone),
+    /// What of a table comes after all tables: its error.
+    Late(usize),
+    /// The functions of a database: named, and tried again by the next run.
+    Functions(String),
+}
+
+/// A table, once its last changes are written.
+pub(super) struct TableDone {
+    /// Of all that the target holds of it.
+    pub digest: String,
+    /// How many it has.
+    pub partitions: u64,
+    /// It changed at the source meanwhile.
+    pub behind: bool,
+}
+
+/// What is not written yet.
+#[derive(Default)]
+pub(super) struct Pending {
+    changes: Vec<Change>,
+    parts: Vec<(Part, Range<usize>)>,
+    weight: usize,
+    /// What was written so far.
+    pub applied: Applied,
+    /// What ends the run, found where only a table's trouble can be told.
+    pub broken: Option<Failure>,
+}
+
+impl Pending {
+    /// Adds a part, and writes what was gathered once it is enough.
+    pub async fn add(&mut self, applier: &Applier<'_>, part: Part, changes: Vec<Change>) -> Result<()> {
+        self.weight += changes.iter().map(weight_of).sum::<usize>();
+        let start = self.changes.len();
+        self.changes.extend(changes);
+        self.parts.push((part, start..self.changes.len()));
+        match self.weight >= GATHERED {
+            true => self.flush(applier).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Writes what was gathered. Errors: what ends the run.
+    pub async fn flush(&mut self, applier: &Applier<'_>) -> Result<()> {
+        let (changes, mut parts) = (std::mem::take(&mut self.changes), std::mem::take(&mut self.parts));
+        self.weight = 0;
+        let Err(error) = applier.write(&changes).await else {
+            parts.into_iter().for_each(|(part, _)| self.done(part));
+            return Ok(());
+        };
+        if parts.len() == 1 {
+            return parts.pop().map_or(Ok(()), |(part, _)| self.refused(applier, part, error));
+        }
+        applier.of_table(error)?;
+        for (part, range) in parts {
+            // Of a table whose main part was refused nothing comes later.
+            if matches!(&part, Part::Late(at) if self.applied.failed.contains_key(at)) {
+                continue;
+            }
+            match applier.write(changes.get(range).unwrap_or_default()).await {
+                Ok(()) => self.done(part),
+                Err(error) => self.refused(applier, part, error)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn refused(&mut self, applier: &Applier<'_>, part: Part, error: Error) -> Result<()> {
+        match part {
+            Part::Run | Part::Dropped(_) | Part::Gone(_) => return Err(failure(error)),
+            Part::Table(at, _) | Part::Late(at) => {
+                let why = applier.of_table(error)?;
+                self.applied.failed.entry(at).or_insert(why);
+                // Without what comes late the target does not hold what the digest says.
+                self.applied.done.remove(&at);
+            }
+            Part::Functions(database) => {
+                self.applied.functions.insert(database, applier.of_table(error)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn done(&mut self, part: Part) {
+        let applied = &mut self.applied;
+        match part {
+            Part::Run | Part::Late(_) | Part::Functions(_) => {}
+            Part::Dropped(tables) => applied.dropped.extend(tables),
+            Part::Gone(database) => {
+                applied.gone.insert(database);
+            }
+            Part::Table(at, TableDone { digest, partitions, behind }) => {
+                if behind {
+                    applied.behind.insert(at);
+                }
+                applied.done.insert(at, (digest, partitions));
+            }
+        }
+    }
+}
+
+/// How much a change writes, about: its partitions.
+fn weight_of(change: &Change) -> usize {
+    match change {
+        Change::PutPartitions { partitions, .. } => partitions.len(),
+        Change::DropPartitions { names, .. } => names.len(),
+        Change::PutPartitionStatistics { statistics, .. } => statistics.len(),
+        _ => 1,
+    }
+}

@@ -1,0 +1,125 @@
+//! Runs of `metasync` that are interrupted or killed while they copy: nothing that was known is forgotten, nothing that was
+//! not done is said to be.
+
+use metasync::metastore::Change;
+use rustix::process::Signal;
+use serde_json::json;
+use tests::lake::Lake;
+use tests::running::Running;
+
+/// A file that is a second and more on its way at [`SLOW`].
+const LARGE: usize = 900_000;
+const SLOW: &str = "max_deletes = \"100%\"\nbwlimit = \"400K\"";
+
+fn lake() -> Lake {
+    let lake = Lake::logged();
+    lake.database("sales");
+    for name in ["a", "b"] {
+        lake.table(name, &[]);
+        lake.write(&format!("sales.db/{name}/part-0"), name);
+    }
+    let days = lake.table("days", &["dt"]);
+    lake.partition(&days, &["1"], "one");
+    lake
+}
+
+/// Starts a run that is slow, and waits until a file is on its way into the folder of `sales.b`.
+fn copying(lake: &Lake) -> Running {
+    let count = || std::fs::read_dir(lake.target("sales.db/b")).map_or(0, Iterator::count);
+    let before = count();
+    lake.policy(SLOW);
+    let mut running = lake.start();
+    running.until("the copy", || count() > before);
+    running
+}
+
+/// What Hive's TRUNCATE TABLE does: the files go, and an event says so.
+fn truncate(lake: &Lake, name: &str) {
+    std::fs::remove_file(lake.source(&format!("sales.db/{name}/part-0"))).unwrap();
+    let mut table = lake.unmade_table(name, &[]);
+    table.parameters.insert("numFiles".to_owned(), "0".to_owned());
+    lake.apply(&[Change::PutTable(Box::new(table))]);
+    let newest = "(SELECT MAX(EVENT_ID) FROM NOTIFICATION_LOG)";
+    lake.sql(
+        "source",
+        &format!(
+            "UPDATE NOTIFICATION_LOG SET MESSAGE = REPLACE(MESSAGE, '\"isTruncateOp\":\"false\"', \
+             '\"isTruncateOp\":\"true\"') WHERE EVENT_ID = {newest}"
+        ),
+    );
+    let said = lake.sql("source", &format!("SELECT MESSAGE FROM NOTIFICATION_LOG WHERE EVENT_ID = {newest}"));
+    assert!(said[0][0].contains("\"isTruncateOp\":\"true\""), "{said:?}");
+}
+
+#[test]
+fn an_interrupted_run_moves_no_position_quarantines_nothing_and_forgets_no_explanation() {
+    let lake = lake();
+    lake.metasync("run", &[]).expect(0);
+    truncate(&lake, "a");
+    // It has read why the folder is empty, and was given no time to do anything about it.
+    lake.policy("max_deletes = \"100%\"\nmax_duration = \"0s\"");
+    let limited = lake.metasync("run", &[]).expect(10);
+    let known = lake.status();
+    assert_eq!((limited.number("events/applied"), &known["events_behind"]), (1, &json!(0)), "{known}");
+
+    lake.write("sales.db/b/part-1", &"x".repeat(LARGE));
+    lake.partition(&lake.unmade_table("days", &["dt"]), &["2"], "two");
+    let mut running = copying(&lake);
+    running.signal(Signal::INT);
+    let interrupted = running.end().expect(130);
+    assert_eq!(interrupted.number("tables/quarantined"), 0, "{}", interrupted.stdout);
+    let status = lake.status();
+    assert_eq!((&status["event"], &status["as_of"]), (&known["event"], &known["as_of"]), "{status}");
+    assert_eq!((&status["events_behind"], &status["quarantined"]), (&json!(1), &json!([])), "{status}");
+    assert!(lake.target("sales.db/a/part-0").exists(), "nothing is deleted");
+    assert_eq!(lake.sql("target", "SELECT PART_NAME FROM PARTITIONS"), [["dt=1"]], "no metadata before its data");
+
+    lake.policy("max_deletes = \"100%\"");
+    let next = lake.metasync("run", &[]).expect(0);
+    assert_eq!((next.number("events/applied"), next.number("counts/deleted")), (1, 1), "{}", next.stdout);
+    lake.assert_in_step();
+}
+
+#[test]
+fn an_interrupted_first_run_is_gone_on_with() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let lake = lake();
+        lake.write("sales.db/b/part-1", &"x".repeat(LARGE));
+        let mut running = copying(&lake);
+        running.signal(signal);
+        let interrupted = running.end().expect(128 + signal.as_raw());
+        assert_eq!(interrupted.number("tables/quarantined"), 0, "{}", interrupted.stdout);
+        let status = lake.status();
+        assert_eq!((&status["event"], &status["as_of"]), (&json!(null), &json!(null)), "{status}");
+        assert_eq!((&status["in_step"], &status["quarantined"]), (&json!(0), &json!([])), "{status}");
+        lake.policy("");
+        assert_eq!(lake.metasync("run", &[]).expect(0).summary()["mode"], "bootstrap");
+        lake.assert_in_step();
+    }
+}
+
+#[test]
+fn a_bootstrap_that_was_killed_and_whose_log_was_cleaned_meanwhile_starts_anew() {
+    let lake = lake();
+    lake.write("sales.db/b/part-1", &"x".repeat(LARGE));
+    let mut running = copying(&lake);
+    running.signal(Signal::KILL);
+    assert_eq!(running.end().code, 137);
+    lake.table("late", &[]);
+    lake.write("sales.db/late/part-0", "late");
+    lake.sql("source", "DELETE FROM NOTIFICATION_LOG");
+    lake.table("later", &[]);
+    lake.policy("");
+    let anew = lake.metasync("run", &[]).expect(0);
+    let newest = lake.status()["newest_event"].as_u64().unwrap();
+    assert_eq!((&anew.summary()["mode"], anew.number("to_event")), (&json!("bootstrap"), newest), "{}", anew.stdout);
+    assert!(anew.summary()["from_event"].is_null(), "{}", anew.stdout);
+    lake.assert_in_step();
+    // A run that came to its end reads the log from there on.
+    lake.table("latest", &[]);
+    let ran = lake.metasync("run", &[]).expect(0);
+    assert_eq!((ran.number("from_event"), ran.number("events/applied")), (newest, 1));
+    lake.table("lost", &[]);
+    lake.sql("source", "DELETE FROM NOTIFICATION_LOG");
+    lake.metasync("run", &[]).expect(5);
+}
