@@ -3,8 +3,12 @@
 //! Reads both sides, a chunk of partitions at a time, and hands on changes; writes nothing. Two objects are equal when their
 //! lines in a dump are: translated by the policy, said in the target's words ([`crate::held`]), without what is volatile.
 
+mod ahead;
+
+pub use ahead::{Ahead, Pair, groups};
+
 use crate::held::{self, Holder};
-use crate::metastore::{CHUNK, Change, Damaged, Result, Snapshot};
+use crate::metastore::{Batch, CHUNK, Change, Damaged, Result, Snapshot};
 use crate::model::{ColumnStatistics, Constraint, DatabaseName, Partition, PartitionName, Table, TableName};
 use crate::object::Object;
 use crate::policy::Policy;
@@ -295,14 +299,23 @@ impl From<crate::metastore::Error> for Trouble {
 }
 
 /// Hands the partitions of both tables to `sink`, chunk by chunk in the order of names. `source` is the table as it is at the
-/// source, `target` the name on the target, `actual` the table there, if its partitions count.
+/// source, `target` the name on the target, `actual` the table there, if its partitions count, `ahead` what was read of them.
 pub async fn partitions(
     sides: &Sides,
     source: &Table,
     target: &TableName,
     actual: Option<&Table>,
+    ahead: Option<Ahead>,
     sink: &mut (dyn AsyncSink + Send),
 ) -> Result<(), Trouble> {
+    if let Some(Ahead { source: from_source, target: from_target }) = ahead {
+        let from_target = if actual.is_some() { from_target } else { Ok(Vec::new()) };
+        let chunk = meet(sides, source, target, from_source, from_target)?;
+        return match chunk.rows.is_empty() && chunk.trouble.is_none() {
+            true => Ok(()),
+            false => sink.chunk(chunk).await,
+        };
+    }
     let wanted = match source.partition_keys.is_empty() {
         true => Vec::new(),
         false => sides.source.partition_names(&source.name).await?,
@@ -373,6 +386,17 @@ async fn read_chunk(
     let from_source = read_side(sides.source.as_ref(), Some(source), &wanted, with);
     let from_target = read_side(sides.target.as_ref(), actual, &there, with);
     let (from_source, from_target) = futures::join!(from_source, from_target);
+    meet(sides, source, target, from_source, from_target)
+}
+
+/// Both sides of a stretch of names in one chunk. What is wrong with the source's side is said in it.
+fn meet(
+    sides: &Sides,
+    source: &Table,
+    target: &TableName,
+    from_source: Result<Read, Trouble>,
+    from_target: Result<Read, Trouble>,
+) -> Result<Chunk, Trouble> {
     let mut trouble = None;
     let from_source = match from_source {
         Err(Trouble::Table(why)) => {
@@ -405,14 +429,25 @@ async fn read_side(
 ) -> Result<Read, Trouble> {
     let Some(table) = table.filter(|_| !names.is_empty()) else { return Ok(Vec::new()) };
     let batch = snapshot.partitions(table, names).await?;
+    let of_columns = match statistics {
+        true => snapshot.partition_statistics(table, names).await?,
+        false => Vec::new(),
+    };
+    to_read(table, batch, of_columns)
+}
+
+/// Partitions by name with their statistics, if all of them are whole.
+fn to_read(
+    table: &Table,
+    batch: Batch<Partition>,
+    statistics: Vec<(PartitionName, ColumnStatistics)>,
+) -> Result<Read, Trouble> {
     if let Some(damaged) = batch.damaged.first() {
         return Err(Trouble::Table(format!("{} is damaged: {}", damaged.object, damaged.why)));
     }
     let mut of_columns: HashMap<PartitionName, Vec<ColumnStatistics>> = HashMap::new();
-    if statistics {
-        for (name, of_column) in snapshot.partition_statistics(table, names).await? {
-            of_columns.entry(name).or_default().push(of_column);
-        }
+    for (name, of_column) in statistics {
+        of_columns.entry(name).or_default().push(of_column);
     }
     let mut read = Vec::with_capacity(batch.found.len());
     for partition in batch.found {

@@ -19,6 +19,7 @@ use crate::model::{
     RoleGrant, Table, TableName,
 };
 use async_trait::async_trait;
+use std::collections::HashMap;
 use std::fmt;
 
 /// The most names that one call for tables or partitions may hold.
@@ -99,6 +100,23 @@ pub trait Snapshot: Send + Sync {
     /// These partitions of a table, in the order of `names`.
     async fn partitions(&self, table: &Table, names: &[PartitionName]) -> Result<Batch<Partition>>;
 
+    /// How many partitions each of these tables of a database has, none for one that is not named; `None` if only their names
+    /// tell. Where it is known, [`Self::all_partitions`] answers.
+    async fn partition_counts(
+        &self,
+        _database: &DatabaseName,
+        _tables: &[String],
+    ) -> Result<Option<HashMap<String, usize>>> {
+        Ok(None)
+    }
+
+    /// All partitions of these tables of one database by the table's name, in the order of their names, with their column
+    /// statistics if asked for; no word of a table without. All are held: [`Self::partition_counts`] tells whether they are
+    /// few. Empty where that is not known.
+    async fn all_partitions(&self, _tables: &[&Table], _statistics: bool) -> Result<HashMap<String, AllPartitions>> {
+        Ok(HashMap::new())
+    }
+
     /// The constraints on these tables (foreign keys: that refer from them), sorted.
     async fn constraints(&self, database: &DatabaseName, tables: &[String]) -> Result<Batch<Constraint>>;
 
@@ -146,6 +164,15 @@ pub enum GrantScope<'a> {
     Tables(&'a DatabaseName, &'a [String]),
     /// On these partitions of a table and on their columns.
     Partitions(&'a Table, &'a [PartitionName]),
+}
+
+/// The partitions of a table, all of them.
+#[derive(Debug, PartialEq)]
+pub struct AllPartitions {
+    /// By name.
+    pub batch: Batch<Partition>,
+    /// With the partition's name; sorted by partition, engine and column.
+    pub statistics: Vec<(PartitionName, ColumnStatistics)>,
 }
 
 /// What a set-based read found.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tests::cli::Shell;
+use tests::running::end_within;
 use tests::services::{self, Tool};
 use tests::trees::{RandomTree, TreeShape, contents};
 
@@ -54,14 +55,7 @@ fn disturb(shell: &Shell, arguments: &[&str], dice: &mut StdRng) -> Disturbed {
     while disturbed.kills < KILLS {
         let mut child = shell.distcp(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let patience = Duration::from_millis(dice.random_range(PATIENCE_MS));
-        let started = Instant::now();
-        let ended = loop {
-            match child.try_wait().unwrap() {
-                None if started.elapsed() < patience => std::thread::yield_now(),
-                ended => break ended,
-            }
-        };
-        if let Some(status) = ended {
+        if let Some(status) = end_within(&mut child, patience) {
             // It was done before its time: nothing is left to disturb.
             assert_eq!(status.code(), Some(0), "after {} kills", disturbed.kills);
             break;

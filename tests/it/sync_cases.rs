@@ -81,7 +81,9 @@ fn cases_07_38_43_a_run_that_crashed_before_its_checkpoint_is_done_again_and_cha
         let text = std::fs::read_to_string(state.join("sales/checkpoint.json")).unwrap_or_default();
         text.contains("\"intent\": {")
     });
+    running.signal(Signal::STOP);
     copy_folder(&state, &aside);
+    running.signal(Signal::CONT);
     let first = running.end().expect(0);
     let (said, files) = (last_said(&lake), lake.files(&lake.target("")));
     assert_eq!((first.number("tables/applied"), first.number("events/applied")), (2, 2), "{}", first.stdout);

@@ -1,10 +1,12 @@
 //! `metasync run` while its source moves: tables that go while they are copied, events and files that come all the time.
 //!
-//! Runs are slowed down by their bandwidth, and watched: each change is made while a file is on its way.
+//! Runs are slowed down by their bandwidth, watched, and stopped once a file is on its way: each change is made then, however
+//! long it takes.
 
 use jiff::Timestamp;
 use metasync::metastore::Change;
 use metasync::model::{Table, TableName};
+use rustix::process::Signal;
 use serde_json::json;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -34,13 +36,14 @@ fn drop_managed(lake: &Lake, name: &str) {
     std::fs::remove_dir_all(lake.source(&format!("sales.db/{name}"))).unwrap();
 }
 
-/// Starts a run that is slow, and waits until a file is on its way into this folder of the target.
+/// Starts a run that is slow, waits until a file is on its way into this folder of the target, and stops it there.
 fn copying(lake: &Lake, folder: &str) -> Running {
     let count = || std::fs::read_dir(lake.target(folder)).map_or(0, Iterator::count);
     let before = count();
     lake.policy(SLOW);
     let mut running = lake.start();
     running.until("the copy", || count() > before);
+    running.signal(Signal::STOP);
     running
 }
 
@@ -63,8 +66,9 @@ fn case_06_a_partitioned_table_that_is_dropped_while_its_partitions_are_copied_i
         for day in ["1", "2", "3"] {
             lake.partition(&days, &[day], &day.repeat(LARGE / 3));
         }
-        let running = copying(&lake, "sales.db/days/dt=1");
+        let mut running = copying(&lake, "sales.db/days/dt=1");
         drop_managed(&lake, "days");
+        running.signal(Signal::CONT);
         let ran = running.end().expect(0);
         assert_eq!(ran.summary()["behind"], json!(["sales.days"]), "{}", ran.stdout);
         assert!(is_on_target(&lake, "other") && lake.target("sales.db/other/part-0").exists(), "the others go on");
@@ -89,8 +93,9 @@ fn case_60_a_table_that_vanishes_during_its_copy_is_skipped_and_the_others_go_on
         lake.table(name, &[]);
         lake.write(&format!("sales.db/{name}/part-0"), name);
     }
-    let running = copying(&lake, "sales.db/brief");
+    let mut running = copying(&lake, "sales.db/brief");
     drop_managed(&lake, "brief");
+    running.signal(Signal::CONT);
     let ran = running.end().expect(0);
     assert_eq!((ran.number("tables/quarantined"), ran.number("tables/applied")), (0, 2), "{}", ran.stdout);
     assert_eq!(ran.summary()["behind"], json!(["sales.brief"]));
@@ -112,10 +117,11 @@ fn case_73_a_run_ends_at_the_id_that_it_saw_first_and_as_of_says_so() {
     lake.apply(&[Change::PutTable(Box::new(changed))]);
     let newest = lake.status()["newest_event"].as_u64().unwrap();
     for round in 0..2 {
-        let running = copying(&lake, "sales.db/a");
+        let mut running = copying(&lake, "sales.db/a");
         let late = Timestamp::now();
         let names: Vec<String> = (0..20).map(|number| format!("late{round}_{number}")).collect();
         names.iter().for_each(|name| drop(lake.table(name, &[])));
+        running.signal(Signal::CONT);
         let ran = running.end().expect(0);
         let seen_first = newest + 20 * round;
         assert_eq!(ran.number("to_event"), seen_first, "{}", ran.stdout);

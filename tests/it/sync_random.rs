@@ -17,6 +17,7 @@ use tests::cli::Ran;
 use tests::hms::{Kind, Version};
 use tests::lake::Lake;
 use tests::metastores::objects;
+use tests::running::end_within;
 use tests::served::{Replica, Served, Way, files};
 use tests::trees::set_mtime;
 
@@ -286,9 +287,7 @@ impl<'a, P: Place> Random<'a, P> {
         if self.dice.random_bool(0.3) {
             self.change();
         }
-        while started.elapsed() < patience && child.try_wait().unwrap().is_none() {
-            std::thread::yield_now();
-        }
+        end_within(&mut child, patience.saturating_sub(started.elapsed()));
         let _ = child.kill();
         child.wait().unwrap();
     }

@@ -2,39 +2,47 @@
 //! signals by its own process id. It is killed when its value is dropped.
 
 use crate::cli::Ran;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use std::fs::File;
 use std::io::{Read as _, Seek as _};
-use std::process::{Child, Command, Output, Stdio};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long an effect may take on a machine that is busy.
 const EFFECT_LIMIT: Duration = Duration::from_secs(120);
+/// Between two looks at whether an effect is there; the program's end is noticed at once.
+const BETWEEN_LOOKS: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 
-/// Waits until `is_there`; answers whether it was, before `goes_on` said no.
+/// Waits for the end of a process that was not waited for yet, so long at most; `None` if it goes on.
 ///
 /// # Panics
-/// If neither comes before the deadline.
-fn watch(what: &str, mut goes_on: impl FnMut() -> bool, is_there: impl Fn() -> bool) -> bool {
+/// If nobody can tell.
+pub fn end_within(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
     let started = Instant::now();
+    let ended = pidfd_open(Pid::from_child(child), PidfdFlags::empty()).expect("a descriptor of it");
     loop {
-        // In this order: what ended did what it did before.
-        let went_on = goes_on();
-        if is_there() {
-            return true;
+        let left = limit.saturating_sub(started.elapsed());
+        let status = child.try_wait().expect("its status");
+        if status.is_some() || left.is_zero() {
+            return status;
         }
-        if !went_on {
-            return false;
-        }
-        assert!(started.elapsed() < EFFECT_LIMIT, "{what} was waited for in vain");
-        std::thread::yield_now();
+        await_end(&ended, &Timespec::try_from(left).expect("a limit"));
     }
+}
+
+/// An error, or a wait that was cut short, only means another look.
+fn await_end(ended: &OwnedFd, limit: &Timespec) {
+    let _ = poll(&mut [PollFd::new(ended, PollFlags::IN)], Some(limit));
 }
 
 /// A process with its output in files: nobody has to read it meanwhile.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
+    /// Readable once it has ended.
+    ended: OwnedFd,
     printed: [File; 2],
 }
 
@@ -47,7 +55,8 @@ impl Running {
         let printed = [(), ()].map(|()| tempfile::tempfile().expect("a file"));
         let [stdout, stderr] = printed.each_ref().map(|file| file.try_clone().expect("a file"));
         let child = command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).spawn().expect("the program starts");
-        Self { child, printed }
+        let ended = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).expect("a descriptor of it");
+        Self { child, ended, printed }
     }
 
     /// Whether it has not ended.
@@ -63,9 +72,19 @@ impl Running {
     /// # Panics
     /// If it ends without, or takes too long.
     pub fn until(&mut self, what: &str, is_there: impl Fn() -> bool) {
-        if !watch(what, || self.goes_on(), is_there) {
-            let ran = self.take_end();
-            panic!("it ended before {what}: {ran:#?}");
+        let started = Instant::now();
+        loop {
+            // In this order: what ended did what it did before.
+            let went_on = self.goes_on();
+            if is_there() {
+                return;
+            }
+            if !went_on {
+                let ran = self.take_end();
+                panic!("it ended before {what}: {ran:#?}");
+            }
+            assert!(started.elapsed() < EFFECT_LIMIT, "{what} was waited for in vain");
+            await_end(&self.ended, &BETWEEN_LOOKS);
         }
     }
 
@@ -83,7 +102,8 @@ impl Running {
     /// # Panics
     /// If it does not end before the deadline.
     pub fn end(mut self) -> Ran {
-        assert!(!watch("its end", || self.goes_on(), || false));
+        let ended = end_within(&mut self.child, EFFECT_LIMIT);
+        assert!(ended.is_some(), "its end was waited for in vain");
         self.take_end()
     }
 

@@ -10,12 +10,14 @@ mod pending;
 use super::survey::{DatabaseWork, LAST_ID, Survey, TableWork};
 use super::{failure, hops};
 use crate::compare::{
-    self, AsyncSink, Chunk, Lines, Sides, Stamp, Trouble, add_head, expected_whole, head, partition_changes,
+    self, AsyncSink, Chunk, Lines, Pair, Sides, Stamp, Trouble, Whole, add_head, expected_whole, head,
+    partition_changes,
 };
 use crate::location::Location;
 use crate::metastore::{Change, Error, Metastore};
 use crate::model::{DatabaseName, Function, PartitionName, TableName};
 use distcp::error::{Failure, Result};
+use futures::TryStreamExt as _;
 use manifest::Class;
 use manifest::state::lease::LeaseGuard;
 use pending::{Part, Pending, TableDone};
@@ -151,46 +153,56 @@ impl Applier<'_> {
         let wanted = compare::read(self.sides.source.as_ref(), database, &sources, with);
         let there = compare::read(self.sides.target.as_ref(), &target, &sources, with);
         let (mut wanted, mut there) = futures::try_join!(wanted, there).map_err(failure)?;
+        let mut pairs = Vec::with_capacity(tables.len());
         for at in tables {
             let table = work(at);
-            let (whole, actual) = (wanted.found.remove(&table.source.table), there.found.remove(&table.target.table));
-            let changed = self.table(table, whole, actual, pending).await;
+            let actual = there.found.remove(&table.target.table);
+            match wanted.found.remove(&table.source.table).filter(|whole| is_as_seen(table, whole)) {
+                Some(source) => pairs.push(Pair { source, actual, at: *at, ahead: None }),
+                None => {
+                    pending.applied.behind.insert(*at);
+                }
+            }
+        }
+        let groups = compare::groups(self.sides, database, pairs).await.map_err(failure)?;
+        let mut groups = std::pin::pin!(groups);
+        // The next group is read while this one is written: either would wait for the other's server.
+        let mut next = groups.try_next().await.map_err(failure)?;
+        while let Some(group) = next {
+            let (written, read) = futures::join!(self.group(group, pending, late), groups.try_next());
+            written?;
+            next = read.map_err(failure)?;
+        }
+        Ok(())
+    }
+
+    async fn group(&self, group: Vec<Pair>, pending: &mut Pending, late: &mut Vec<(usize, Vec<Change>)>) -> Result<()> {
+        for pair in group {
+            let at = pair.at;
+            let changed = self.table(&self.survey.tables[at], pair, pending).await;
             if let Some(broken) = pending.broken.take() {
                 return Err(broken);
             }
             match changed {
-                Ok(Some(changed)) => {
-                    late.extend((!changed.late.is_empty()).then_some((*at, changed.late)));
-                    pending.add(self, Part::Table(*at, changed.done), changed.rest).await?;
-                }
-                Ok(None) => {
-                    pending.applied.behind.insert(*at);
+                Ok(changed) => {
+                    late.extend((!changed.late.is_empty()).then_some((at, changed.late)));
+                    pending.add(self, Part::Table(at, changed.done), changed.rest).await?;
                 }
                 Err(Trouble::Table(why)) => {
-                    pending.applied.failed.insert(*at, why);
+                    pending.applied.failed.insert(at, why);
                 }
                 Err(Trouble::Metastore(error)) => {
-                    pending.applied.failed.insert(*at, self.of_table(error)?);
+                    pending.applied.failed.insert(at, self.of_table(error)?);
                 }
             }
         }
         Ok(())
     }
 
-    /// Changes one table, but for its last batch; `None` if it is not as the survey saw it.
-    async fn table(
-        &self,
-        table: &TableWork,
-        whole: Option<compare::Whole>,
-        actual: Option<compare::Whole>,
-        pending: &mut Pending,
-    ) -> Result<Option<Changed>, Trouble> {
-        let Some(whole) = whole else { return Ok(None) };
+    /// Changes one table, but for its last batch.
+    async fn table(&self, table: &TableWork, pair: Pair, pending: &mut Pending) -> Result<Changed, Trouble> {
+        let Pair { source: whole, actual, ahead, .. } = pair;
         let source = whole.table.clone();
-        let place = source.storage.location.as_deref().and_then(|text| Location::parse(text).ok());
-        if place != table.location || source.partition_keys.len() != table.keys {
-            return Ok(None);
-        }
         let shall = expected_whole(whole, self.sides).map_err(Trouble::Table)?;
         let found = head(&shall, actual.as_ref());
         let mut lines = Lines::default();
@@ -207,11 +219,17 @@ impl Applier<'_> {
             behind: false,
             is_first: true,
         };
-        compare::partitions(self.sides, &source, &table.target, there, &mut sink).await?;
+        compare::partitions(self.sides, &source, &table.target, there, ahead, &mut sink).await?;
         let (changes, late) = (sink.changes, found.late);
         let done = TableDone { digest: sink.lines.hex(), partitions: sink.partitions, behind: sink.behind };
-        Ok(Some(Changed { done, rest: changes, late }))
+        Ok(Changed { done, rest: changes, late })
     }
+}
+
+/// Whether a table stands where the survey saw it, with as many keys: else its data may not be there.
+fn is_as_seen(table: &TableWork, whole: &Whole) -> bool {
+    let place = whole.table.storage.location.as_deref().and_then(|text| Location::parse(text).ok());
+    place == table.location && whole.table.partition_keys.len() == table.keys
 }
 
 /// A table of which all but the last batch is written.

@@ -10,13 +10,14 @@ use super::hops::MARK;
 use super::state::{Quarantine, SyncState};
 use crate::carry::{self, Nature};
 use crate::compare::{
-    self, AsyncSink, Chunk, Head, Lines, Sides, Stamp, Trouble, Whole, add_head, expected_whole, head,
+    self, AsyncSink, Chunk, Head, Lines, Pair, Sides, Stamp, Trouble, Whole, add_head, expected_whole, head,
 };
 use crate::location::{Location, LocationMap, same_place};
 use crate::metastore::{Change, Damaged, Result};
 use crate::model::{Database, DatabaseName, PartitionName, TableName};
 use crate::roots::{self, Folder, Owner, Root, Wave};
 use database::compare_database;
+use futures::TryStreamExt as _;
 use globset::{GlobBuilder, GlobMatcher};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -267,17 +268,22 @@ async fn look_at_tables(
             }
         }
     }
-    for (name, whole) in wanted.found {
-        let nature = carry::nature(&whole.table, sides.policy.options.materialized_views);
-        if nature == Nature::LeftOut || unreadable.contains(&name) {
-            continue;
+    let natures = |whole: &Whole| carry::nature(&whole.table, sides.policy.options.materialized_views);
+    let pairs: Vec<Pair> = wanted
+        .found
+        .into_iter()
+        .filter(|(name, whole)| natures(whole) != Nature::LeftOut && !unreadable.contains(name))
+        .map(|(name, source)| Pair { source, actual: held.found.remove(&name), at: 0, ahead: None })
+        .collect();
+    let mut groups = std::pin::pin!(compare::groups(sides, source, pairs).await?);
+    while let Some(group) = groups.try_next().await? {
+        for pair in group {
+            let nature = natures(&pair.source);
+            let (work, folders) = look_at_table(sides, pair, nature, survey.tables.len()).await?;
+            check_drift(state, &work, survey);
+            survey.folders.extend(folders);
+            survey.tables.push(work);
         }
-        let actual = held.found.remove(&name);
-        let at = survey.tables.len();
-        let (work, folders) = look_at_table(sides, whole, actual, nature, at).await?;
-        check_drift(state, &work, survey);
-        survey.folders.extend(folders);
-        survey.tables.push(work);
     }
     Ok(())
 }
@@ -322,8 +328,7 @@ fn check_drift(state: Option<&SyncState>, work: &TableWork, survey: &mut Survey)
 
 async fn look_at_table(
     sides: &Sides,
-    whole: Whole,
-    actual: Option<Whole>,
+    Pair { source: whole, actual, ahead, .. }: Pair,
     nature: Nature,
     at: usize,
 ) -> Result<(TableWork, Vec<Folder>)> {
@@ -366,7 +371,7 @@ async fn look_at_table(
     }
     let mut look = Look { work: &mut work, lines: &mut lines, outside: BTreeSet::new(), trouble: None };
     let table = actual.as_ref().map(|actual| &actual.table);
-    let compared = compare::partitions(sides, &source, &target, table, &mut look).await;
+    let compared = compare::partitions(sides, &source, &target, table, ahead, &mut look).await;
     let (outside, trouble) = (std::mem::take(&mut look.outside), look.trouble.take());
     work.digest = actual.as_ref().map(|_| lines.hex());
     work.quarantine = match compared {

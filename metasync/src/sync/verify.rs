@@ -144,7 +144,7 @@ async fn tables(sides: &Sides, survey: &Survey, tell: &mut impl FnMut(Mark, Stri
         let target = sides.target.tables(&table.target.database(), &names).await.map_err(failure)?.found.pop();
         let Some(source) = source else { continue };
         let mut sink = Partitions { table: table.source.to_string(), found: Vec::new() };
-        match compare::partitions(sides, &source, &table.target, target.as_ref(), &mut sink).await {
+        match compare::partitions(sides, &source, &table.target, target.as_ref(), None, &mut sink).await {
             Ok(()) => {}
             Err(Trouble::Metastore(error)) => return Err(failure(error)),
             Err(Trouble::Table(why)) => tell(Mark::Error, format!("table {}", table.source), Some(why)),

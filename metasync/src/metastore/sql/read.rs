@@ -16,7 +16,7 @@ pub(crate) mod tables;
 
 use super::connection::Connection;
 use super::probe::Schema;
-use crate::metastore::{Batch, EventRow, GrantScope, Result, Snapshot};
+use crate::metastore::{AllPartitions, Batch, EventRow, GrantScope, Result, Snapshot};
 use crate::model::{
     Catalog, ColumnStatistics, Constraint, Database, DatabaseName, Function, Grant, HIVE_CATALOG, Partition,
     PartitionName, Role, RoleGrant, Table, TableName,
@@ -145,6 +145,18 @@ impl Snapshot for SqlSnapshot {
 
     async fn partitions(&self, table: &Table, names: &[PartitionName]) -> Result<Batch<Partition>> {
         partitions::partitions(&mut *self.0.lock().await, table, names).await
+    }
+
+    async fn partition_counts(
+        &self,
+        database: &DatabaseName,
+        tables: &[String],
+    ) -> Result<Option<HashMap<String, usize>>> {
+        partitions::counts(&mut *self.0.lock().await, database, tables).await.map(Some)
+    }
+
+    async fn all_partitions(&self, tables: &[&Table], statistics: bool) -> Result<HashMap<String, AllPartitions>> {
+        partitions::of_tables(&mut *self.0.lock().await, tables, statistics).await
     }
 
     async fn constraints(&self, database: &DatabaseName, tables: &[String]) -> Result<Batch<Constraint>> {

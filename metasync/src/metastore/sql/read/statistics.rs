@@ -6,12 +6,14 @@ use super::{partitions, tables};
 use crate::metastore::Result;
 use crate::metastore::sql::value::Row;
 
-/// What Hive stores for a sketch of distinct values that there is none of: the magic word of one, and nothing after it.
-const NO_BIT_VECTOR: &[u8] = b"HL";
 use crate::model::{
     ColumnStatistics, DatabaseName, Decimal, HIVE_ENGINE, LongUnit, PartitionName, StatisticsData, TableName,
     UnknownFields,
 };
+use std::collections::HashMap;
+
+/// What Hive stores for a sketch of distinct values that there is none of: the magic word of one, and nothing after it.
+const NO_BIT_VECTOR: &[u8] = b"HL";
 
 /// The columns that both tables of statistics have, in the order in which [`statistics`] reads them.
 macro_rules! columns {
@@ -74,13 +76,23 @@ pub(crate) async fn of_partitions(
     let partitions = partitions::ids(reader, table, names).await?;
     let ids: Vec<i64> = partitions.keys().copied().collect();
     let mut all = Vec::new();
-    for (id, rows) in OF_PARTITIONS.of(&mut reader.connection, &reader.schema, &ids).await? {
+    for (id, of_columns) in by_partition(reader, &ids).await? {
         let Some(name) = partitions.get(&id) else { continue };
-        for mut row in rows {
-            all.push((name.clone(), statistics(&mut row)?));
-        }
+        all.extend(of_columns.into_iter().map(|of_column| (name.clone(), of_column)));
     }
     all.sort_by(|(a, x), (b, y)| (a, &x.engine, &x.column).cmp(&(b, &y.engine, &y.column)));
+    Ok(all)
+}
+
+/// The same by PART_ID; of each partition sorted by engine and column.
+pub(crate) async fn by_partition(reader: &mut Reader, ids: &[i64]) -> Result<HashMap<i64, Vec<ColumnStatistics>>> {
+    let mut all = HashMap::new();
+    for (id, rows) in OF_PARTITIONS.of(&mut reader.connection, &reader.schema, ids).await? {
+        let mut of_columns: Vec<ColumnStatistics> =
+            rows.into_iter().map(|mut row| statistics(&mut row)).collect::<Result<_>>()?;
+        of_columns.sort_by(|a, b| (&a.engine, &a.column).cmp(&(&b.engine, &b.column)));
+        all.insert(id, of_columns);
+    }
     Ok(all)
 }
 
