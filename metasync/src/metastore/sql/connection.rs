@@ -76,8 +76,8 @@ pub(crate) struct Connection {
     place: String,
     limit: Duration,
     version: Version,
-    /// In a snapshot: which tables have rows, of those that were asked for.
-    has_rows: Option<HashMap<&'static str, bool>>,
+    /// In a transaction: which tables have rows, of those that were asked for.
+    has_rows: HashMap<&'static str, bool>,
 }
 
 enum Inner {
@@ -110,7 +110,7 @@ impl Connection {
             Ok(Ok(inner)) => inner,
         };
         let mut connection =
-            Self { inner, dialect, place, limit: limits.statement, version: Version::V4_1, has_rows: None };
+            Self { inner, dialect, place, limit: limits.statement, version: Version::V4_1, has_rows: HashMap::new() };
         match dialect {
             Dialect::MySql => connection.command(MYSQL_SESSION).await?,
             Dialect::Postgres => {
@@ -259,26 +259,29 @@ impl Connection {
         for command in self.dialect.begin_snapshot() {
             self.command(command).await?;
         }
-        self.has_rows = Some(HashMap::new());
+        self.has_rows.clear();
         Ok(())
     }
 
-    /// Whether a table may have rows: in a snapshot it is asked once, and what is empty then stays so. Many of Hive's tables
-    /// are empty in most metastores.
+    /// Whether a table may have rows: in a transaction it is asked once. Many of Hive's tables are empty in most metastores.
+    /// In a snapshot what is empty then stays so; in a transaction that writes until it writes there itself, and what others
+    /// write meanwhile belongs to what they write.
     pub(crate) async fn may_have_rows(&mut self, table: &'static str) -> Result<bool> {
-        let Some(known) = &self.has_rows else { return Ok(true) };
-        if let Some(known) = known.get(table) {
+        if let Some(known) = self.has_rows.get(table) {
             return Ok(*known);
         }
         let found = !self.query(&format!("SELECT 1 FROM \"{table}\" LIMIT 1"), &[]).await?.is_empty();
-        if let Some(known) = &mut self.has_rows {
-            known.insert(table, found);
-        }
+        self.has_rows.insert(table, found);
         Ok(found)
     }
 
+    /// Says that rows are written into a table.
+    pub(crate) fn gets_rows(&mut self, table: &'static str) {
+        self.has_rows.insert(table, true);
+    }
+
     pub(crate) async fn begin_write(&mut self) -> Result<()> {
-        self.has_rows = None;
+        self.has_rows.clear();
         for command in self.dialect.begin_write() {
             self.command(command).await?;
         }

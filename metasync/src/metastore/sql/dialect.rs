@@ -92,7 +92,7 @@ impl Dialect {
     }
 }
 
-/// A condition and its parameters.
+/// A condition, or a statement, and its parameters.
 pub(crate) type Condition = (String, Vec<Value>);
 
 impl Dialect {
@@ -106,6 +106,27 @@ impl Dialect {
             }
             Self::MySql | Self::Sqlite => (format!("{column} IN ({})", id_list(ids)), Vec::new()),
         }
+    }
+
+    /// Statements that change rows, in one where the database takes that: none of them reads what another one changes, and
+    /// none changes the same row.
+    pub(crate) fn together(self, statements: Vec<Condition>) -> Vec<Condition> {
+        if self != Self::Postgres || statements.len() < 2 {
+            return statements;
+        }
+        let mut sql = String::new();
+        let mut all = Vec::new();
+        let last = statements.len() - 1;
+        for (number, (statement, values)) in statements.into_iter().enumerate() {
+            all.extend(values);
+            // Writing to a string does not fail.
+            let _ = match number {
+                0 => write!(sql, "WITH s0 AS ({statement})"),
+                _ if number == last => write!(sql, " {statement}"),
+                _ => write!(sql, ", s{number} AS ({statement})"),
+            };
+        }
+        vec![(sql, all)]
     }
 
     /// That `PARTITIONS o` is one of these partitions of a table. PostgreSQL is made to look each name up in the index of
@@ -194,6 +215,18 @@ mod tests {
         let (sql, values) = Dialect::Sqlite.partitions_named(7, names);
         assert_eq!(sql, "o.\"TBL_ID\" = ? AND o.\"PART_NAME\" IN (?, ?)");
         assert_eq!(values, [Value::Int(7), Value::from("p=1"), Value::Null]);
+    }
+
+    #[test]
+    fn postgresql_takes_deletes_in_one_statement() {
+        let one = |name: &str| (format!("DELETE FROM \"{name}\" WHERE \"A\" = ?"), vec![Value::Int(1)]);
+        let (sql, values) = Dialect::Postgres.together(vec![one("X"), one("Y"), one("Z")]).remove(0);
+        let whole = "WITH s0 AS (DELETE FROM \"X\" WHERE \"A\" = ?), s1 AS (DELETE FROM \"Y\" WHERE \"A\" = ?) \
+                     DELETE FROM \"Z\" WHERE \"A\" = ?";
+        assert_eq!((sql.as_str(), values.len()), (whole, 3));
+        assert_eq!(Dialect::Postgres.together(vec![one("X")]), [one("X")]);
+        assert_eq!(Dialect::Sqlite.together(vec![one("X"), one("Y")]), [one("X"), one("Y")]);
+        assert!(Dialect::Postgres.together(Vec::new()).is_empty());
     }
 
     #[test]

@@ -89,6 +89,9 @@ impl Rows {
         let head = format!("INSERT INTO \"{table}\" {}", column_list(&columns));
         let most = MAX_ROWS.min(MAX_PARAMETERS / columns.len().max(1));
         let mut rows = rows.into_iter().peekable();
+        if rows.peek().is_some() {
+            connection.gets_rows(table);
+        }
         while rows.peek().is_some() {
             let mut chunk: Vec<Vec<Value>> = Vec::new();
             let mut bytes = 0;

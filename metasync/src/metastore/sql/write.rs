@@ -140,15 +140,18 @@ impl<'a> Writer<'a> {
         shape.ok_or_else(|| conflict(operation, object, format!("the table {name} is not there")))
     }
 
-    /// Removes the rows of a table that belong to these ids; a schema without the table has none.
-    async fn delete(&mut self, table: &str, column: &str, ids: &[i64]) -> Result<()> {
-        if !self.reader.schema.has_table(table) {
-            return Ok(());
-        }
+    /// Removes the rows of these tables, each with its column, that belong to these ids, in order; a schema without a table
+    /// has none. PostgreSQL does all of it in one statement, and looks at references once it is done.
+    async fn delete(&mut self, tables: &[(&str, &str)], ids: &[i64]) -> Result<()> {
+        let schema = Arc::clone(&self.reader.schema);
         for ids in ids.chunks(IDS_PER_STATEMENT) {
-            let (among, values) = self.reader.schema.dialect.among(&format!("\"{column}\""), ids);
-            let sql = format!("DELETE FROM \"{table}\" WHERE {among}");
-            self.reader.connection.execute(&sql, &values).await?;
+            let deletes = tables.iter().filter(|(table, _)| schema.has_table(table)).map(|(table, column)| {
+                let (among, values) = schema.dialect.among(&format!("\"{column}\""), ids);
+                (format!("DELETE FROM \"{table}\" WHERE {among}"), values)
+            });
+            for (sql, values) in schema.dialect.together(deletes.collect()) {
+                self.reader.connection.execute(&sql, &values).await?;
+            }
         }
         Ok(())
     }

@@ -110,7 +110,7 @@ pub(super) async fn put(writer: &mut Writer<'_>, database: &Database) -> Result<
     parameters(&mut parameter_rows, &schema, &object, ("DB_ID", id), &database.parameters)?;
     if old.is_some() {
         rows.upsert(&mut writer.reader.connection, &schema, "DB_ID").await?;
-        writer.delete("DATABASE_PARAMS", "DB_ID", &[id]).await?;
+        writer.delete(&[("DATABASE_PARAMS", "DB_ID")], &[id]).await?;
     } else {
         rows.insert(&mut writer.reader.connection, &schema).await?;
     }
@@ -139,7 +139,7 @@ pub(super) async fn drop(writer: &mut Writer<'_>, name: &DatabaseName) -> Result
     }
     let before = read(writer, Some(id)).await?;
     for table in ["DB_PRIVS", "DATABASE_PARAMS", "DBS"] {
-        writer.delete(table, "DB_ID", &[id]).await?;
+        writer.delete(&[(table, "DB_ID")], &[id]).await?;
     }
     writer.reader.forget();
     if let Some(before) = before {

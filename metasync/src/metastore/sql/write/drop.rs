@@ -3,7 +3,6 @@
 use super::{Writer, conflict, lists, storage, tables};
 use crate::event::write::Happened;
 use crate::metastore::Result;
-use crate::metastore::sql::dialect::id_list;
 use crate::metastore::sql::read::children::IDS_PER_STATEMENT;
 use crate::metastore::sql::read::partitions::{NAMES_PER_STATEMENT, condition, ids};
 use crate::metastore::sql::value::Row;
@@ -60,11 +59,30 @@ async fn note_partitions(writer: &mut Writer<'_>, name: &TableName, names: &[Par
     Ok(())
 }
 
+/// Where a partition has rows, its own last.
+const OF_PARTITIONS: [(&str, &str); 6] = [
+    ("PART_COL_STATS", "PART_ID"),
+    ("PART_PRIVS", "PART_ID"),
+    ("PART_COL_PRIVS", "PART_ID"),
+    ("PARTITION_PARAMS", "PART_ID"),
+    ("PARTITION_KEY_VALS", "PART_ID"),
+    ("PARTITIONS", "PART_ID"),
+];
+
+/// Where a table has rows by its id, its own last.
+const OF_TABLES: [(&str, &str); 8] = [
+    ("KEY_CONSTRAINTS", "PARENT_TBL_ID"),
+    ("KEY_CONSTRAINTS", "CHILD_TBL_ID"),
+    ("TAB_COL_STATS", "TBL_ID"),
+    ("TBL_PRIVS", "TBL_ID"),
+    ("TBL_COL_PRIVS", "TBL_ID"),
+    ("TABLE_PARAMS", "TBL_ID"),
+    ("PARTITION_KEYS", "TBL_ID"),
+    ("TBLS", "TBL_ID"),
+];
+
 async fn remove_partitions(writer: &mut Writer<'_>, rows: Rows) -> Result<()> {
-    for table in ["PART_COL_STATS", "PART_PRIVS", "PART_COL_PRIVS", "PARTITION_PARAMS", "PARTITION_KEY_VALS"] {
-        writer.delete(table, "PART_ID", &rows.partitions).await?;
-    }
-    writer.delete("PARTITIONS", "PART_ID", &rows.partitions).await?;
+    writer.delete(&OF_PARTITIONS, &rows.partitions).await?;
     remove_storage(writer, &rows.sds, &rows.serdes).await?;
     lists::collect(writer, rows.lists).await
 }
@@ -72,17 +90,16 @@ async fn remove_partitions(writer: &mut Writer<'_>, rows: Rows) -> Result<()> {
 /// Removes rows of SDS, and those of SERDES that no other row of SDS names.
 async fn remove_storage(writer: &mut Writer<'_>, sds: &[i64], serdes: &[i64]) -> Result<()> {
     storage::clear(writer, sds, &[]).await?;
-    writer.delete("SDS", "SD_ID", sds).await?;
+    writer.delete(&[("SDS", "SD_ID")], sds).await?;
     for serdes in serdes.chunks(IDS_PER_STATEMENT) {
+        let (among, values) = writer.reader.schema.dialect.among("r.\"SERDE_ID\"", serdes);
         let sql = format!(
-            "SELECT r.\"SERDE_ID\" FROM \"SERDES\" r WHERE r.\"SERDE_ID\" IN ({}) \
-             AND NOT EXISTS (SELECT 1 FROM \"SDS\" s WHERE s.\"SERDE_ID\" = r.\"SERDE_ID\")",
-            id_list(serdes)
+            "SELECT r.\"SERDE_ID\" FROM \"SERDES\" r WHERE {among} \
+             AND NOT EXISTS (SELECT 1 FROM \"SDS\" s WHERE s.\"SERDE_ID\" = r.\"SERDE_ID\")"
         );
-        let rows = writer.reader.connection.query(&sql, &[]).await?;
+        let rows = writer.reader.connection.query(&sql, &values).await?;
         let unused: Vec<i64> = rows.into_iter().map(|mut row| row.id(0)).collect::<Result<_>>()?;
-        writer.delete("SERDE_PARAMS", "SERDE_ID", &unused).await?;
-        writer.delete("SERDES", "SERDE_ID", &unused).await?;
+        writer.delete(&[("SERDE_PARAMS", "SERDE_ID"), ("SERDES", "SERDE_ID")], &unused).await?;
     }
     Ok(())
 }
@@ -94,9 +111,9 @@ pub(super) async fn table(writer: &mut Writer<'_>, name: &TableName) -> Result<(
     let before = writer.before(name).await?;
     // Each round removes what it read.
     loop {
-        let sql = format!("SELECT {COLUMNS} WHERE o.\"TBL_ID\" = {} LIMIT {IDS_PER_STATEMENT}", shape.id);
+        let sql = format!("SELECT {COLUMNS} WHERE o.\"TBL_ID\" = ? LIMIT {IDS_PER_STATEMENT}");
         let mut rows = Rows::default();
-        for mut row in writer.reader.connection.query(&sql, &[]).await? {
+        for mut row in writer.reader.connection.query(&sql, &[shape.id.into()]).await? {
             rows.push(&mut row)?;
         }
         if rows.partitions.is_empty() {
@@ -105,15 +122,9 @@ pub(super) async fn table(writer: &mut Writer<'_>, name: &TableName) -> Result<(
         rows.lists.retain(|list| Some(*list) != shape.cd);
         remove_partitions(writer, rows).await?;
     }
-    let id = [shape.id];
     remove_indexes(writer, shape.id).await?;
-    for owner in ["PARENT_TBL_ID", "CHILD_TBL_ID"] {
-        writer.delete("KEY_CONSTRAINTS", owner, &id).await?;
-    }
     tables::remove_creation_metadata(writer, name).await?;
-    for table in ["TAB_COL_STATS", "TBL_PRIVS", "TBL_COL_PRIVS", "TABLE_PARAMS", "PARTITION_KEYS", "TBLS"] {
-        writer.delete(table, "TBL_ID", &id).await?;
-    }
+    writer.delete(&OF_TABLES, &[shape.id]).await?;
     let (sds, serdes): (Vec<i64>, Vec<i64>) = (shape.sd.into_iter().collect(), shape.serde.into_iter().collect());
     remove_storage(writer, &sds, &serdes).await?;
     lists::collect(writer, shape.cd.into_iter().collect()).await?;
@@ -129,11 +140,9 @@ async fn refuse_if_used(writer: &mut Writer<'_>, name: &TableName, id: i64) -> R
     if !writer.reader.schema.has_table("MV_TABLES_USED") {
         return Ok(());
     }
-    let sql = format!(
-        "SELECT m.\"DB_NAME\", m.\"TBL_NAME\" FROM \"MV_TABLES_USED\" u JOIN \"MV_CREATION_METADATA\" m \
-         ON m.\"MV_CREATION_METADATA_ID\" = u.\"MV_CREATION_METADATA_ID\" WHERE u.\"TBL_ID\" = {id} LIMIT 1"
-    );
-    match writer.reader.connection.query(&sql, &[]).await?.into_iter().next() {
+    let sql = "SELECT m.\"DB_NAME\", m.\"TBL_NAME\" FROM \"MV_TABLES_USED\" u JOIN \"MV_CREATION_METADATA\" m \
+               ON m.\"MV_CREATION_METADATA_ID\" = u.\"MV_CREATION_METADATA_ID\" WHERE u.\"TBL_ID\" = ? LIMIT 1";
+    match writer.reader.connection.query(sql, &[id.into()]).await?.into_iter().next() {
         None => Ok(()),
         Some(mut row) => {
             let why = format!("the materialized view {}.{} is made of it", row.string(0)?, row.string(1)?);
@@ -147,17 +156,14 @@ async fn remove_indexes(writer: &mut Writer<'_>, table: i64) -> Result<()> {
     if !writer.reader.schema.has_table("IDXS") {
         return Ok(());
     }
-    let sql = format!(
-        "SELECT i.\"INDEX_ID\", s.\"SD_ID\", s.\"SERDE_ID\", s.\"CD_ID\" FROM \"IDXS\" i \
-         LEFT JOIN \"SDS\" s ON s.\"SD_ID\" = i.\"SD_ID\" \
-         WHERE i.\"ORIG_TBL_ID\" = {table} OR i.\"INDEX_TBL_ID\" = {table}"
-    );
+    let sql = "SELECT i.\"INDEX_ID\", s.\"SD_ID\", s.\"SERDE_ID\", s.\"CD_ID\" FROM \"IDXS\" i \
+               LEFT JOIN \"SDS\" s ON s.\"SD_ID\" = i.\"SD_ID\" \
+               WHERE i.\"ORIG_TBL_ID\" = ? OR i.\"INDEX_TBL_ID\" = ?";
     let mut rows = Rows::default();
-    for mut row in writer.reader.connection.query(&sql, &[]).await? {
+    for mut row in writer.reader.connection.query(sql, &[table.into(), table.into()]).await? {
         rows.push(&mut row)?;
     }
-    writer.delete("INDEX_PARAMS", "INDEX_ID", &rows.partitions).await?;
-    writer.delete("IDXS", "INDEX_ID", &rows.partitions).await?;
+    writer.delete(&[("INDEX_PARAMS", "INDEX_ID"), ("IDXS", "INDEX_ID")], &rows.partitions).await?;
     remove_storage(writer, &rows.sds, &rows.serdes).await?;
     lists::collect(writer, rows.lists).await
 }

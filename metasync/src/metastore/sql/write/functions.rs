@@ -64,7 +64,7 @@ pub(super) async fn put(writer: &mut Writer<'_>, function: &Function) -> Result<
         resources.push(&schema, &object, cells)?;
     }
     if old.is_some() {
-        writer.delete("FUNC_RU", "FUNC_ID", &[id]).await?;
+        writer.delete(&[("FUNC_RU", "FUNC_ID")], &[id]).await?;
         rows.upsert(&mut writer.reader.connection, &schema, "FUNC_ID").await?;
     } else {
         rows.insert(&mut writer.reader.connection, &schema).await?;
@@ -85,8 +85,7 @@ async fn read(writer: &mut Writer<'_>, database: &DatabaseName, id: Option<i64>)
 pub(super) async fn drop(writer: &mut Writer<'_>, database: &DatabaseName, name: &str) -> Result<()> {
     let Some(database_id) = writer.reader.database_id(database).await? else { return Ok(()) };
     let Some(id) = find(writer, database_id, name).await? else { return Ok(()) };
-    writer.delete("FUNC_RU", "FUNC_ID", &[id]).await?;
-    writer.delete("FUNCS", "FUNC_ID", &[id]).await?;
+    writer.delete(&[("FUNC_RU", "FUNC_ID"), ("FUNCS", "FUNC_ID")], &[id]).await?;
     writer.note(Happened::DroppedFunction { database: database.clone(), name: name.to_owned() });
     Ok(())
 }

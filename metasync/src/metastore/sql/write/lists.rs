@@ -4,7 +4,6 @@
 //! to use, nor begin to use what we remove. A list is never altered: an altered table gets another one.
 
 use super::Writer;
-use crate::metastore::sql::dialect::id_list;
 use crate::metastore::sql::ids::Sequence;
 use crate::metastore::sql::read::children::IDS_PER_STATEMENT;
 use crate::metastore::sql::read::storage::column_lists;
@@ -43,9 +42,9 @@ pub(super) async fn of_partition(
     if !writer.lists.of_tables.contains_key(&table) {
         let sql = format!(
             "SELECT DISTINCT s.\"CD_ID\" FROM \"PARTITIONS\" p JOIN \"SDS\" s ON s.\"SD_ID\" = p.\"SD_ID\" \
-             WHERE p.\"TBL_ID\" = {table} AND s.\"CD_ID\" IS NOT NULL ORDER BY s.\"CD_ID\" DESC LIMIT {COMPARED_LISTS}"
+             WHERE p.\"TBL_ID\" = ? AND s.\"CD_ID\" IS NOT NULL ORDER BY s.\"CD_ID\" DESC LIMIT {COMPARED_LISTS}"
         );
-        let rows = writer.reader.connection.query(&sql, &[]).await?;
+        let rows = writer.reader.connection.query(&sql, &[table.into()]).await?;
         let ids: Vec<i64> = rows.into_iter().map(|mut row| row.id(0)).collect::<Result<_>>()?;
         let found = read(writer, ids).await?;
         writer.lists.of_tables.insert(table, found.into_iter().map(|(id, columns)| (columns, id)).collect());
@@ -112,8 +111,8 @@ pub(super) async fn share(writer: &mut Writer<'_>, id: i64) -> Result<()> {
         return Ok(());
     }
     let lock = writer.reader.schema.dialect.for_share();
-    let sql = format!("SELECT \"CD_ID\" FROM \"CDS\" WHERE \"CD_ID\" = {id}{lock}");
-    if writer.number(&sql, &[]).await?.is_none() {
+    let sql = format!("SELECT \"CD_ID\" FROM \"CDS\" WHERE \"CD_ID\" = ?{lock}");
+    if writer.number(&sql, &[id.into()]).await?.is_none() {
         return Err(Error::Failed {
             operation: "share".to_owned(),
             object: format!("CDS {id}"),
@@ -130,21 +129,21 @@ pub(super) async fn collect(writer: &mut Writer<'_>, mut ids: Vec<i64>) -> Resul
     ids.sort_unstable();
     ids.dedup();
     for ids in ids.chunks(IDS_PER_STATEMENT) {
-        let list = id_list(ids);
-        let lock = writer.reader.schema.dialect.for_update();
-        let locked = format!("SELECT \"CD_ID\" FROM \"CDS\" WHERE \"CD_ID\" IN ({list}) ORDER BY \"CD_ID\"{lock}");
-        writer.reader.connection.query(&locked, &[]).await?;
+        let dialect = writer.reader.schema.dialect;
+        let (among, values) = dialect.among("c.\"CD_ID\"", ids);
+        let lock = dialect.for_update();
+        let locked = format!("SELECT c.\"CD_ID\" FROM \"CDS\" c WHERE {among} ORDER BY c.\"CD_ID\"{lock}");
+        writer.reader.connection.query(&locked, &values).await?;
         let mut unused = format!(
-            "SELECT c.\"CD_ID\" FROM \"CDS\" c WHERE c.\"CD_ID\" IN ({list}) \
+            "SELECT c.\"CD_ID\" FROM \"CDS\" c WHERE {among} \
              AND NOT EXISTS (SELECT 1 FROM \"SDS\" s WHERE s.\"CD_ID\" = c.\"CD_ID\")"
         );
         if writer.reader.schema.has("SCHEMA_VERSION", "CD_ID") {
             unused += " AND NOT EXISTS (SELECT 1 FROM \"SCHEMA_VERSION\" v WHERE v.\"CD_ID\" = c.\"CD_ID\")";
         }
-        let rows = writer.reader.connection.query(&unused, &[]).await?;
+        let rows = writer.reader.connection.query(&unused, &values).await?;
         let unused: Vec<i64> = rows.into_iter().map(|mut row| row.id(0)).collect::<Result<_>>()?;
-        writer.delete("COLUMNS_V2", "CD_ID", &unused).await?;
-        writer.delete("CDS", "CD_ID", &unused).await?;
+        writer.delete(&[("COLUMNS_V2", "CD_ID"), ("CDS", "CD_ID")], &unused).await?;
         writer.lists.locked.retain(|id| !unused.contains(id));
         for lists in writer.lists.of_tables.values_mut() {
             lists.retain(|_, id| !unused.contains(id));

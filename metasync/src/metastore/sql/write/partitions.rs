@@ -36,8 +36,7 @@ pub(super) async fn put(writer: &mut Writer<'_>, table: &TableName, partitions: 
     let serdes: Vec<i64> = old.values().filter_map(|old| old.slot.serde).collect();
     if !old.is_empty() {
         clear(writer, &sds, &serdes).await?;
-        writer.delete("PARTITION_PARAMS", "PART_ID", &parts).await?;
-        writer.delete("PARTITION_KEY_VALS", "PART_ID", &parts).await?;
+        writer.delete(&[("PARTITION_PARAMS", "PART_ID"), ("PARTITION_KEY_VALS", "PART_ID")], &parts).await?;
     }
     let mut storage = StorageRows::new();
     let (mut new_rows, mut old_rows) = (Rows::new("PARTITIONS"), Rows::new("PARTITIONS"));
@@ -218,7 +217,7 @@ pub(super) async fn rename(
     let schema = Arc::clone(&writer.reader.schema);
     let mut rows = Rows::new("PARTITION_KEY_VALS");
     push_values(&mut rows, &schema, &object, id, to)?;
-    writer.delete("PARTITION_KEY_VALS", "PART_ID", &[id]).await?;
+    writer.delete(&[("PARTITION_KEY_VALS", "PART_ID")], &[id]).await?;
     let connection = &mut writer.reader.connection;
     rows.insert(connection, &schema).await?;
     let sql = "UPDATE \"PARTITIONS\" SET \"PART_NAME\" = ? WHERE \"PART_ID\" = ?";

@@ -64,8 +64,7 @@ pub(super) async fn drop_role(writer: &mut Writer<'_>, name: &str) -> Result<()>
         return Ok(());
     }
     let Some(id) = role_id(writer, name).await? else { return Ok(()) };
-    writer.delete("ROLE_MAP", "ROLE_ID", &[id]).await?;
-    writer.delete("ROLES", "ROLE_ID", &[id]).await
+    writer.delete(&[("ROLE_MAP", "ROLE_ID"), ("ROLES", "ROLE_ID")], &[id]).await
 }
 
 pub(super) async fn put_role_grant(writer: &mut Writer<'_>, grant: &RoleGrant) -> Result<()> {

@@ -201,7 +201,7 @@ impl Kept {
                 }
             }
         }
-        writer.delete(self.table, "CS_ID", &replaced).await
+        writer.delete(&[(self.table, "CS_ID")], &replaced).await
     }
 }
 

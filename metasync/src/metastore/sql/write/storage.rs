@@ -3,12 +3,12 @@
 use super::Writer;
 use crate::metastore::Result;
 use crate::metastore::sql::connection::Connection;
-use crate::metastore::sql::dialect::id_list;
 use crate::metastore::sql::ids::{Ids, Sequence};
 use crate::metastore::sql::probe::Schema;
 use crate::metastore::sql::read::children::IDS_PER_STATEMENT;
 use crate::metastore::sql::rows::{Cell, Rows, cell, cell_if};
 use crate::model::{Parameters, SortOrder, StorageDescriptor, UnknownFields};
+use std::sync::Arc;
 
 /// Rows of storage descriptors, table by table.
 pub(super) struct StorageRows {
@@ -210,28 +210,44 @@ pub(super) fn unknown(fields: &UnknownFields) -> Cell {
     cell_if("UNKNOWN_FIELDS", Some(&fields.0).filter(|bytes| !bytes.is_empty()), fields.is_empty())
 }
 
+/// Where a row of SDS has others; those that name lists of strings first.
+const OF_SDS: [(&str, &str); 6] = [
+    ("SKEWED_VALUES", "SD_ID_OID"),
+    ("SKEWED_COL_VALUE_LOC_MAP", "SD_ID"),
+    ("SKEWED_COL_NAMES", "SD_ID"),
+    ("SORT_COLS", "SD_ID"),
+    ("BUCKETING_COLS", "SD_ID"),
+    ("SD_PARAMS", "SD_ID"),
+];
+
 /// Removes what belongs to these rows of SDS and SERDES, which stay.
 pub(super) async fn clear(writer: &mut Writer<'_>, sds: &[i64], serdes: &[i64]) -> Result<()> {
+    let schema = Arc::clone(&writer.reader.schema);
     let mut lists = Vec::new();
-    for (table, owner, list) in [
-        ("SKEWED_VALUES", "SD_ID_OID", "STRING_LIST_ID_EID"),
-        ("SKEWED_COL_VALUE_LOC_MAP", "SD_ID", "STRING_LIST_ID_KID"),
-    ] {
-        if !writer.reader.schema.has_table(table) {
-            continue;
+    for sds in sds.chunks(IDS_PER_STATEMENT) {
+        let mut values = Vec::new();
+        let mut of_one = |table: &str, owner: &str, list: &str| {
+            let (among, more) = schema.dialect.among(&format!("\"{owner}\""), sds);
+            values.extend(more);
+            format!("SELECT \"{list}\" FROM \"{table}\" WHERE {among}")
+        };
+        let selects: Vec<String> = [
+            ("SKEWED_VALUES", "SD_ID_OID", "STRING_LIST_ID_EID"),
+            ("SKEWED_COL_VALUE_LOC_MAP", "SD_ID", "STRING_LIST_ID_KID"),
+        ]
+        .into_iter()
+        .filter(|(table, ..)| schema.has_table(table))
+        .map(|(table, owner, list)| of_one(table, owner, list))
+        .collect();
+        if selects.is_empty() {
+            break;
         }
-        for sds in sds.chunks(IDS_PER_STATEMENT) {
-            let sql = format!("SELECT \"{list}\" FROM \"{table}\" WHERE \"{owner}\" IN ({})", id_list(sds));
-            for mut row in writer.reader.connection.query(&sql, &[]).await? {
-                lists.push(row.id(0)?);
-            }
+        for mut row in writer.reader.connection.query(&selects.join(" UNION ALL "), &values).await? {
+            lists.push(row.id(0)?);
         }
-        writer.delete(table, owner, sds).await?;
     }
-    writer.delete("SKEWED_STRING_LIST_VALUES", "STRING_LIST_ID", &lists).await?;
-    writer.delete("SKEWED_STRING_LIST", "STRING_LIST_ID", &lists).await?;
-    for table in ["SKEWED_COL_NAMES", "SORT_COLS", "BUCKETING_COLS", "SD_PARAMS"] {
-        writer.delete(table, "SD_ID", sds).await?;
-    }
-    writer.delete("SERDE_PARAMS", "SERDE_ID", serdes).await
+    writer.delete(&OF_SDS, sds).await?;
+    let of_lists = [("SKEWED_STRING_LIST_VALUES", "STRING_LIST_ID"), ("SKEWED_STRING_LIST", "STRING_LIST_ID")];
+    writer.delete(&of_lists, &lists).await?;
+    writer.delete(&[("SERDE_PARAMS", "SERDE_ID")], serdes).await
 }

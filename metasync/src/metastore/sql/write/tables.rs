@@ -20,12 +20,10 @@ pub(super) async fn find(writer: &mut Writer<'_>, name: &TableName, lock: &str) 
     let (id, named) = (row.id(0)?, row.int(1)?);
     let (mut sd, mut serde, mut cd) = (None, None, None);
     if let Some(named) = named {
-        let sql = format!(
-            "SELECT s.\"SD_ID\", r.\"SERDE_ID\", c.\"CD_ID\" FROM \"SDS\" s \
-             LEFT JOIN \"SERDES\" r ON r.\"SERDE_ID\" = s.\"SERDE_ID\" \
-             LEFT JOIN \"CDS\" c ON c.\"CD_ID\" = s.\"CD_ID\" WHERE s.\"SD_ID\" = {named}"
-        );
-        if let Some(mut row) = writer.reader.connection.query(&sql, &[]).await?.into_iter().next() {
+        let sql = "SELECT s.\"SD_ID\", r.\"SERDE_ID\", c.\"CD_ID\" FROM \"SDS\" s \
+                   LEFT JOIN \"SERDES\" r ON r.\"SERDE_ID\" = s.\"SERDE_ID\" \
+                   LEFT JOIN \"CDS\" c ON c.\"CD_ID\" = s.\"CD_ID\" WHERE s.\"SD_ID\" = ?";
+        if let Some(mut row) = writer.reader.connection.query(sql, &[named.into()]).await?.into_iter().next() {
             (sd, serde, cd) = (row.int(0)?, row.int(1)?, row.int(2)?);
         }
     }
@@ -109,8 +107,7 @@ pub(super) async fn put(writer: &mut Writer<'_>, table: &Table) -> Result<()> {
         None => rows.insert(connection, &schema).await?,
     }
     if old.is_some() {
-        writer.delete("TABLE_PARAMS", "TBL_ID", &[id]).await?;
-        writer.delete("PARTITION_KEYS", "TBL_ID", &[id]).await?;
+        writer.delete(&[("TABLE_PARAMS", "TBL_ID"), ("PARTITION_KEYS", "TBL_ID")], &[id]).await?;
     }
     put_children(writer, table, id).await?;
     if old.is_some() {
@@ -202,8 +199,8 @@ pub(super) async fn remove_creation_metadata(writer: &mut Writer<'_>, name: &Tab
     let values = [(&name.catalog).into(), (&name.database).into(), (&name.table).into()];
     let rows = writer.reader.connection.query(sql, &values).await?;
     let ids: Vec<i64> = rows.into_iter().map(|mut row| row.id(0)).collect::<Result<_>>()?;
-    writer.delete("MV_TABLES_USED", "MV_CREATION_METADATA_ID", &ids).await?;
-    writer.delete("MV_CREATION_METADATA", "MV_CREATION_METADATA_ID", &ids).await
+    let of_view = ["MV_TABLES_USED", "MV_CREATION_METADATA"].map(|table| (table, "MV_CREATION_METADATA_ID"));
+    writer.delete(&of_view, &ids).await
 }
 
 pub(super) async fn rename(writer: &mut Writer<'_>, from: &TableName, to: &TableName) -> Result<()> {
