@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use manifest::index::{IndexMeta, ManifestId};
@@ -19,6 +20,10 @@ use crate::error::Result;
 use crate::job::Job;
 use crate::plan::file::Plan;
 use crate::session::RunState;
+
+/// A lease that was confirmed less long ago is not asked for again before the manifest is published: a run that had nothing
+/// to do has just taken it.
+const CONFIRMED_WITHIN: Duration = Duration::from_secs(1);
 
 /// What was published.
 pub struct Committed {
@@ -45,7 +50,7 @@ pub async fn commit(
         Some(id) => Some(Manifest::open(store.clone(), &folder, &parse(id)?).await?),
         None => None,
     };
-    lease.confirm().await?;
+    lease.confirmed_within(CONFIRMED_WITHIN).await?;
     let manifest = match base {
         Some(base) if report.rows.total() == 0 => base.index().id.to_string(),
         base => publish(job, &folder, base, report, plan, complete).await?,

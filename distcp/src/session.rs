@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use manifest::index::ManifestId;
 use manifest::reader::Manifest;
 use manifest::sort::keep_last;
+use manifest::state::Lasting;
 use manifest::state::checkpoint::{self, Loaded};
 use manifest::state::holder::Holder;
 use manifest::state::journal::{self, JournalReader, Record};
@@ -327,7 +328,7 @@ pub async fn claim(job: &Job) -> Result<()> {
     Ok(checkpoint::claim(job.state.as_ref(), &job.name, &job.source.place, &job.target.place).await?)
 }
 
-/// Keeps the plan with its run, in pieces of bounded size.
+/// Keeps the plan with its run, in pieces of bounded size: for people, so a power cut may take it.
 pub async fn keep_plan(job: &Job, run_id: &RunId, plan: &Plan) -> Result<()> {
     use tokio::io::AsyncReadExt as _;
     let failed = |e| manifest::Error::io("read", plan.path(), e);
@@ -339,7 +340,7 @@ pub async fn keep_plan(job: &Job, run_id: &RunId, plan: &Plan) -> Result<()> {
             break;
         }
         let name = layout::plan_segment(&job.name, run_id, number);
-        job.state.create(&name, piece.into()).await?;
+        job.state.create_as(&name, piece.into(), Lasting::Loose).await?;
     }
     Ok(())
 }

@@ -52,6 +52,17 @@ pub struct StateItem {
     pub age_s: Option<u64>,
 }
 
+/// How well a file must survive a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lasting {
+    /// It survives once the write has answered.
+    Durable,
+    /// It is whole, or what stood there before is; the new one surely once a later durable write has answered.
+    Whole,
+    /// As [`Lasting::Whole`], but it may be empty or cut off: for what nobody reads back.
+    Loose,
+}
+
 /// Where state lives: what a lease, a checkpoint and immutable files need, and no more (rule 16).
 ///
 /// Names are relative, `/`-separated, of `[A-Za-z0-9._-]`. Every method is atomic: a reader sees a whole file or none, and
@@ -69,6 +80,19 @@ pub trait StateStore: Debug + Send + Sync {
 
     /// Replaces the file if its tag still is `expected`; `None` when it is not, or the file is gone.
     async fn swap(&self, name: &str, bytes: Bytes, expected: &Tag) -> Result<Option<Tag>>;
+
+    /// As [`StateStore::create`], of a file that must not survive a power cut at once. Stores that have no cheaper way
+    /// make it durable.
+    async fn create_as(&self, name: &str, bytes: Bytes, lasting: Lasting) -> Result<Option<Tag>> {
+        let _ = lasting;
+        self.create(name, bytes).await
+    }
+
+    /// As [`StateStore::swap`], of a file that must not survive a power cut at once.
+    async fn swap_as(&self, name: &str, bytes: Bytes, expected: &Tag, lasting: Lasting) -> Result<Option<Tag>> {
+        let _ = lasting;
+        self.swap(name, bytes, expected).await
+    }
 
     /// All files whose name starts with the folder `prefix` (which ends with `/`, or is empty), in no promised order.
     async fn list(&self, prefix: &str) -> Result<Vec<StateItem>>;

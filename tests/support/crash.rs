@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use manifest::state::{StateItem, StateStore, Tag};
+use manifest::state::{Lasting, StateItem, StateStore, Tag};
 use manifest::{Class, Error, Result};
 
 /// Kills a run after a number of changes, over all stores that share it: then every call fails as
@@ -130,6 +130,14 @@ impl StateStore for CrashingState {
 
     async fn swap(&self, name: &str, bytes: Bytes, expected: &Tag) -> Result<Option<Tag>> {
         self.change(name, self.inner.swap(name, bytes, expected)).await
+    }
+
+    async fn create_as(&self, name: &str, bytes: Bytes, lasting: Lasting) -> Result<Option<Tag>> {
+        self.change(name, self.inner.create_as(name, bytes, lasting)).await
+    }
+
+    async fn swap_as(&self, name: &str, bytes: Bytes, expected: &Tag, lasting: Lasting) -> Result<Option<Tag>> {
+        self.change(name, self.inner.swap_as(name, bytes, expected, lasting)).await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<StateItem>> {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::document::{self, Format, Published, rfc3339, rfc3339_option};
 use super::layout::{self, JobName, RunId};
 use super::lease::LeaseGuard;
-use super::{StateStore, Tag};
+use super::{Lasting, StateStore, Tag};
 use crate::error::{Class, Error, Result};
 
 /// How many jobs of a state are looked at side by side.
@@ -267,7 +267,7 @@ pub async fn claim(store: &dyn StateStore, job: &JobName, source: &str, target: 
     let ours = Claim { job: job.clone(), source: source.to_owned(), target: target.to_owned() };
     let bytes = document::encode(&CLAIM, &name, &ours)?;
     let existed = store.get(&name).await?.is_some();
-    match document::publish(store, &name, &bytes, || Ok(())).await? {
+    match document::publish(store, &name, &bytes, Lasting::Durable, || Ok(())).await? {
         Published::Ours(_) => {}
         Published::Others(found) => same_places(&document::decode(&CLAIM, &name, &found)?, source, target)?,
     }

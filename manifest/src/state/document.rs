@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{StateStore, Tag};
+use super::{Lasting, StateStore, Tag};
 use crate::error::{Class, Error, Result};
 
 /// How often a write is tried when its answer is a retryable error.
@@ -118,13 +118,14 @@ pub(super) async fn publish(
     store: &dyn StateStore,
     name: &str,
     bytes: &Bytes,
+    lasting: Lasting,
     may_write: impl Fn() -> Result<()>,
 ) -> Result<Published> {
     let mut pause = WRITE_PAUSE;
     let mut attempt = 1;
     loop {
         may_write()?;
-        let result = match store.create(name, bytes.clone()).await {
+        let result = match store.create_as(name, bytes.clone(), lasting).await {
             Ok(Some(tag)) => return Ok(Published::Ours(tag)),
             Ok(None) => match store.get(name).await {
                 Ok(Some((found, tag))) if found == *bytes => return Ok(Published::Ours(tag)),
@@ -168,9 +169,10 @@ pub(super) async fn publish_own(
     store: &dyn StateStore,
     name: &str,
     bytes: &Bytes,
+    lasting: Lasting,
     may_write: impl Fn() -> Result<()>,
 ) -> Result<()> {
-    match publish(store, name, bytes, may_write).await? {
+    match publish(store, name, bytes, lasting, may_write).await? {
         Published::Ours(_) => Ok(()),
         Published::Others(_) => Err(Error::State {
             operation: "create",

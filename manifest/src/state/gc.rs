@@ -96,6 +96,12 @@ struct Doomed {
     runs: Vec<Vec<StateItem>>,
 }
 
+impl Doomed {
+    fn is_empty(&self) -> bool {
+        self.indexes.is_empty() && self.parts.is_empty() && self.runs.is_empty()
+    }
+}
+
 /// Removes what is not needed. `keep_runs` runs are kept with the manifests that their receipts name.
 ///
 /// Without a lease nothing is pruned, and nothing is looked at.
@@ -304,9 +310,11 @@ fn plan_collection(
     doomed
 }
 
-/// Removes what was decided, under the lease.
+/// Removes what was decided, under the lease: confirmed again if there is anything.
 async fn sweep(store: &dyn StateStore, job: &JobName, lease: &Lease, doomed: Doomed) -> Result<Collected> {
-    lease.confirm().await?;
+    if !doomed.is_empty() {
+        lease.confirm().await?;
+    }
     let guard = lease.guard();
     let guard = &guard;
     let delete = |item: StateItem| async move {

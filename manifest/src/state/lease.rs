@@ -205,6 +205,18 @@ impl Lease {
         }
     }
 
+    /// As [`Lease::confirm`], unless the last renewal was confirmed less than `age` ago: shorter than anybody who takes
+    /// over has to watch it.
+    ///
+    /// # Errors
+    /// As [`Lease::confirm`].
+    pub async fn confirmed_within(&self, age: Duration) -> Result<()> {
+        match &self.held {
+            Some(held) if held.core.is_fresh(age) => held.core.check(),
+            _ => self.confirm().await,
+        }
+    }
+
     /// Gives the lease back, so that the next run starts at once.
     ///
     /// # Errors

@@ -1,9 +1,12 @@
 //! State in a folder of a file system.
 //!
 //! A file is written under a temporary name, synced, and published by a hard link (create) or by a rename under a lock
-//! file (swap); then its folder is synced. A reader never sees half a file. A crash leaves at most a temporary file, which
-//! listing does not show and [`StateStore::sweep_leftovers`] removes, and a lock file, whose lock dies with its holder.
+//! file (swap); then its folder is synced, and with it each folder that was made, or got a file that could wait, since the
+//! last time. A reader never sees half a file. A crash leaves at most a temporary file, which listing does not show and
+//! [`StateStore::sweep_leftovers`] removes, and a lock file, whose lock dies with its holder. A power cut also takes
+//! what [`Lasting`] allows: files that were to be whole may be gone or as they were before, loose ones empty.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -16,7 +19,7 @@ use bytes::Bytes;
 use rustix::fs::FlockOperation;
 
 use super::layout::is_name;
-use super::{StateItem, StateStore, Tag};
+use super::{Lasting, StateItem, StateStore, Tag};
 use crate::error::{Class, Error, Result};
 
 /// The first letters of a temporary file's name.
@@ -40,6 +43,8 @@ struct Inner {
     writable: bool,
     /// Some network file systems hold a lock per process, not per open file: this keeps our own tasks apart.
     swapping: Mutex<()>,
+    /// Folders with entries that are not durable yet; the next durable write syncs them. A run makes a handful.
+    unsynced: Mutex<BTreeSet<PathBuf>>,
 }
 
 impl LocalState {
@@ -49,9 +54,11 @@ impl LocalState {
     /// # Errors
     /// [`Error::State`] when the folder cannot be made, or something else than a folder stands there.
     pub fn open(root: &Path, create: bool) -> Result<Self> {
-        let inner = Inner { root: root.to_owned(), writable: create, swapping: Mutex::new(()) };
+        let inner =
+            Inner { root: root.to_owned(), writable: create, swapping: Mutex::default(), unsynced: Mutex::default() };
         if create {
-            make_folder(root).map_err(|error| inner.error("create", "the folder", &error))?;
+            // Others open the same root: to them it must be as durable as it looks.
+            make_folder(root, &mut sync_folder).map_err(|error| inner.error("create", "the folder", &error))?;
         }
         match fs::metadata(root) {
             Ok(metadata) if metadata.is_dir() => {}
@@ -98,12 +105,20 @@ impl StateStore for LocalState {
     }
 
     async fn create(&self, name: &str, bytes: Bytes) -> Result<Option<Tag>> {
-        self.blocking("create", name, move |inner, name| inner.create(name, &bytes)).await
+        self.create_as(name, bytes, Lasting::Durable).await
     }
 
     async fn swap(&self, name: &str, bytes: Bytes, expected: &Tag) -> Result<Option<Tag>> {
+        self.swap_as(name, bytes, expected, Lasting::Durable).await
+    }
+
+    async fn create_as(&self, name: &str, bytes: Bytes, lasting: Lasting) -> Result<Option<Tag>> {
+        self.blocking("create", name, move |inner, name| inner.create(name, &bytes, lasting)).await
+    }
+
+    async fn swap_as(&self, name: &str, bytes: Bytes, expected: &Tag, lasting: Lasting) -> Result<Option<Tag>> {
         let expected = expected.clone();
-        self.blocking("replace", name, move |inner, name| inner.swap(name, &bytes, &expected)).await
+        self.blocking("replace", name, move |inner, name| inner.swap(name, &bytes, &expected, lasting)).await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<StateItem>> {
@@ -180,20 +195,20 @@ impl Inner {
         }
     }
 
-    fn create(&self, name: &str, bytes: &[u8]) -> io::Result<Option<Tag>> {
+    fn create(&self, name: &str, bytes: &[u8], lasting: Lasting) -> io::Result<Option<Tag>> {
         let (path, folder) = self.writable_path(name)?;
         if path.try_exists()? {
             return Ok(None);
         }
-        let temporary = write_temporary(&folder, bytes)?;
+        let temporary = self.write_temporary(&folder, bytes, lasting)?;
         let created = publish_new(&temporary.path, &path)?;
         drop(temporary);
         // A file that is there already may come from a writer that has not synced yet: what we tell of it must last, too.
-        sync_folder(&folder)?;
+        self.sync(&folder, lasting)?;
         Ok(created.then(|| tag_of(bytes)))
     }
 
-    fn swap(&self, name: &str, bytes: &[u8], expected: &Tag) -> io::Result<Option<Tag>> {
+    fn swap(&self, name: &str, bytes: &[u8], expected: &Tag, lasting: Lasting) -> io::Result<Option<Tag>> {
         let (path, folder) = self.writable_path(name)?;
         if !path.try_exists()? {
             return Ok(None);
@@ -206,10 +221,49 @@ impl Inner {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         }
-        let temporary = write_temporary(&folder, bytes)?;
+        let temporary = self.write_temporary(&folder, bytes, lasting)?;
         fs::rename(&temporary.path, &path)?;
-        sync_folder(&folder)?;
+        self.sync(&folder, lasting)?;
         Ok(Some(tag_of(bytes)))
+    }
+
+    /// Makes the entries of the folder as durable as wanted; before those that are to last at once all that wait.
+    fn sync(&self, folder: &Path, lasting: Lasting) -> io::Result<()> {
+        // Held over the syncs: who finds nothing waiting may be told that all of it lasts.
+        let mut unsynced = self.unsynced.lock().unwrap_or_else(PoisonError::into_inner);
+        if lasting != Lasting::Durable {
+            unsynced.insert(folder.to_owned());
+            return Ok(());
+        }
+        unsynced.remove(folder);
+        unsynced.iter().try_for_each(|waiting| sync_folder(waiting))?;
+        unsynced.clear();
+        drop(unsynced);
+        sync_folder(folder)
+    }
+
+    /// Writes a temporary file in the folder, which is made when it is missing, and syncs it unless it may be lost.
+    fn write_temporary(&self, folder: &Path, bytes: &[u8], lasting: Lasting) -> io::Result<Temporary> {
+        let mut attempt = 1;
+        loop {
+            make_folder(folder, &mut |parent| {
+                self.unsynced.lock().unwrap_or_else(PoisonError::into_inner).insert(parent.to_owned());
+                Ok(())
+            })?;
+            let path = folder.join(format!("{TEMPORARY}{}-{:016x}", std::process::id(), rand::random::<u64>()));
+            match OpenOptions::new().write(true).create_new(true).open(&path) {
+                Ok(mut file) => {
+                    let temporary = Temporary { path };
+                    file.write_all(bytes)?;
+                    if lasting != Lasting::Loose {
+                        file.sync_all()?;
+                    }
+                    return Ok(temporary);
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound && attempt < FOLDER_ATTEMPTS => attempt += 1,
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn delete(&self, name: &str) -> io::Result<()> {
@@ -337,25 +391,6 @@ impl Drop for Temporary {
     }
 }
 
-/// Writes and syncs a temporary file in the folder, which is made when it is missing.
-fn write_temporary(folder: &Path, bytes: &[u8]) -> io::Result<Temporary> {
-    let mut attempt = 1;
-    loop {
-        make_folder(folder)?;
-        let path = folder.join(format!("{TEMPORARY}{}-{:016x}", std::process::id(), rand::random::<u64>()));
-        match OpenOptions::new().write(true).create_new(true).open(&path) {
-            Ok(mut file) => {
-                let temporary = Temporary { path };
-                file.write_all(bytes)?;
-                file.sync_all()?;
-                return Ok(temporary);
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound && attempt < FOLDER_ATTEMPTS => attempt += 1,
-            Err(error) => return Err(error),
-        }
-    }
-}
-
 /// Gives the temporary file its name if the name is free; false when it is not.
 fn publish_new(temporary: &Path, path: &Path) -> io::Result<bool> {
     match fs::hard_link(temporary, path) {
@@ -400,16 +435,16 @@ fn lock(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Makes a folder and its parents; each new one is synced into its parent.
-fn make_folder(folder: &Path) -> io::Result<()> {
+/// Makes a folder and its parents; `made` is told the parent of each new one, which is to be synced.
+fn make_folder(folder: &Path, made: &mut dyn FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
     }
     if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        make_folder(parent)?;
+        make_folder(parent, made)?;
     }
     match fs::create_dir(folder) {
-        Ok(()) => sync_folder(folder.parent().unwrap_or(folder)),
+        Ok(()) => made(folder.parent().unwrap_or(folder)),
         Err(error) if error.kind() == ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
         Err(error) => Err(error),
     }
@@ -427,133 +462,4 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn state() -> (tempfile::TempDir, LocalState) {
-        let folder = tempfile::tempdir().unwrap();
-        let state = LocalState::open(&folder.path().join("a/b"), true).unwrap();
-        (folder, state)
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn keeps_the_contract() {
-        let (_folder, state) = state();
-        super::super::contract::state_store_contract(Arc::new(state)).await;
-    }
-
-    #[tokio::test]
-    async fn two_opens_of_one_folder_exclude_each_other() {
-        let (_folder, one) = state();
-        let two = LocalState::open(one.root(), true).unwrap();
-        let tag = one.create("x", Bytes::from_static(b"0")).await.unwrap().unwrap();
-        let (a, b) =
-            tokio::join!(one.swap("x", Bytes::from_static(b"1"), &tag), two.swap("x", Bytes::from_static(b"2"), &tag));
-        assert!(a.unwrap().is_some() ^ b.unwrap().is_some());
-    }
-
-    #[tokio::test]
-    async fn a_missing_state_can_be_read_and_holds_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path().join("none");
-        let state = LocalState::open(&root, false).unwrap();
-        assert_eq!(state.get("job/lease.json").await.unwrap(), None);
-        assert_eq!(state.list("").await.unwrap(), vec![]);
-        assert_eq!(state.folders("").await.unwrap(), Vec::<String>::new());
-        assert!(state.create("x", Bytes::new()).await.is_err());
-        assert!(!root.exists());
-    }
-
-    #[tokio::test]
-    async fn rule_01_the_marker_comes_before_every_other_file() {
-        let (_folder, state) = state();
-        super::super::marker::mark(&state).await.unwrap();
-        let tag = state.create("0/x", Bytes::from_static(b"1")).await.unwrap().unwrap();
-        state.swap("0/x", Bytes::from_static(b"2"), &tag).await.unwrap().unwrap();
-        let mut names: Vec<_> = fs::read_dir(state.root()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        names.sort();
-        assert_eq!(names, [super::super::layout::MARKER, LOCK, "0"]);
-    }
-
-    #[tokio::test]
-    async fn names_cannot_leave_the_folder() {
-        let (_folder, state) = state();
-        for name in ["../x", "/etc/x", "a/../x", "", "a//b", LOCK, "a/.tmp-1", "a\0b"] {
-            assert!(state.create(name, Bytes::new()).await.is_err(), "{name:?}");
-            assert!(state.get(name).await.is_err(), "{name:?}");
-            assert!(state.delete(name).await.is_err(), "{name:?}");
-        }
-        assert!(state.list("a").await.is_err());
-    }
-
-    #[tokio::test]
-    async fn what_dead_writers_left_is_not_listed_and_swept() {
-        let (_folder, state) = state();
-        state.create("job/x", Bytes::from_static(b"1")).await.unwrap();
-        let leftover = state.root().join("job/.tmp-1-00000000000000aa");
-        fs::write(&leftover, "half").unwrap();
-        let names: Vec<_> = state.list("").await.unwrap().into_iter().map(|item| item.name).collect();
-        assert_eq!(names, ["job/x"]);
-        assert_eq!(state.sweep_leftovers("job/", Duration::from_secs(3600)).await.unwrap(), 0);
-        assert!(leftover.exists());
-        assert_eq!(state.sweep_leftovers("job/", Duration::ZERO).await.unwrap(), 1);
-        assert!(!leftover.exists());
-        assert!(state.get("job/x").await.unwrap().is_some());
-    }
-
-    #[tokio::test]
-    async fn deleting_the_last_file_removes_empty_folders_only() {
-        let (_folder, state) = state();
-        for name in ["job/runs/r1/x", "job/runs/r1/y"] {
-            state.create(name, Bytes::new()).await.unwrap();
-        }
-        state.delete("job/runs/r1/x").await.unwrap();
-        assert!(state.root().join("job/runs/r1").is_dir());
-        state.delete("job/runs/r1/y").await.unwrap();
-        assert!(!state.root().join("job").exists());
-        assert!(state.root().is_dir());
-    }
-
-    #[test]
-    fn errors_say_what_a_caller_may_do() {
-        let folder = tempfile::tempdir().unwrap();
-        let state = LocalState::open(folder.path(), true).unwrap();
-        let table = [
-            (ErrorKind::PermissionDenied, true, Class::Permanent),
-            (ErrorKind::ReadOnlyFilesystem, true, Class::Permanent),
-            (ErrorKind::StorageFull, false, Class::Permanent),
-            (ErrorKind::TimedOut, false, Class::Retryable),
-        ];
-        for (kind, denied, expected) in table {
-            let error = state.inner.error("create", "x", &kind.into());
-            assert!(
-                matches!(&error, Error::State { permission, class, .. } if *permission == denied && *class == expected)
-            );
-        }
-        let full = state.inner.error("create", "x", &ErrorKind::StorageFull.into());
-        assert!(full.to_string().contains("the disk is full"), "{full}");
-    }
-
-    #[test]
-    fn a_root_that_is_a_file_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path().join("file");
-        fs::write(&root, "").unwrap();
-        for create in [true, false] {
-            assert!(LocalState::open(&root, create).is_err());
-        }
-        assert!(LocalState::open(&root.join("below"), true).is_err());
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn a_file_system_without_hard_links_still_creates_exclusively() {
-        let folder = tempfile::tempdir().unwrap();
-        let (new, taken, path) = (folder.path().join("new"), folder.path().join("taken"), folder.path().join("x"));
-        fs::write(&new, "1").unwrap();
-        fs::write(&taken, "2").unwrap();
-        assert!(rename_new(&new, &path).unwrap());
-        assert!(!rename_new(&taken, &path).unwrap());
-        assert_eq!(fs::read(&path).unwrap(), b"1");
-    }
-}
+mod tests;

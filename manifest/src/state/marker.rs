@@ -5,9 +5,9 @@
 
 use serde::Serialize;
 
-use super::StateStore;
 use super::document::{self, Format};
 use super::layout::MARKER;
+use super::{Lasting, StateStore};
 use crate::error::Result;
 
 const FORMAT: Format = Format { what: "state marker", format: "understudy-state", version: 1, needs: "0.1.0" };
@@ -29,7 +29,8 @@ pub async fn mark(store: &dyn StateStore) -> Result<()> {
     }
     let note = "Jobs of distcp and metasync keep their state in this folder. It is no data: leave it whole.";
     let bytes = document::encode(&FORMAT, MARKER, &Body { note })?;
-    document::publish(store, MARKER, &bytes, || Ok(())).await.map(drop)
+    // Its name says all, and is durable with the first file that is.
+    document::publish(store, MARKER, &bytes, Lasting::Loose, || Ok(())).await.map(drop)
 }
 
 #[cfg(test)]

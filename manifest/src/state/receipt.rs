@@ -1,7 +1,7 @@
 //! What a run left when it ended: `receipt.json`, created once, last.
 //!
 //! Never holds a secret, and never more than [`MAX_ERRORS`] errors. A crash before it leaves a run without a receipt: its
-//! journal is what the next run starts with.
+//! journal is what the next run starts with. A power cut in the seconds after it may take it, whole: the same.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +10,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::StateStore;
 use super::document::{self, Format, rfc3339, rfc3339_option};
 use super::layout::{self, Item, JobName, RunId};
+use super::{Lasting, StateStore};
 use crate::error::Result;
 use crate::key::ObjectKey;
 
@@ -102,7 +102,7 @@ pub async fn write(store: &dyn StateStore, receipt: &Receipt) -> Result<()> {
         }
     };
     let bytes = document::encode(&FORMAT, &name, receipt)?;
-    document::publish_own(store, &name, &bytes, || Ok(())).await
+    document::publish_own(store, &name, &bytes, Lasting::Whole, || Ok(())).await
 }
 
 /// Reads a run's receipt; `None` when it has none.

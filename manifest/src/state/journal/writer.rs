@@ -16,7 +16,7 @@ use super::{FORMAT, Lines, Record, encode};
 use crate::error::{Class, Error, Result};
 use crate::state::layout::{self, JobName, RunId};
 use crate::state::lease::LeaseGuard;
-use crate::state::{StateStore, document};
+use crate::state::{Lasting, StateStore, document};
 
 /// How long a record waits at most before its segment is written.
 pub const FLUSH_EVERY: Duration = Duration::from_secs(2);
@@ -267,7 +267,7 @@ impl Writing {
             let number = self.totals.segments + 1;
             let bytes = Bytes::from(encode(&self.job, &self.run, number, &self.lines)?);
             let name = layout::journal_segment(&self.job, &self.run, number);
-            document::publish_own(&*self.store, &name, &bytes, || self.guard.check()).await?;
+            document::publish_own(&*self.store, &name, &bytes, Lasting::Durable, || self.guard.check()).await?;
             self.totals.segments = number;
             self.totals.records += self.lines.count;
             self.totals.bytes += bytes.len() as u64;

@@ -1,7 +1,8 @@
 //! The held lease file: renewing, confirming, releasing, and the clocks that say how old a confirmation is.
 //!
 //! Never counts a renewal from later than just before its request was sent, and never gives up on a write without an
-//! answer: reading tells what became of it. A crash leaves the file as the last renewal wrote it.
+//! answer: reading tells what became of it. A crash leaves the file as the last renewal wrote it. A power cut may leave it
+//! as an earlier renewal did, which to others is the same: held, by a process that is gone. Taking it is durable at once.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::LeaseRecord;
 use crate::error::{Class, Error, Result};
 use crate::state::layout::{self, JobName};
-use crate::state::{StateStore, Tag};
+use crate::state::{Lasting, StateStore, Tag};
 
 /// A lease is renewed this often in its duration: every 5 s of 30 s.
 pub(super) const RENEWALS_PER_DURATION: u32 = 6;
@@ -143,6 +144,11 @@ impl Core {
         Ok(())
     }
 
+    /// Whether the last confirmed renewal was sent less than `age` ago.
+    pub(super) fn is_fresh(&self, age: Duration) -> bool {
+        self.health().confirmed.elapsed() < age
+    }
+
     /// Marks the lease as gone for good.
     fn lose(&self, reason: String) -> Error {
         self.health().lost = Some(reason.clone());
@@ -201,7 +207,9 @@ impl Core {
             Some((renewal, _)) if renewal == next.renewal => {}
             _ => file.pending = Some((next.renewal, sent)),
         }
-        let Some(tag) = self.store.swap(&self.name, bytes, &file.tag).await? else { return Ok(false) };
+        let Some(tag) = self.store.swap_as(&self.name, bytes, &file.tag, Lasting::Whole).await? else {
+            return Ok(false);
+        };
         (file.record, file.tag, file.pending) = (next, tag, None);
         self.confirm_at(sent);
         Ok(true)

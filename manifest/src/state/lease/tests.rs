@@ -152,6 +152,22 @@ async fn rule_15_the_guard_says_no_after_half_the_duration_without_a_renewal() {
     guard.check().unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn rule_15_a_fresh_confirmation_is_not_asked_for_again() {
+    let store = memory();
+    let lease = acquire(&store, "one").await.unwrap();
+    let renewals = async || record(&*store).await.renewal;
+    let age = Duration::from_secs(1);
+    lease.confirmed_within(age).await.unwrap();
+    assert_eq!(renewals().await, 0);
+    tokio::time::sleep(age).await;
+    lease.confirmed_within(age).await.unwrap();
+    assert_eq!(renewals().await, 1);
+    lease.confirm().await.unwrap();
+    assert_eq!(renewals().await, 2);
+    Lease::none().confirmed_within(age).await.unwrap();
+}
+
 /// A store whose swaps take a while; what is confirmed is the time before the request.
 #[derive(Debug)]
 struct Slow(Arc<dyn StateStore>, Duration);
