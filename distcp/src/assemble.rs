@@ -16,11 +16,11 @@ use crate::event::{Event, Listener, Progress};
 use crate::exit::ExitCode;
 use crate::job::{Gate, Job, Stop, Tree};
 use crate::list::within::Within;
-use crate::options::{CopyOptions, Limits, LinkMode};
+use crate::options::{Compare, CopyOptions, Limits, LinkMode};
 use crate::place::{Location, Place};
 use crate::settings::open::{OpenError, OpenOptions, Opener};
 use crate::settings::{Secret, SettingsError};
-use crate::store::local::LocalOptions;
+use crate::store::local::{LocalOptions, SyncMode};
 use crate::store::meter::{Meter, Metered};
 use crate::store::pace::{Bandwidth, Pace, Paced};
 use crate::store::retry::Retried;
@@ -242,7 +242,12 @@ fn tree(
     spec: &JobSpec,
     pace: Arc<Pace>,
 ) -> Result<(Tree, Option<Arc<dyn Sweep>>)> {
-    let local = LocalOptions { links: spec.options.links, create_root: true, ..LocalOptions::default() };
+    // What is compared by size or time alone could be taken for copied, although a power cut emptied it.
+    let sync = match spec.options.compare {
+        Compare::Mtime | Compare::Size => SyncMode::Each,
+        Compare::Auto | Compare::Etag | Compare::Hash => SyncMode::Batched,
+    };
+    let local = LocalOptions { links: spec.options.links, create_root: true, sync, ..LocalOptions::default() };
     let opened = opener.open(place, &OpenOptions { overrides: overrides.clone(), local })?;
     Ok((decorate(opener, opened.store, place, without, pace, &spec.stop), opened.sweep))
 }

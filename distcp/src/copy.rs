@@ -397,6 +397,8 @@ impl Run {
             }
             self.drain(&mut tasks).await?;
         }
+        // Metadata that the gate writes names what was copied, and deletes rely on it.
+        self.copier.target.settle().await?;
         if let Some(gate) = &self.gate
             && self.stopped.is_none()
             && !gate.copied(&self.ends).await

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use manifest::state::layout::RunId;
 use manifest::state::lease::Lease;
@@ -21,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::commit;
 use crate::copy::{self, CopyReport, Stopped};
-use crate::error::{Failure, Result};
+use crate::error::{Failure, Result, chain};
 use crate::event::Phase;
 use crate::exit::ExitCode;
 use crate::job::Job;
@@ -29,6 +30,7 @@ use crate::plan::file::{Plan, PlanHeader};
 use crate::plan::{PlanTotals, guard};
 use crate::planning;
 use crate::session::{self, PROGRAM};
+use crate::store::{Store, StoreErrorKind};
 use crate::summary::{ByteTotals, Counts, Summary};
 use crate::trash;
 
@@ -246,6 +248,24 @@ async fn open_plan(job: &Job, path: &Path, base: Option<String>) -> Result<Plan>
     Ok(plan)
 }
 
+/// What the journal vouches for.
+#[derive(Debug)]
+struct Target(Arc<dyn Store>);
+
+#[async_trait]
+impl journal::Vouched for Target {
+    async fn settle(&self) -> manifest::Result<()> {
+        self.0.settle().await.map_err(|error| manifest::Error::State {
+            operation: "sync",
+            name: "what was copied".into(),
+            place: self.0.place().into(),
+            reason: chain(&error),
+            class: error.class(),
+            permission: error.kind == StoreErrorKind::Permission,
+        })
+    }
+}
+
 async fn carry_out(
     job: &Job,
     lease: &Lease,
@@ -259,6 +279,7 @@ async fn carry_out(
         job.state.clone(),
         &job.name,
         run_id,
+        Some(Arc::new(Target(job.target.store.clone()))),
         lease.guard(),
         journal::FLUSH_EVERY,
         journal::MAX_RECORDS,

@@ -4,7 +4,8 @@
 //! paces or counts: decorators do ([`retry`], [`pace`], [`meter`]), and every call goes through them. A store answers with
 //! what happened, and never guesses: a lost answer is an error, and whoever retries looks at the target first.
 //!
-//! A crash inside `put` or `complete_upload` leaves the old object or the new one under the key, never a mix; a crash
+//! A crash inside `put` or `complete_upload` leaves the old object or the new one under the key, never a mix (a power cut
+//! before [`Store::settle`] may leave a new one empty or cut off, where there was none); a crash
 //! between `create_upload` and `complete_upload` leaves an upload (a temporary file, locally) that the journal names.
 
 use std::fmt::Debug;
@@ -343,6 +344,11 @@ pub trait Store: Debug + Send + Sync {
     async fn synced(&self) -> Result<Option<Timestamp>> {
         Ok(None)
     }
+
+    /// Makes durable what writes have acknowledged before this call, where they may be acknowledged earlier than that
+    /// ([`local::SyncMode::Batched`]): before anything durable says that the objects are there, before metadata names them,
+    /// and before a delete. An error is for good, and what it may have lost is gone from the store.
+    async fn settle(&self) -> Result<()>;
 
     /// Removes objects, at most `delete_batch`; the result has one answer a key, in their order. A missing object is no
     /// error. Folders that became empty below the root are removed with their last object.

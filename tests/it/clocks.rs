@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use distcp::store::local::{LocalOptions, LocalStore};
+use distcp::store::local::{LocalOptions, LocalStore, SyncMode};
 use distcp::verify::Level;
 use tests::cli::Shell;
 use tests::contract::pattern;
@@ -27,7 +27,7 @@ fn early_ns() -> i64 {
 }
 
 fn open(root: &Path, now_ns: fn() -> i64) -> Arc<LocalStore> {
-    let options = LocalOptions { create_root: true, sync: false, now_ns, ..LocalOptions::default() };
+    let options = LocalOptions { create_root: true, sync: SyncMode::Never, now_ns, ..LocalOptions::default() };
     Arc::new(LocalStore::open(root, options).unwrap())
 }
 

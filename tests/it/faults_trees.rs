@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use distcp::store::local::{LocalOptions, LocalStore};
+use distcp::store::local::{LocalOptions, LocalStore, SyncMode};
 use distcp::store::memory::MemoryStore;
 use distcp::store::{ListOptions, Store, UploadId};
 use manifest::ObjectKey;
@@ -71,7 +71,7 @@ impl Side {
             }
             Kind::Local => {
                 let folder = tempfile::tempdir().expect("a temporary folder");
-                let options = LocalOptions { sync: false, now_ns: later_ns, ..LocalOptions::default() };
+                let options = LocalOptions { sync: SyncMode::Never, now_ns: later_ns, ..LocalOptions::default() };
                 let store = LocalStore::open(folder.path(), options).expect("it is there");
                 Self { store: Arc::new(store.clone()), local: Some(store), memory: None, folder: Some(folder) }
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use distcp::event::Outcome;
 use distcp::store::Store;
-use distcp::store::local::{LocalOptions, LocalStore};
+use distcp::store::local::{LocalOptions, LocalStore, SyncMode};
 use distcp::store::memory::MemoryStore;
 use distcp::verify::Level;
 use tests::contract::{list_all, pattern, put};
@@ -15,7 +15,7 @@ use tests::trees::{RandomTree, TreeShape, boundary_sizes, contents, snapshot};
 const MIB: u64 = 1 << 20;
 
 fn local(root: &std::path::Path) -> Arc<dyn Store> {
-    let options = LocalOptions { create_root: true, sync: false, ..LocalOptions::default() };
+    let options = LocalOptions { create_root: true, sync: SyncMode::Never, ..LocalOptions::default() };
     Arc::new(LocalStore::open(root, options).unwrap())
 }
 

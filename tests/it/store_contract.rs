@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use distcp::store::Store;
-use distcp::store::local::{LinkMode, LocalOptions, LocalStore};
+use distcp::store::local::{LinkMode, LocalOptions, LocalStore, SyncMode};
 use distcp::store::memory::MemoryStore;
 use tests::contract::store_contract;
 
@@ -16,7 +16,7 @@ async fn a_local_folder_keeps_the_store_contract() {
             let number = made.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             let root = scratch.path().join(number.to_string());
             std::fs::create_dir(&root).unwrap();
-            let options = LocalOptions { links, sync: false, ..LocalOptions::default() };
+            let options = LocalOptions { links, sync: SyncMode::Never, ..LocalOptions::default() };
             Arc::new(LocalStore::open(&root, options).unwrap()) as Arc<dyn Store>
         })
         .await;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use distcp::store::local::{LocalOptions, LocalStore};
+use distcp::store::local::{LocalOptions, LocalStore, SyncMode};
 use distcp::store::memory::MemoryStore;
 use distcp::store::{
     CopySource, GetOptions, ListOptions, PartSpec, Precondition, PutOptions, Result, Store, StoreErrorKind, Written,
@@ -118,7 +118,7 @@ fn random_call(dice: &mut StdRng) -> Call {
 async fn local_answers_as_the_model_does() {
     for seed in 0..12 {
         let root = tempfile::tempdir().unwrap();
-        let options = LocalOptions { sync: false, ..LocalOptions::default() };
+        let options = LocalOptions { sync: SyncMode::Never, ..LocalOptions::default() };
         let mut local = Side::new(LocalStore::open(root.path(), options).unwrap());
         let mut model = Side::new(MemoryStore::new());
         let mut dice = StdRng::seed_from_u64(seed);

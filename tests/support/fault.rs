@@ -414,6 +414,10 @@ impl Store for FaultStore {
         self.inner.synced().await
     }
 
+    async fn settle(&self) -> Result<()> {
+        self.inner.settle().await
+    }
+
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>> {
         let named: Vec<&ObjectKey> = keys.iter().collect();
         let fault = match self.enter(Method::Delete, &named).await {

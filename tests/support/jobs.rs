@@ -15,7 +15,7 @@ use distcp::list::within::Within;
 use distcp::options::{CopyOptions, Limits, LinkMode};
 use distcp::plan::file::Plan;
 use distcp::run::{self, Report};
-use distcp::store::local::{LocalOptions, LocalStore};
+use distcp::store::local::{LocalOptions, LocalStore, SyncMode};
 use distcp::store::meter::{Meter, Metered};
 use distcp::store::pace::{Pace, Paced};
 use distcp::store::retry::{Retried, RetryPolicy};
@@ -258,7 +258,7 @@ pub fn local(root: &Path) -> LocalStore {
 
 /// The same, with a way to treat links.
 pub fn local_with(root: &Path, links: LinkMode) -> LocalStore {
-    let options = LocalOptions { create_root: true, sync: false, links, ..LocalOptions::default() };
+    let options = LocalOptions { create_root: true, sync: SyncMode::Never, links, ..LocalOptions::default() };
     LocalStore::open(root, options).expect("a folder that can be opened")
 }
 

@@ -165,6 +165,10 @@ impl Store for OddStore {
         self.inner.synced().await
     }
 
+    async fn settle(&self) -> Result<()> {
+        self.inner.settle().await
+    }
+
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>> {
         self.inner.delete(keys).await
     }

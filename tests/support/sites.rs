@@ -9,7 +9,7 @@ use bytes::Bytes;
 use distcp::store::azure::{AzureConfig, AzureStore};
 use distcp::store::gcs::{GcsConfig, GcsStore};
 use distcp::store::hdfs::{HdfsConfig, HdfsStore};
-use distcp::store::local::{LocalOptions, LocalStore};
+use distcp::store::local::{LocalOptions, LocalStore, SyncMode};
 use distcp::store::retry::{Retried, RetryPolicy};
 use distcp::store::s3::{S3Config, S3Store};
 use distcp::store::{GetOptions, ListOptions, PutOptions, Store};
@@ -71,8 +71,12 @@ impl Site {
         let mut server = None;
         let store: Arc<dyn Store> = match self {
             Site::Local => {
-                let options =
-                    LocalOptions { create_root: true, sync: false, now_ns: soon_ns, ..LocalOptions::default() };
+                let options = LocalOptions {
+                    create_root: true,
+                    sync: SyncMode::Never,
+                    now_ns: soon_ns,
+                    ..LocalOptions::default()
+                };
                 Arc::new(LocalStore::open(folder.path(), options).expect("a folder that can be opened"))
             }
             Site::S3(server) => {

@@ -58,7 +58,7 @@ async fn state_with_a_run() -> (Arc<dyn StateStore>, Lease) {
         summary: serde_json::Value::Null,
     };
     receipt::write(state.as_ref(), &receipt).await.unwrap();
-    let journal = JournalWriter::start(state.clone(), &job, &next, lease.guard(), FLUSH_EVERY, MAX_RECORDS);
+    let journal = JournalWriter::start(state.clone(), &job, &next, None, lease.guard(), FLUSH_EVERY, MAX_RECORDS);
     let entry = manifest::Entry {
         key: "k".into(),
         kind: manifest::EntryKind::Object,

@@ -217,6 +217,10 @@ impl Store for AzureStore {
         }
     }
 
+    async fn settle(&self) -> Result<()> {
+        Ok(())
+    }
+
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>> {
         self.delete_objects(keys).await
     }

@@ -201,6 +201,10 @@ impl Store for GcsStore {
         Err(self.error("copy a part of", to, StoreErrorKind::Unsupported, detail))
     }
 
+    async fn settle(&self) -> Result<()> {
+        Ok(())
+    }
+
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>> {
         self.delete_objects(keys).await
     }

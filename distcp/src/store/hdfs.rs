@@ -406,6 +406,10 @@ impl Store for HdfsStore {
         Err(self.0.error("copy a part of", to, StoreErrorKind::Unsupported, "HDFS copies nothing by itself"))
     }
 
+    async fn settle(&self) -> Result<()> {
+        Ok(())
+    }
+
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>> {
         self.0.delete(keys).await
     }

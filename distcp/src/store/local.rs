@@ -13,6 +13,7 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -21,7 +22,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use manifest::{EntryKind, Fingerprint, Listed, ObjectKey};
-use rustix::fs::{FileType, Mode, OFlags, Stat, openat};
+use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -38,6 +39,7 @@ pub(super) mod attributes;
 pub(super) mod path;
 mod read;
 mod remove;
+mod settle;
 pub(super) mod upload;
 mod walk;
 mod write;
@@ -52,6 +54,18 @@ const MAX_PUT_BYTES: u64 = 5 << 30;
 /// A file whose modification time is younger proves nothing yet (rule 13).
 const RACY_NS: i64 = 2_000_000_000;
 
+/// When what a local store writes becomes durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncMode {
+    /// Each file and its name before its write answers.
+    Each,
+    /// New files, and names, with the next [`Store::settle`], where the file system can do that for all at once; else as
+    /// `Each`.
+    Batched,
+    /// When the system gets to it: for what need not survive a power cut.
+    Never,
+}
+
 /// How a local store behaves.
 #[derive(Debug, Clone)]
 pub struct LocalOptions {
@@ -59,16 +73,15 @@ pub struct LocalOptions {
     pub links: LinkMode,
     /// Create the root, and the folders above it, with the first write.
     pub create_root: bool,
-    /// Make each file and its name durable before a write answers. Without it, call [`LocalStore::sync`] before anything
-    /// durable says that the files are there.
-    pub sync: bool,
+    /// When what is written becomes durable.
+    pub sync: SyncMode,
     /// Nanoseconds since 1970, for the age of fingerprints and leftovers.
     pub now_ns: fn() -> i64,
 }
 
 impl Default for LocalOptions {
     fn default() -> Self {
-        Self { links: LinkMode::Skip, create_root: false, sync: true, now_ns: wall_clock_ns }
+        Self { links: LinkMode::Skip, create_root: false, sync: SyncMode::Each, now_ns: wall_clock_ns }
     }
 }
 
@@ -94,6 +107,10 @@ struct Tree {
     /// Held for writing from the check of `Matches` to the rename, for reading by all other renames: within this process
     /// a swap is exact.
     commit: RwLock<()>,
+    /// Writes that were begun.
+    writes: AtomicU64,
+    /// What waits to be synced together, once there is enough to write.
+    batch: OnceLock<Option<settle::Batch>>,
 }
 
 impl fmt::Debug for LocalStore {
@@ -138,18 +155,13 @@ impl LocalStore {
             max_put_bytes: MAX_PUT_BYTES,
             time_step_ns: 1,
         };
-        let (folder, commit) = (OnceLock::new(), RwLock::new(()));
-        Ok(Self(Arc::new(Tree { place, root: resolved, options, capabilities, folder, commit })))
+        let (folder, commit, writes, batch) = Default::default();
+        Ok(Self(Arc::new(Tree { place, root: resolved, options, capabilities, folder, commit, writes, batch })))
     }
 
     /// The folder, or the single file, with every link that exists resolved.
     pub fn root(&self) -> &Path {
         &self.0.root
-    }
-
-    /// Makes all that was written durable: one `syncfs` of the root's file system, for stores opened without `sync`.
-    pub async fn sync(&self) -> Result<()> {
-        self.blocking("sync", None, move |tree| tree.sync_all()).await
     }
 
     /// Temporary files that are at least `min_age` old by their change time: what dead runs left. At most
@@ -269,7 +281,7 @@ impl Tree {
             Err(errno) => return Err(errno),
         }
         match path.parent() {
-            Some(parent) if self.options.sync => path::sync_folder(open_by_path(parent)?),
+            Some(parent) if self.options.sync != SyncMode::Never => path::sync_folder(open_by_path(parent)?),
             _ => Ok(()),
         }
     }
@@ -277,6 +289,9 @@ impl Tree {
     /// The folder and name of a key; the empty key is the root by its own name in the folder above it.
     fn spot(&self, operation: &'static str, key: &ObjectKey, reach: Reach) -> Result<Spot> {
         let create = matches!(reach, Reach::Create { .. });
+        if create {
+            self.writes.fetch_add(1, Ordering::Relaxed);
+        }
         if key.is_empty() {
             let (Some(parent), Some(name)) = (self.root.parent(), self.root.file_name()) else {
                 return Err(self.error(operation, key, StoreErrorKind::KindConflict, "the root is a folder"));
@@ -290,6 +305,7 @@ impl Tree {
         let (segments, name) = path::split(key, self.root.as_os_str().len())
             .map_err(|why| self.error(operation, key, StoreErrorKind::InvalidKey, why))?;
         let root = self.root_folder(create).map_err(|errno| self.fail(operation, key, errno))?;
+        let reach = if create { self.reach_to_write() } else { reach };
         let folder = path::open_folder(&root, &segments, reach)
             .map_err(|unreached| self.unreached(operation, key, &segments, reach, unreached))?;
         Ok(Spot { folder, name: name.to_vec() })
@@ -339,18 +355,6 @@ impl Tree {
             racy: mtime_ns > (self.options.now_ns)().saturating_sub(RACY_NS),
             ..Fingerprint::default()
         }
-    }
-
-    fn sync_all(&self) -> Result<()> {
-        let key = ObjectKey::default();
-        let folder = match self.root_folder(false) {
-            Err(Errno::NOTDIR) => self.spot("sync", &key, Reach::Existing)?.folder,
-            Err(Errno::NOENT) => return Ok(()),
-            opened => opened.map_err(|errno| self.fail("sync", &key, errno))?,
-        };
-        openat(&*folder, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .and_then(rustix::fs::syncfs)
-            .map_err(|errno| self.fail("sync", &key, errno))
     }
 }
 
@@ -512,6 +516,10 @@ impl Store for LocalStore {
         let (_, _, _) = (source, upload, part);
         let detail = "a folder copies objects whole";
         Err(self.0.error("copy a part of", to, StoreErrorKind::Unsupported, detail))
+    }
+
+    async fn settle(&self) -> Result<()> {
+        self.blocking("sync", None, move |tree| tree.settle()).await
     }
 
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>> {

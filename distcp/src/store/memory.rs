@@ -442,6 +442,10 @@ impl Store for MemoryStore {
         Ok(Some(self.uploads()))
     }
 
+    async fn settle(&self) -> Result<()> {
+        Ok(())
+    }
+
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>> {
         let mut content = self.lock();
         keys.iter()

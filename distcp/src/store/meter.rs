@@ -292,6 +292,10 @@ impl Store for Metered {
         self.inner.synced().await
     }
 
+    async fn settle(&self) -> Result<()> {
+        self.inner.settle().await
+    }
+
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>> {
         add(&self.meter.delete, 1);
         self.inner.delete(keys).await

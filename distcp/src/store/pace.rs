@@ -344,6 +344,10 @@ impl Store for Paced {
         self.inner.synced().await
     }
 
+    async fn settle(&self) -> Result<()> {
+        self.inner.settle().await
+    }
+
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>> {
         if self.turns.request().await {
             let answers = self.inner.delete(keys).await;

@@ -403,6 +403,10 @@ impl Store for Retried {
         self.again("ask the state of", |_| self.inner.synced()).await
     }
 
+    async fn settle(&self) -> Result<()> {
+        self.inner.settle().await
+    }
+
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>> {
         if !self.shared.hold().await {
             return keys.iter().map(|key| Err(self.cancelled("delete").on(key))).collect();

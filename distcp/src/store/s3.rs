@@ -214,6 +214,10 @@ impl Store for S3Store {
         self.list_multiparts().await.map(Some)
     }
 
+    async fn settle(&self) -> Result<()> {
+        Ok(())
+    }
+
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>> {
         self.delete_objects(keys).await
     }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use reader::{JournalReader, unfinished_runs};
-pub use writer::{FLUSH_EVERY, JournalHandle, JournalTotals, JournalWriter, MAX_RECORDS, MAX_SEGMENT_BYTES};
+pub use writer::{FLUSH_EVERY, JournalHandle, JournalTotals, JournalWriter, MAX_RECORDS, MAX_SEGMENT_BYTES, Vouched};
 
 use super::document::{self, Format};
 use super::layout::{self, JobName, RunId};

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use manifest::ObjectKey;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, fsync, mkdirat, openat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, fsync, mkdirat, openat, statat};
 use rustix::io::Errno;
 
 /// The longest name that Linux file systems hold, in bytes.
@@ -70,9 +70,20 @@ pub(super) enum Reach {
     Existing,
     /// To write: no link is followed, missing folders are created.
     Create {
-        /// Whether created folders are made durable.
-        sync: bool,
+        /// Which created folders are made durable at once.
+        sync: SyncFolders,
     },
+}
+
+/// Which folders are made durable when they are created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SyncFolders {
+    /// None.
+    Never,
+    /// All.
+    Each,
+    /// All but those on this device, which is synced later.
+    Except(u64),
 }
 
 /// Why a folder was not reached.
@@ -132,10 +143,14 @@ fn descend(root: &Arc<OwnedFd>, segments: &[&[u8]], reach: Reach) -> Result<Arc<
     Ok(folder)
 }
 
-fn create_folder(parent: &OwnedFd, name: &[u8], sync: bool) -> Result<(), Unreached> {
+fn create_folder(parent: &OwnedFd, name: &[u8], sync: SyncFolders) -> Result<(), Unreached> {
     match mkdirat(parent, name, Mode::from_raw_mode(0o777)) {
-        Ok(()) if sync => sync_folder(parent).map_err(Unreached::Failed),
-        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Ok(()) => match sync {
+            SyncFolders::Never => Ok(()),
+            SyncFolders::Except(device) if fstat(parent).is_ok_and(|stat| stat.st_dev == device) => Ok(()),
+            SyncFolders::Each | SyncFolders::Except(_) => sync_folder(parent).map_err(Unreached::Failed),
+        },
+        Err(Errno::EXIST) => Ok(()),
         Err(Errno::NOENT) => Err(Unreached::Missing),
         Err(errno) => Err(Unreached::Failed(errno)),
     }

@@ -24,7 +24,7 @@ fn scratch() -> TempDir {
 }
 
 fn open(root: &Path, links: LinkMode) -> LocalStore {
-    let options = LocalOptions { links, sync: false, now_ns: FAR_AHEAD_NS, ..LocalOptions::default() };
+    let options = LocalOptions { links, sync: SyncMode::Never, now_ns: FAR_AHEAD_NS, ..LocalOptions::default() };
     LocalStore::open(root, options).unwrap()
 }
 
@@ -282,11 +282,11 @@ async fn case_07_a_missing_root_is_created_with_the_first_write_only() {
     assert_eq!(kind_of(list(&store, ListOptions::default()).await), StoreErrorKind::NotFound);
     assert_eq!(kind_of(read(&store, "x").await), StoreErrorKind::NotFound);
     delete(&store, "x").await.unwrap();
-    store.sync().await.unwrap();
+    store.settle().await.unwrap();
     assert_eq!(store.leftovers(Duration::ZERO).await.unwrap(), []);
     assert!(!root.path().join("a").exists());
     put(&store, "x", "x").await.unwrap();
-    store.sync().await.unwrap();
+    store.settle().await.unwrap();
     assert_eq!(list(&store, ListOptions::default()).await.unwrap().len(), 1);
 
     let refused = open(&root.path().join("missing"), LinkMode::Skip);

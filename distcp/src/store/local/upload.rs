@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use super::path::{Reach, is_temporary};
 use super::read::read_exactly;
 use super::write::Temporary;
-use super::{Spot, Tree};
+use super::{Spot, SyncMode, Tree};
 use crate::store::{PartSpec, Proof, PutOptions, Result, StoreErrorKind, UploadId, UploadedPart, Written};
 
 impl Tree {
@@ -29,7 +29,7 @@ impl Tree {
                 reserved => reserved.map_err(fail)?,
             }
         }
-        if self.options.sync {
+        if self.options.sync != SyncMode::Never {
             // The journal is going to name it: it must be found after a power cut.
             fsync(&file).and_then(|()| super::path::sync_folder(&*temporary.folder)).map_err(fail)?;
         }
@@ -120,7 +120,7 @@ impl Tree {
             false => Proof::None,
         };
         let temporary = Temporary::of_upload(spot.folder.clone(), upload.0.clone());
-        self.finish(key, &spot, temporary, &file, options, proof)
+        self.finish(key, &spot, temporary, &file, options, (proof, false))
     }
 
     /// Removes the file of an upload; a missing one is no error.

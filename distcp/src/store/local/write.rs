@@ -1,7 +1,8 @@
-//! Writing whole objects: under a temporary name beside the key, read back, made durable, then renamed into place.
+//! Writing whole objects: under a temporary name beside the key, read back, made durable (at once, or with others), then
+//! renamed into place.
 //!
-//! Under the key stands the old object or the new one, never a mix, and with `sync` what was acknowledged survives a power
-//! cut. A failure removes the temporary file; a crash leaves it.
+//! Under the key stands the old object or the new one, never a mix, and what was acknowledged survives a power cut: with
+//! [`SyncMode::Batched`] once the store was settled. A failure removes the temporary file; a crash leaves it.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, PoisonError};
@@ -14,9 +15,9 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, pread, pwrite, retry_on_intr};
 
-use super::path::{self, Reach, sync_folder, temporary_name};
+use super::path::{self, Reach, SyncFolders, sync_folder, temporary_name};
 use super::read::{Opened, read_exactly, unchanged};
-use super::{Spot, Tree, attributes};
+use super::{Spot, SyncMode, Tree, attributes};
 use crate::store::{Payload, Precondition, Proof, PutOptions, Result, StoreErrorKind, Written};
 
 /// How much is copied, or read back and compared, in one step.
@@ -54,8 +55,13 @@ impl Drop for Temporary {
 }
 
 impl Tree {
-    fn reach_to_write(&self) -> Reach {
-        Reach::Create { sync: self.options.sync }
+    pub(super) fn reach_to_write(&self) -> Reach {
+        let sync = match (self.options.sync, self.batched()) {
+            (SyncMode::Never, _) => SyncFolders::Never,
+            (SyncMode::Each | SyncMode::Batched, None) => SyncFolders::Each,
+            (SyncMode::Each | SyncMode::Batched, Some(batch)) => SyncFolders::Except(batch.device()),
+        };
+        Reach::Create { sync }
     }
 
     /// Where `key` is to be, and something temporary beside it that `make` made.
@@ -116,7 +122,7 @@ impl Tree {
     fn put_file(&self, key: &ObjectKey, body: &[u8], options: &PutOptions) -> Result<Written> {
         let (spot, temporary, file) = self.temporary_file("write", key, options)?;
         self.write_and_compare(key, &file, 0, body)?;
-        self.finish(key, &spot, temporary, &file, options, Proof::ReadBack)
+        self.finish(key, &spot, temporary, &file, options, (Proof::ReadBack, true))
     }
 
     /// Writes `body` at `offset` and compares what the file then holds.
@@ -137,7 +143,8 @@ impl Tree {
         Ok(())
     }
 
-    /// Mode, time, durability, precondition, name: from a complete temporary file to the object.
+    /// Mode, time, durability, precondition, name: from a complete temporary file to the object. One that `may_wait` and
+    /// replaces nothing is durable when the store is settled.
     pub(super) fn finish(
         &self,
         key: &ObjectKey,
@@ -145,14 +152,22 @@ impl Tree {
         temporary: Temporary,
         file: &OwnedFd,
         options: &PutOptions,
-        proof: Proof,
+        (proof, may_wait): (Proof, bool),
     ) -> Result<Written> {
         let fail = |errno| self.fail("write", key, errno);
         attributes::apply(file, &options.attributes).map_err(fail)?;
-        if self.options.sync {
+        let is_new = options.precondition == Precondition::Absent && !key.is_empty();
+        let batch = match self.batched() {
+            Some(batch) if may_wait && is_new && batch.takes(&fstat(file).map_err(fail)?) => Some(batch),
+            _ => None,
+        };
+        if self.options.sync != SyncMode::Never && batch.is_none() {
             fsync(file).map_err(fail)?;
         }
         self.commit(key, spot, temporary, &options.precondition)?;
+        if let Some(batch) = batch {
+            batch.add(key);
+        }
         Ok(Written { fingerprint: self.fingerprint(&fstat(file).map_err(fail)?), proof })
     }
 
@@ -194,9 +209,15 @@ impl Tree {
             Err(errno) => return Err(self.fail("write", key, errno)),
         }
         drop(temporary.keep());
-        match self.options.sync {
-            true => sync_folder(folder).map_err(|errno| self.fail("write", key, errno)),
-            false => Ok(()),
+        self.sync_name(folder).map_err(|errno| self.fail("write", key, errno))
+    }
+
+    /// Makes a name that stands in the folder as durable as it is to be when its write answers.
+    fn sync_name(&self, folder: &OwnedFd) -> Result<(), Errno> {
+        match (self.options.sync, self.batched()) {
+            (SyncMode::Never, _) => Ok(()),
+            (_, Some(batch)) if batch.add_name(folder)? => Ok(()),
+            _ => sync_folder(folder),
         }
     }
 
@@ -234,8 +255,7 @@ impl Tree {
         let spot = self.spot("write", key, self.reach_to_write())?;
         let (folder, name) = (&*spot.folder, spot.name.as_slice());
         match rustix::fs::mkdirat(folder, name, Mode::from_raw_mode(0o777)) {
-            Ok(()) if self.options.sync => sync_folder(folder).map_err(fail)?,
-            Ok(()) => {}
+            Ok(()) => self.sync_name(folder).map_err(fail)?,
             Err(Errno::EXIST) => {
                 let stat = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
                 if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
@@ -279,7 +299,7 @@ impl Tree {
         if !unchanged(&before, &after) || copied.st_size != before.st_size {
             return stale("it changed while it was copied");
         }
-        self.finish(to, &spot, temporary, &file, options, Proof::None)
+        self.finish(to, &spot, temporary, &file, options, (Proof::None, true))
     }
 }
 

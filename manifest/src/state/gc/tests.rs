@@ -56,7 +56,7 @@ async fn put_checkpoint(store: &dyn StateStore, number: usize, manifest: &str) {
 
 async fn put_journal(store: &Arc<dyn StateStore>, number: usize, parts: &[u8]) {
     let guard = LeaseGuard::default();
-    let writer = JournalWriter::start(Arc::clone(store), &job(), &run(number), guard, FLUSH_EVERY, MAX_RECORDS);
+    let writer = JournalWriter::start(Arc::clone(store), &job(), &run(number), None, guard, FLUSH_EVERY, MAX_RECORDS);
     for number in parts {
         let digest = format!("{number:064x}");
         writer.handle().record(Record::ManifestPart { digest }).await.unwrap();

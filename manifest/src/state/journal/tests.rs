@@ -66,7 +66,7 @@ fn every_kind() -> Vec<Record> {
 }
 
 fn start(store: &Arc<dyn StateStore>, run: &RunId, guard: LeaseGuard) -> JournalWriter {
-    JournalWriter::start(Arc::clone(store), &job(), run, guard, FLUSH_EVERY, MAX_RECORDS)
+    JournalWriter::start(Arc::clone(store), &job(), run, None, guard, FLUSH_EVERY, MAX_RECORDS)
 }
 
 async fn read(store: &Arc<dyn StateStore>, run: &RunId) -> Result<Vec<Record>> {
@@ -103,10 +103,53 @@ async fn an_empty_journal_writes_nothing() {
     assert_eq!(store.list("").await.unwrap(), vec![]);
 }
 
+/// Counts how often it was settled, and looks how many segments there were; fails when it is told to.
+#[derive(Debug)]
+struct Objects {
+    store: Arc<dyn StateStore>,
+    segments_before: std::sync::Mutex<Vec<usize>>,
+    fails: AtomicBool,
+}
+
+#[async_trait::async_trait]
+impl Vouched for Objects {
+    async fn settle(&self) -> Result<()> {
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(Error::OutOfOrder { what: "x".into(), key: "b".into(), previous: "a".into() });
+        }
+        let segments = self.store.list("").await?.len();
+        self.segments_before.lock().unwrap().push(segments);
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_segment_vouches_for_is_durable_before_it() {
+    let store = memory();
+    let (segments_before, fails) = Default::default();
+    let objects = Arc::new(Objects { store: store.clone(), segments_before, fails });
+    let vouched: Option<Arc<dyn Vouched>> = Some(objects.clone());
+    let guard = LeaseGuard::default();
+    let writer = JournalWriter::start(store.clone(), &job(), &run(0), vouched, guard, FLUSH_EVERY, 2);
+    for key in ["a", "b", "c"] {
+        writer.handle().record(deleted(key)).await.unwrap();
+    }
+    writer.handle().flush().await.unwrap();
+    assert_eq!(*objects.segments_before.lock().unwrap(), [0, 1]);
+    // Without a record there is nothing to vouch for.
+    writer.handle().flush().await.unwrap();
+    assert_eq!(objects.segments_before.lock().unwrap().len(), 2);
+    objects.fails.store(true, Ordering::SeqCst);
+    writer.handle().record(deleted("d")).await.unwrap();
+    assert!(writer.finish().await.is_err());
+    assert_eq!(read(&store, &run(0)).await.unwrap(), ["a", "b", "c"].map(deleted));
+}
+
 #[tokio::test(start_paused = true)]
 async fn segments_are_cut_by_count_and_size() {
     let store = memory();
-    let writer = JournalWriter::start(Arc::clone(&store), &job(), &run(0), LeaseGuard::default(), FLUSH_EVERY, 10);
+    let writer =
+        JournalWriter::start(Arc::clone(&store), &job(), &run(0), None, LeaseGuard::default(), FLUSH_EVERY, 10);
     for i in 0..95 {
         writer.handle().record(deleted(&format!("{i:03}"))).await.unwrap();
     }
@@ -267,7 +310,7 @@ async fn rule_15_nothing_is_written_after_the_lease_was_lost() {
 #[tokio::test(start_paused = true)]
 async fn a_segment_that_is_missing_or_of_another_run_is_an_error() {
     let store = memory();
-    let writer = JournalWriter::start(store.clone(), &job(), &run(0), LeaseGuard::default(), FLUSH_EVERY, 1);
+    let writer = JournalWriter::start(store.clone(), &job(), &run(0), None, LeaseGuard::default(), FLUSH_EVERY, 1);
     for key in ["a", "b", "c"] {
         writer.handle().record(deleted(key)).await.unwrap();
     }

@@ -4,9 +4,11 @@
 //! need durability share one write. After a write that failed for good every later call fails with its error; nothing is
 //! lost in silence. Dropping the writer is like a crash: what was not flushed is gone.
 
+use std::fmt::Debug;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -26,6 +28,13 @@ pub const MAX_RECORDS: u64 = 10_000;
 pub const MAX_SEGMENT_BYTES: usize = 8 << 20;
 /// How many records wait while a segment is written.
 const QUEUE: usize = 1024;
+
+/// What the records of a journal vouch for: objects that may have been acknowledged before they are durable.
+#[async_trait]
+pub trait Vouched: Debug + Send + Sync {
+    /// Makes durable what was acknowledged before this call.
+    async fn settle(&self) -> Result<()>;
+}
 
 /// What a journal came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -142,12 +151,13 @@ impl JournalHandle {
 
 impl JournalWriter {
     /// Starts the journal of a fresh run. A segment is written when the oldest record has waited `flush_every`
-    /// ([`FLUSH_EVERY`]), when there are `max_records` ([`MAX_RECORDS`]) or [`MAX_SEGMENT_BYTES`], and when asked; `guard`
-    /// is asked before each.
+    /// ([`FLUSH_EVERY`]), when there are `max_records` ([`MAX_RECORDS`]) or [`MAX_SEGMENT_BYTES`], and when asked; before
+    /// each one `vouched` is settled, so that no segment says more than is durable, and `guard` is asked.
     pub fn start(
         store: Arc<dyn StateStore>,
         job: &JobName,
         run: &RunId,
+        vouched: Option<Arc<dyn Vouched>>,
         guard: LeaseGuard,
         flush_every: Duration,
         max_records: u64,
@@ -159,6 +169,7 @@ impl JournalWriter {
             store,
             job: job.clone(),
             run: run.clone(),
+            vouched,
             guard,
             flush_every,
             max_records,
@@ -193,6 +204,7 @@ struct Writing {
     store: Arc<dyn StateStore>,
     job: JobName,
     run: RunId,
+    vouched: Option<Arc<dyn Vouched>>,
     guard: LeaseGuard,
     flush_every: Duration,
     max_records: u64,
@@ -264,6 +276,9 @@ impl Writing {
 
     async fn flush(&mut self) -> Result<()> {
         if self.lines.count > 0 {
+            if let Some(vouched) = &self.vouched {
+                vouched.settle().await?;
+            }
             let number = self.totals.segments + 1;
             let bytes = Bytes::from(encode(&self.job, &self.run, number, &self.lines)?);
             let name = layout::journal_segment(&self.job, &self.run, number);
