@@ -58,6 +58,12 @@ fn rate(what: &str, count: u64, unit: &str, started: Instant) {
     println!("{what:<28} {seconds:>8.2} s {:>14.0} {unit}/s", count as f64 / seconds);
 }
 
+/// The most memory that this process had so far.
+fn peak_kib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.split_whitespace().next()?.parse().ok()
+}
+
 async fn write(store: &Arc<dyn StateStore>, rows: impl Iterator<Item = Entry>) -> Result<Manifest> {
     let mut writer = ManifestWriter::new(store.clone(), "", None);
     for row in rows {
@@ -128,5 +134,6 @@ async fn main() -> Result<()> {
     }
     anyhow::ensure!(equal == known.len() as u64, "equal rows were planned");
     rate("plan, nothing changed", equal, "rows", started);
+    println!("{:<28} {:>8} MiB", "peak memory of all", peak_kib().context("no VmHWM")? >> 10);
     Ok(())
 }

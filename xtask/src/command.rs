@@ -126,7 +126,18 @@ pub fn run_lines(
     command: &mut Command,
     limit: Duration,
     interrupt: &Interrupt,
+    on_line: impl FnMut(&str),
+) -> Result<ExitStatus> {
+    run_watched(command, limit, interrupt, on_line, |_| ())
+}
+
+/// As [`run_lines`]; `on_look` is given the process each time that it is looked whether it has ended.
+pub fn run_watched(
+    command: &mut Command,
+    limit: Duration,
+    interrupt: &Interrupt,
     mut on_line: impl FnMut(&str),
+    mut on_look: impl FnMut(u32),
 ) -> Result<ExitStatus> {
     command.stdout(Stdio::piped());
     let mut child = spawn(command)?;
@@ -137,6 +148,7 @@ pub fn run_lines(
     let until = Instant::now() + limit;
     loop {
         pass_on(&receive, &mut on_line);
+        on_look(child.id());
         if let Some(status) = child.try_wait().context("wait")? {
             drain(&receive, &mut on_line);
             return Ok(status);

@@ -7,6 +7,7 @@
 mod awscli;
 mod azurite;
 mod b3sum;
+mod hadoop;
 mod hdfs;
 mod hive;
 mod hms;
@@ -105,12 +106,13 @@ impl<'a> Place<'a> {
 }
 
 /// All services, in the order in which they are installed and started.
-pub fn all() -> [&'static dyn Service; 15] {
+pub fn all() -> [&'static dyn Service; 16] {
     [
         &versitygw::VersityGw,
         &s3mock::S3Mock,
         &azurite::Azurite,
         &hdfs::Hdfs,
+        &hadoop::HadoopDistCp,
         &rclone::Rclone,
         &s5cmd::S5cmd,
         &awscli::AwsCli,
@@ -133,7 +135,7 @@ pub fn all() -> [&'static dyn Service; 15] {
 The integration tests read that file by themselves. Logs: target/services/log.
 
 First installation takes some minutes (versitygw is built by go, b3sum by cargo, azurite comes from npm; HDFS, S3Mock,
-the databases, the metastores and Hive come from Maven and need a JDK, the rest comes from PyPI). A metastore brings the
+the databases, the metastores, Hive and Hadoop's DistCp come from Maven and need a JDK, the rest comes from PyPI). A metastore brings the
 databases that it needs up with it, and goes down with them.")]
 pub struct Args {
     #[command(subcommand)]

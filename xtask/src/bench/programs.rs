@@ -1,4 +1,4 @@
-//! `cargo xtask bench metastore` and `cargo xtask bench metasync`: programs of the benches that measure by themselves.
+//! `cargo xtask bench metastore`, `metasync` and `manifests`: programs of the benches that measure by themselves.
 //!
 //! Each is built in release mode, the services that it needs are brought up, and the table that it prints is handed on.
 
@@ -24,8 +24,10 @@ pub struct Program {
     needed: &'static [&'static str],
     /// Options whose values are variables of the services.
     options: &'static [(&'static str, &'static str)],
-    /// Whether it runs `metasync` itself, and can do less.
+    /// Whether it runs `metasync` itself.
     runs_metasync: bool,
+    /// The option that says how much it does, and for how much of what.
+    size: Option<(&'static str, u64)>,
     /// How long all cases may take together.
     limit: Duration,
 }
@@ -43,6 +45,7 @@ const METASTORE: Program = Program {
         ("--mariadb", "UNDERSTUDY_TEST_HMS_31_MARIADB_SQL"),
     ],
     runs_metasync: false,
+    size: None,
     limit: Duration::from_secs(30 * 60),
 };
 
@@ -56,22 +59,38 @@ const METASYNC: Program = Program {
     needed: &["postgres", "mariadb", "hms-3.1"],
     options: &[("--postgres", "UNDERSTUDY_TEST_POSTGRES_URL"), ("--hms", "UNDERSTUDY_TEST_HMS_31")],
     runs_metasync: true,
+    size: None,
     limit: Duration::from_secs(90 * 60),
 };
 
+/// Hashes, sorting, manifests, plans.
+const MANIFESTS: Program = Program {
+    name: "manifests",
+    about: "10,000,000 rows: manifests written, read, compared",
+    who: "the library",
+    binary: "micro",
+    needed: &[],
+    options: &[],
+    runs_metasync: false,
+    size: Some(("--rows", 10_000_000)),
+    limit: Duration::from_secs(60 * 60),
+};
+
 /// All of them.
-pub const PROGRAMS: [Program; 2] = [METASTORE, METASYNC];
+pub const PROGRAMS: [Program; 3] = [METASTORE, METASYNC, MANIFESTS];
 
 impl Program {
     /// True if every case did its work.
-    pub fn run(&self, scale: u32, folders: &Folders, interrupt: &Interrupt) -> Result<bool> {
-        let mut build = cargo(folders);
-        build.args(["build", "--release", "--package", "benches", "--bin", self.binary]);
-        if self.runs_metasync {
-            build.args(["--package", "metasync", "--bin", "metasync"]);
+    pub fn run(&self, scale: u32, build: bool, folders: &Folders, interrupt: &Interrupt) -> Result<bool> {
+        if build {
+            let mut build = cargo(folders);
+            build.args(["build", "--release", "--package", "benches", "--bin", self.binary]);
+            if self.runs_metasync {
+                build.args(["--package", "metasync", "--bin", "metasync"]);
+            }
+            err!("building the benches in release mode");
+            run_logged(&mut build, &folders.xtask().join("bench-build.log"), super::BUILD_LIMIT, interrupt)?;
         }
-        err!("building the benches in release mode");
-        run_logged(&mut build, &folders.xtask().join("bench-build.log"), super::BUILD_LIMIT, interrupt)?;
         let chosen: Vec<_> = all().into_iter().filter(|service| self.needed.contains(&service.name())).collect();
         let up = services::up(&chosen, folders, interrupt)?;
         let ran = match up.failed.first() {
@@ -101,6 +120,9 @@ impl Program {
         if self.runs_metasync {
             command.arg("--metasync").arg(folders.target.join("release/metasync"));
             command.arg("--scale").arg(scale.to_string());
+        }
+        if let Some((option, whole)) = self.size {
+            command.arg(option).arg((whole / u64::from(scale)).to_string());
         }
         Ok(command)
     }

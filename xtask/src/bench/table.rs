@@ -34,7 +34,7 @@ pub fn row(case: &Case, of_tool: &Times, all: &[Times]) -> String {
 }
 
 /// The middle value; the mean of the two middle ones of an even number.
-fn median(values: &[f64]) -> f64 {
+pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     match (sorted.len(), sorted.len() / 2) {
