@@ -8,6 +8,8 @@
 mod ddl;
 #[path = "replicas/fill.rs"]
 mod fill;
+#[path = "replicas/hive.rs"]
+mod hive;
 #[path = "metastores/objects.rs"]
 mod objects;
 #[path = "metastores/plain.rs"]
@@ -33,9 +35,7 @@ use stage::Stage;
 
 /// Runs with nothing to do that are timed; the middle one counts.
 const IDLE_RUNS: usize = 3;
-/// What Hive 4.2's own REPL took to bootstrap 10,000 partitions without data on a machine like this one, quiet.
-const REPL_SECONDS: f64 = 34.0;
-/// Partitions of that.
+/// Partitions that Hive's REPL bootstraps, too.
 const REPL_PARTITIONS: usize = 10_000;
 
 /// Seconds and memory of `metasync run`
@@ -50,6 +50,9 @@ struct Arguments {
     /// The program that serves a Hive Metastore 3.1
     #[arg(long, value_name = "PATH")]
     hms: PathBuf,
+    /// The program that runs sessions of Hive 4.2
+    #[arg(long, value_name = "PATH")]
+    hive: PathBuf,
     /// Only these cases; else all
     #[arg(long = "case", value_name = "CASE")]
     cases: Vec<Case>,
@@ -71,7 +74,7 @@ enum Case {
     Large,
     /// The same, HMS to PostgreSQL, beside a plain Thrift client
     Thrift,
-    /// 10,000 partitions, as the figure of Hive's REPL has them
+    /// 10,000 partitions, beside REPL DUMP and REPL LOAD of Hive 4.2
     Repl,
     /// 10,000 events of DDL
     Events,
@@ -151,14 +154,7 @@ async fn run(case: Case, arguments: &Arguments, stage: &Stage) -> Result<Vec<Row
             let about = "bootstrap one table, PostgreSQL to PostgreSQL";
             bootstrap(arguments, stage, arguments.scaled(100_000), about, "< 30 s, < 300 MB").await.map(|row| vec![row])
         }
-        Case::Repl => {
-            let about = "bootstrap one table, PostgreSQL to PostgreSQL";
-            let aim = ">= 10x Hive's REPL (34 s, not measured here)";
-            let mut row = bootstrap(arguments, stage, arguments.scaled(REPL_PARTITIONS), about, aim).await?;
-            let rate = row.rate();
-            row.word = format!("{:.1}x", rate / (REPL_PARTITIONS as f64 / REPL_SECONDS));
-            Ok(vec![row])
-        }
+        Case::Repl => repl(arguments, stage).await,
         Case::Thrift => thrift(arguments, stage).await,
         Case::Events => events(arguments, stage).await,
         Case::IdlePostgres => {
@@ -188,6 +184,24 @@ async fn bootstrap(
     let ran = job.run()?;
     fill::expect_partitions(&target.url, objects::LARGE, partitions).await?;
     Ok(Row::of(about, partitions, &ran, aim))
+}
+
+/// The same, fewer, beside Hive's own replication.
+async fn repl(arguments: &Arguments, stage: &Stage) -> Result<Vec<Row>> {
+    let partitions = arguments.scaled(REPL_PARTITIONS);
+    let by_hive = hive::replicate(stage, &arguments.hive, partitions)?;
+    let hive = Row {
+        about: "the same number by Hive 4.2: REPL DUMP, REPL LOAD".to_owned(),
+        count: partitions,
+        seconds: by_hive.dump + by_hive.load,
+        peak_kib: None,
+        aim: "",
+        word: format!("{:.1} s and {:.1} s", by_hive.dump, by_hive.load),
+    };
+    let about = "bootstrap one table, PostgreSQL to PostgreSQL";
+    let mut row = bootstrap(arguments, stage, partitions, about, ">= 10x Hive's REPL").await?;
+    row.word = format!("{:.1}x", row.rate() / hive.rate());
+    Ok(vec![hive, row])
 }
 
 /// The same out of a server, beside a plain client that writes into one.

@@ -68,6 +68,17 @@ impl Stage {
         Ok(Database { url: format!("{}/{name}", self.postgres), name, port: self.port })
     }
 
+    /// A database with this schema.
+    pub fn empty_database(&self, what: &str, schema: &str) -> Result<Database> {
+        let name = format!("{PREFIX}{what}");
+        let run = |script: String| sql::postgres(self.port, "postgres", &script).context(script);
+        run(format!("drop database if exists {name} with (force)"))?;
+        run(format!("create database {name}"))?;
+        let made = Database { url: format!("{}/{name}", self.postgres), name, port: self.port };
+        sql::postgres(self.port, &made.name, schema).context("the schema")?;
+        Ok(made)
+    }
+
     /// A metastore over a database.
     pub fn serve(&self, over: &Database) -> Result<Hms> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();

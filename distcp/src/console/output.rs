@@ -22,7 +22,8 @@ use crate::run::Report;
 
 mod text;
 
-pub use text::{aligned, bytes_text, counted, duration_text, grouped, object_line, summary_block, summary_line};
+pub use crate::quantity::{counted, grouped};
+pub use text::{aligned, bytes_text, duration_text, object_line, summary_block, summary_line};
 
 /// Lines that wait to be written.
 const LINES_AHEAD: usize = 4096;

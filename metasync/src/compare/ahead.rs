@@ -130,7 +130,8 @@ mod tests {
             prop_assert_eq!(flat, (0..weights.len()).collect::<Vec<_>>());
             for (range, few) in &groups {
                 let of = &weights[range.clone()];
-                prop_assert!(if *few { of.iter().sum::<usize>() <= CHUNK } else { of.len() == 1 && of[0] > CHUNK });
+                let fits = if *few { of.iter().sum::<usize>() <= CHUNK } else { of.len() == 1 && of[0] > CHUNK };
+                prop_assert!(fits);
             }
             for pair in groups.windows(2) {
                 let all_few = pair[0].1 && pair[1].1;

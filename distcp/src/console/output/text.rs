@@ -4,28 +4,8 @@ use std::time::Duration;
 
 use crate::console::exit::outcome_word;
 use crate::event::{Means, ObjectReport};
+use crate::quantity::{counted, grouped};
 use crate::summary::Summary;
-
-/// A number with commas between thousands.
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// A number of things: `1 object`, `1,200 objects`.
-pub fn counted(count: u64, one: &str, more: &str) -> String {
-    match count {
-        1 => format!("1 {one}"),
-        count => format!("{} {more}", grouped(count)),
-    }
-}
 
 /// A size for people: `17 B`, `1.2 GiB`.
 pub fn bytes_text(bytes: u64) -> String {
