@@ -106,7 +106,7 @@ fn case_60_a_table_that_vanishes_during_its_copy_is_skipped_and_the_others_go_on
 }
 
 #[test]
-fn case_73_a_run_ends_at_the_id_that_it_saw_first_and_as_of_says_so() {
+fn rule_22_case_73_a_run_ends_at_the_id_that_it_saw_first_and_as_of_says_so() {
     let lake = Lake::logged();
     lake.database("sales");
     lake.table("a", &[]);
