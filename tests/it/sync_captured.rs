@@ -1,5 +1,5 @@
 //! Logs that real Hive servers wrote, played into a lake one event after the other, and replicas of it: whatever events one
-//! run has before it, and from whatever checkpoint it starts, the replica ends as the source stands.
+//! run has before it, and from whatever checkpoint it starts, the replica ends as the messages say (rule 22).
 //!
 //! `UNDERSTUDY_TEST_LONG` runs after every single event of every log and replays from every single checkpoint; without it that
 //! is done before each event that says what was meant. `UNDERSTUDY_TEST_SEED=N` replays one seed of the batches.
@@ -342,24 +342,16 @@ fn every_captured_message_is_understood_and_names_what_it_is_about() {
     assert_eq!(count, 664 + 674 + 418 + 394);
 }
 
-/// A line of a dump without what a server changes and no event tells: the statistics by which it plans.
-fn told(line: &mut Value) {
-    if let Some(parameters) = line["parameters"].as_object_mut() {
-        let untold =
-            ["COLUMN_STATS_ACCURATE", "numFiles", "numFilesErasureCoded", "numRows", "rawDataSize", "totalSize"];
-        parameters.retain(|key, _| !untold.contains(&key.as_str()));
-    }
-}
-
+/// Rule 22: what the messages of a log say is what a read of its source gives, to the last parameter. So a replica that is read
+/// from the source, as above, is one that is made of messages.
 #[test]
-fn a_log_of_transactional_tables_describes_what_its_metastore_held() {
+fn rule_22_the_messages_of_a_log_say_what_its_metastore_held() {
     let log = Log::named("4.2-acid");
     let mut described = described(&log);
     while described.play().is_some() {}
     let place = format!("file:{}", described.lake.root().join("source").display());
     let lines = described.lake.dump("source").into_iter().map(|line| line.replace(&place, log.warehouse));
-    let mut held: Vec<Value> = lines.map(|line| serde_json::from_str(&line).unwrap()).collect();
-    let mut real = end_of_acid();
-    held.iter_mut().chain(&mut real).for_each(told);
-    assert_eq!(held, real);
+    let told: Vec<Value> = lines.map(|line| serde_json::from_str(&line).unwrap()).collect();
+    assert_eq!(told, end_of_acid());
+    assert!(told.iter().any(|line| line["parameters"]["numRows"].is_string()), "statistics are compared");
 }
