@@ -184,6 +184,14 @@ impl Metastores {
 }
 
 fn at(side: &str, error: metastore::Error) -> Failure {
+    let lacks_schema = side == "target" && matches!(error, metastore::Error::NotAMetastore { .. });
     let failure = failure(error);
-    Failure { message: format!("the {side}'s metastore: {}", failure.message), ..failure }
+    let failure = Failure { message: format!("the {side}'s metastore: {}", failure.message), ..failure };
+    match lacks_schema {
+        true => failure.hint(
+            "create the database, then its tables with Hive's schematool -initSchema; or name a file, sqlite:///path, \
+             which is made by the first run",
+        ),
+        false => failure,
+    }
 }

@@ -2,7 +2,7 @@
 
 use metasync::metastore::Change;
 use metasync::model::TableName;
-use tests::hms::{Hms, Kind, Version, schematool_upgrade};
+use tests::hms::{self, Hms, Kind, Version, schematool_upgrade};
 use tests::metastores::objects;
 use tests::served::{Replica, Served, Way, change, files, truncate};
 
@@ -88,6 +88,18 @@ fn cases_41_75_76_hive_4_0() {
 #[test]
 fn cases_41_75_76_hive_2_3() {
     log_that_is_off(Version::V23, Kind::Postgres);
+}
+
+#[test]
+fn a_target_without_hives_tables_is_refused_with_the_way_to_make_them() {
+    let Some(empty) = hms::empty_database(Kind::Postgres) else { return };
+    let Some(lake) = Served::start(Version::V31, Kind::Postgres) else { return };
+    lake.shop();
+    let replica = lake.replica_at("replica", Way::Sql, empty.url.clone());
+    for verb in ["plan", "run"] {
+        let refused = replica.metasync(verb, &[]).expect(2);
+        assert!(refused.last_word().contains("schematool -initSchema"), "{}", refused.stderr);
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::policy::{EmptyTables, Policy, Publish};
 use crate::roots::{Folder, Owner, Wave};
 use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
+use distcp::quantity::counted;
 use jiff::Timestamp;
 use manifest::state::checkpoint::{self, Checkpoint, Loaded};
 use std::collections::{BTreeMap, BTreeSet};
@@ -269,7 +270,8 @@ fn files_are_ours(trees: &[Tree], drafts: &[Draft], allowed: &Allowed) -> Result
         return Ok(());
     }
     let message = format!(
-        "{count} objects of the target that this run would delete or overwrite are not its own: {}",
+        "this run would delete or overwrite {} of the target that no run of its own left so: {}",
+        counted(count, "object", "objects"),
         shown.join(", ")
     );
     let hint = match first_run {
