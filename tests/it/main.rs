@@ -50,6 +50,7 @@ mod sync_batches;
 mod sync_captured;
 mod sync_cases;
 mod sync_damaged;
+mod sync_delta;
 mod sync_guards;
 mod sync_hops;
 mod sync_interrupted;

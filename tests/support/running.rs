@@ -107,6 +107,11 @@ impl Running {
         self.take_end()
     }
 
+    /// Kills it, unless it ends before.
+    pub fn kill_after(mut self, limit: Duration) {
+        let _ = end_within(&mut self.child, limit);
+    }
+
     fn take_end(&mut self) -> Ran {
         let status = self.child.wait().expect("its status");
         let [stdout, stderr] = self.printed.each_mut().map(|file| {

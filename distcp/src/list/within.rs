@@ -18,18 +18,34 @@ pub struct Within {
     keeps_others: bool,
     /// Folders that hold nothing at the source, whatever stands there; as these are written.
     emptied: Vec<Vec<u8>>,
+    /// Stretches of keys, from the first to before the second, that are not meant; sorted, none overlaps another.
+    gaps: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Within {
     /// These folders, without a slash at the end, in any order; the empty key is the root.
     pub fn new(folders: impl IntoIterator<Item = ObjectKey>) -> Self {
         let (folders, all) = outermost(folders);
-        Self { folders, all, except: Vec::new(), keeps_others: false, emptied: Vec::new() }
+        Self { folders, all, ..Self::default() }
     }
 
     /// Without these, and what is in them; they win over the folders that they stand in.
     pub fn except(mut self, folders: impl IntoIterator<Item = ObjectKey>) -> Self {
         (self.except, _) = outermost(folders);
+        self
+    }
+
+    /// Without the keys from the first of each pair to before its second; they win over the folders that they stand in.
+    pub fn without(mut self, stretches: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Self {
+        let mut sorted: Vec<_> = self.gaps.into_iter().chain(stretches).filter(|(from, to)| from < to).collect();
+        sorted.sort_unstable();
+        self.gaps = Vec::with_capacity(sorted.len());
+        for (from, to) in sorted {
+            match self.gaps.last_mut().filter(|(_, end)| *end >= from) {
+                Some((_, end)) => *end = to.max(std::mem::take(end)),
+                None => self.gaps.push((from, to)),
+            }
+        }
         self
     }
 
@@ -58,7 +74,12 @@ impl Within {
     pub fn holds(&self, key: &ObjectKey) -> bool {
         // With its slash a folder itself sorts and compares like what is in it.
         let path = [key.as_bytes(), b"/"].concat();
-        (self.all || stands_in(&self.folders, &path)) && !stands_in(&self.except, &path)
+        (self.all || stands_in(&self.folders, &path)) && !stands_in(&self.except, &path) && !self.is_in_gap(key)
+    }
+
+    fn is_in_gap(&self, key: &ObjectKey) -> bool {
+        let after = self.gaps.partition_point(|(from, _)| from.as_slice() <= key.as_bytes());
+        after.checked_sub(1).is_some_and(|at| key.as_bytes() < self.gaps[at].1.as_slice())
     }
 }
 
@@ -118,6 +139,19 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_lies_in_any_of_the_stretches_is_not_held(
+            gaps in prop::collection::vec(("[a-e]{0,3}", "[a-e]{0,3}"), 0..6),
+            keys in prop::collection::vec("[a-e]{1,4}", 1..20),
+        ) {
+            let bytes = gaps.iter().map(|(from, to)| (from.as_bytes().to_vec(), to.as_bytes().to_vec()));
+            let within = Within::new([ObjectKey::default()]).without(bytes);
+            for key in keys {
+                let naive = gaps.iter().any(|(from, to)| *from <= key && key < *to);
+                prop_assert_eq!(within.holds(&ObjectKey::from(key.as_str())), !naive, "{} in {:?}", key, gaps);
+            }
+        }
+
         #[test]
         fn it_is_what_asking_every_folder_says(
             folders in prop::collection::vec("[ab/!]{1,5}", 0..6),

@@ -4,8 +4,10 @@
 //! all copy; when the last has copied, metadata changes; then each may delete. A crash leaves copies that no metadata names,
 //! or deletes that were not done: the next run compares again, and a job's own journal says what it had finished.
 
+mod delta;
 mod gate;
 
+pub use delta::Forks;
 pub use gate::carry;
 
 use super::Setting;
@@ -49,6 +51,8 @@ pub struct Tree {
     /// Its copy.
     pub job: Job,
     told: Told,
+    /// Of logs: what was planned of each.
+    pins: delta::Pins,
 }
 
 /// What is told of objects while they are copied.
@@ -78,6 +82,10 @@ pub struct Draft {
     shrunk: Shrunk,
     /// Objects of the target that the run would delete or overwrite, and that are not as the last run left them.
     pub foreign: Foreign,
+    /// Of logs: what is planned of each.
+    pins: delta::Pins,
+    /// Of logs: commits of the target that are others than the source's, by their tables.
+    pub forks: Forks,
 }
 
 /// Tables, by their place in the survey, with the key of a folder.
@@ -148,7 +156,7 @@ fn open_one(setting: &Setting, survey: &Survey, root: Root, afresh: bool) -> Res
     spec.options.without_folders = !setting.policy.options.data;
     spec.looks_only = !setting.policy.options.data;
     let job = assemble::job(spec, &setting.opener)?;
-    Ok(Some(Tree { root, job, told }))
+    Ok(Some(Tree { root, job, told, pins: delta::Pins::new() }))
 }
 
 fn carries(survey: &Survey, owner: &Owner) -> bool {
@@ -329,7 +337,12 @@ impl Tree {
         let carried = |owner: &Owner| carries(survey, owner);
         let left_out = |owner: &Owner| matches!(owner, Owner::Table(at) if tables.contains(at));
         let within = within(&self.root, |owners| owners.iter().any(carried) && !owners.iter().any(left_out))?;
-        Some(Self { root: self.root.clone(), job: self.job_within(within), told: self.told.clone() })
+        Some(self.with(within))
+    }
+
+    fn with(&self, within: Within) -> Self {
+        let (root, told, pins) = (self.root.clone(), self.told.clone(), self.pins.clone());
+        Self { root, job: self.job_within(within), told, pins }
     }
 
     fn job_within(&self, within: Within) -> Job {
@@ -363,12 +376,16 @@ impl Tree {
             }
         }
         let root = self.root.clone();
-        let read = move || -> Result<(u64, Shrunk, Foreign)> {
+        let read = move || -> Result<(u64, Shrunk, Foreign, delta::Pins, delta::Forks)> {
             let (mut actions, mut shrunk, mut fed) = (0, BTreeSet::new(), BTreeSet::new());
             let mut foreign = Foreign::default();
+            let (mut pins, mut forks) = (delta::Pins::new(), delta::Forks::new());
             for action in plan.actions()? {
                 let action = action?;
                 actions += 1;
+                if root.wave == Wave::Log {
+                    delta::take(&action, &root, &mut pins, &mut forks);
+                }
                 if is_foreign(&action, has_base) && !root.owners(&action.key).all(|owner| owner == Owner::Removal) {
                     foreign.add(&action.key);
                 }
@@ -386,10 +403,10 @@ impl Tree {
                     }
                 }
             }
-            Ok((actions, &shrunk - &fed, foreign))
+            Ok((actions, &shrunk - &fed, foreign, pins, forks))
         };
-        let (actions, shrunk, foreign) = tokio::task::spawn_blocking(read).await??;
-        Ok(Draft { totals, as_of, refusal, actions, has_base, shrunk, foreign })
+        let (actions, shrunk, foreign, pins, forks) = tokio::task::spawn_blocking(read).await??;
+        Ok(Draft { totals, as_of, refusal, actions, has_base, shrunk, foreign, pins, forks })
     }
 
     /// Of the tables of which objects were copied, those of which objects would have to be copied or deleted now. What only

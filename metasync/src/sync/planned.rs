@@ -1,11 +1,11 @@
 //! What a run would do: both sides looked at, every guard asked, all data planned. Nothing is changed here.
 
-use super::data::{self, Draft, PathDraft, PathTree, Tree};
+use super::data::{self, Draft, Forks, PathDraft, PathTree, Tree};
 use super::events::{self, Seen};
 use super::guards::{drops_allowed, is_ours, rules_hold};
 use super::report::Mode;
 use super::state::{Intent, SyncState};
-use super::survey::{self, Survey, removable, survey};
+use super::survey::{self, Survey, TableWork, removable, survey};
 use super::{Allowed, Metastores, Setting, failure, hops, standing, still};
 use crate::compare::Sides;
 use crate::location::Location;
@@ -16,6 +16,7 @@ use distcp::exit::ExitCode;
 use distcp::quantity::counted;
 use jiff::Timestamp;
 use manifest::state::checkpoint::{self, Checkpoint, Loaded};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -223,16 +224,22 @@ async fn plan_data(
                 None => trees.push(tree),
             }
         }
+        // What a log names was there before it: logs are listed before data.
+        trees.sort_by_key(|tree| Reverse(tree.root.wave));
         let mut drafts = Vec::with_capacity(trees.len());
-        let mut emptied = BTreeMap::new();
+        let mut left_out = BTreeMap::new();
         for tree in &trees {
-            let draft = tree.draft(survey).await.map_err(|failure| of_tree(tree, failure))?;
+            let mut draft = tree.draft(survey).await.map_err(|failure| of_tree(tree, failure))?;
+            if !allowed.afresh {
+                left_out.extend(forked(std::mem::take(&mut draft.forks), survey, seen));
+            }
             if !accepts {
-                emptied.extend(tree.emptied(&draft, survey, seen, sides.source.as_ref()).await?);
+                let emptied = tree.emptied(&draft, survey, seen, sides.source.as_ref()).await?;
+                left_out.extend(emptied.into_iter().map(|(at, folder)| (at, is_empty(&survey.tables[at], &folder))));
             }
             drafts.push(draft);
         }
-        if emptied.is_empty() {
+        if left_out.is_empty() {
             for (tree, draft) in trees.iter().zip(&mut drafts) {
                 if let Some(refusal) = draft.refusal.take() {
                     return Err(guarded(of_tree(tree, refusal)));
@@ -245,15 +252,32 @@ async fn plan_data(
             return Ok(Drafted { trees, drafts, unseen, synced, ..Drafted::default() });
         }
         // Each round leaves out at least one table more.
-        for (at, folder) in emptied {
-            let table = &mut survey.tables[at];
-            table.quarantine = Some(format!(
-                "{folder} held data and holds none at the source, and no event says why; if that is right: \
-                 metasync resync POLICY --table {}.{}, or empty_tables = \"accept\"",
-                table.source.database, table.source.table
-            ));
+        for (at, why) in left_out {
+            survey.tables[at].quarantine = Some(why);
         }
     }
+}
+
+/// Rule 27, in words.
+fn is_empty(table: &TableWork, folder: &str) -> String {
+    format!(
+        "{folder} held data and holds none at the source, and no event says why; if that is right: \
+         metasync resync POLICY --table {}.{}, or empty_tables = \"accept\"",
+        table.source.database, table.source.table
+    )
+}
+
+/// Tables whose logs went two ways, with why they are left out. One that was dropped and made anew begins a new log.
+fn forked<'a>(forks: Forks, survey: &'a Survey, seen: &'a Seen) -> impl Iterator<Item = (usize, String)> + 'a {
+    forks.into_iter().filter(|(at, _)| !seen.explains(&survey.tables[*at].source, None)).map(|(at, commit)| {
+        let table = &survey.tables[at].source;
+        let why = format!(
+            "{commit} is another commit than the source's of that version; if the source is right: \
+             metasync resync POLICY --table {}.{}",
+            table.database, table.table
+        );
+        (at, why)
+    })
 }
 
 /// Rule 20, for files: what would be overwritten or deleted is as the last run left it.

@@ -271,7 +271,9 @@ impl Run<'_> {
         for (draft, _) in planned.drafts.iter().zip(&idle).filter(|(_, idle)| **idle) {
             summary.add_idle(&draft.totals);
         }
-        let trees = std::mem::take(&mut planned.trees).into_iter().zip(idle).filter(|(_, idle)| !*idle);
+        let mut trees = std::mem::take(&mut planned.trees);
+        trees.iter_mut().zip(&planned.drafts).for_each(|(tree, draft)| tree.pin(draft));
+        let trees = trees.into_iter().zip(idle).filter(|(_, idle)| !*idle);
         let (data, logs) = data::split(trees.map(|(tree, _)| tree).collect(), Wave::Data);
         let mut outcome = Outcome::default();
         self.wait_for_files(planned, &mut outcome.lacking);
@@ -317,15 +319,32 @@ impl Run<'_> {
         }
     }
 
-    /// Logs that name data files, of the tables whose files are all there.
+    /// Logs that name data files, of the tables whose files are all there; first what checkpoints name.
     async fn carry_logs(
+        &self,
+        trees: Vec<Tree>,
+        planned: &Planned,
+        lacking: &mut Lacking,
+    ) -> Result<Vec<(Root, Report)>> {
+        let mut sidecars = Vec::new();
+        for tree in &trees {
+            sidecars.extend(tree.logs(&lacking.tables(), &planned.survey).await?.0);
+        }
+        let mut done = self.carry_some_logs(sidecars, planned, lacking).await?;
+        let mut logs = Vec::new();
+        for tree in &trees {
+            logs.extend(tree.logs(&lacking.tables(), &planned.survey).await?.1);
+        }
+        done.extend(self.carry_some_logs(logs, planned, lacking).await?);
+        Ok(done)
+    }
+
+    async fn carry_some_logs(
         &self,
         logs: Vec<Tree>,
         planned: &Planned,
         lacking: &mut Lacking,
     ) -> Result<Vec<(Root, Report)>> {
-        let without = lacking.tables();
-        let logs: Vec<Tree> = logs.iter().filter_map(|tree| tree.without(&without, &planned.survey)).collect();
         let reports = data::carry(&logs, async |copied: &[Option<Ends>]| {
             add(lacking, &logs, copied, &planned.survey);
             Ok::<_, Failure>(vec![true; logs.len()])

@@ -1,0 +1,279 @@
+//! The logs of Delta tables: which commits a run carries, and in which order, so that a reader of the replica always finds a
+//! version that is whole.
+//!
+//! A run plans the logs before it lists any data. What a plan names is the version that the replica gets: its data files stood
+//! there before, so the data that is listed after holds them. Commits that come in meanwhile are the next run's, whatever the
+//! log holds by the time that it is copied. Then data, sidecars of checkpoints, and the log by name, one file after the other
+//! where the replica has a log already: a checkpoint stands before the commit of its number, no commit before the one that it
+//! builds on, and `_last_checkpoint` after all. A kill anywhere in that leaves the last commit that arrived as the version that is
+//! read, and data files that no commit names yet; the next run goes on behind it.
+//!
+//! What is relied on, of Delta's protocol (github.com/delta-io/delta, PROTOCOL.md): commits are `<20 digits>.json`, all files
+//! of a version begin with its 20 digits, and a commit is never written twice. A commit that is another one on the replica
+//! is a fork: nobody can say which of the two histories is meant, and that table stops.
+
+use super::{Draft, Tree};
+use crate::roots::{Owner, Root, Wave};
+use crate::sync::survey::Survey;
+use distcp::error::Result;
+use distcp::list::within::Within;
+use distcp::plan::{Action, Step};
+use distcp::scan;
+use distcp::store::{self, Store, StoreErrorKind};
+use manifest::{Class, Fingerprint, ObjectKey};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Digits of a version in the name of a file.
+const DIGITS: usize = 20;
+/// Names the newest checkpoint; written over.
+const LAST_CHECKPOINT: &[u8] = b"_last_checkpoint";
+/// Files that checkpoints name.
+const SIDECARS: &str = "_sidecars";
+
+/// What a plan says of one log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pin {
+    /// The newest version of which a file is planned.
+    newest: Option<u64>,
+    /// `_last_checkpoint`, as it was listed.
+    last_checkpoint: Option<Fingerprint>,
+    /// It is still the one that was listed, and what it names is carried.
+    names_what_is_there: bool,
+    /// Sidecars are planned.
+    has_sidecars: bool,
+}
+
+impl Pin {
+    /// `_last_checkpoint` still is what was listed, with this content. What it names stood there before it, so its version
+    /// belongs to the plan.
+    fn confirm(&mut self, content: &[u8]) {
+        #[derive(serde::Deserialize)]
+        struct LastCheckpoint {
+            version: u64,
+        }
+        self.names_what_is_there = true;
+        let named = serde_json::from_slice::<LastCheckpoint>(content).ok();
+        self.newest = self.newest.max(named.map(|named| named.version));
+    }
+}
+
+/// What a plan says of the logs of a tree, by their folders. Logs of which nothing is planned are not named.
+pub type Pins = BTreeMap<ObjectKey, Pin>;
+
+/// Commits of the replica that are others than the source's: tables, by their place in the survey, with the commit.
+pub type Forks = BTreeMap<usize, String>;
+
+/// Takes an action of a tree of logs.
+pub fn take(action: &Action, root: &Root, pins: &mut Pins, forks: &mut Forks) {
+    let Some((folder, name)) = of_log(root, &action.key) else { return };
+    let pin = pins.entry(folder).or_default();
+    let version = version(name);
+    pin.newest = pin.newest.max(version);
+    pin.has_sidecars |= name.starts_with(SIDECARS.as_bytes());
+    if name == LAST_CHECKPOINT {
+        pin.last_checkpoint.clone_from(&action.source);
+    }
+    let is_commit = version.is_some() && name.get(DIGITS..) == Some(b".json");
+    if is_commit && action.step == Step::Copy && action.source.is_some() && action.target.is_some() {
+        for owner in root.owners(&action.key) {
+            if let Owner::Table(at) = owner {
+                forks.entry(at).or_insert_with(|| root.to.below(&action.key.escaped()).to_string());
+            }
+        }
+    }
+}
+
+/// The folder of a log that holds the key, and the key's name in it.
+fn of_log<'a>(root: &Root, key: &'a ObjectKey) -> Option<(ObjectKey, &'a [u8])> {
+    let around = root.folders.keys().filter(|folder| key.is_within(folder));
+    let folder = around.max_by_key(|folder| folder.as_bytes().len())?;
+    let skip = if folder.is_empty() { 0 } else { folder.as_bytes().len() + 1 };
+    Some((folder.clone(), key.as_bytes().get(skip..).filter(|name| !name.is_empty())?))
+}
+
+/// The version that a file of a log belongs to.
+fn version(name: &[u8]) -> Option<u64> {
+    let digits = std::str::from_utf8(name.get(..DIGITS)?).ok()?;
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit()) && name.get(DIGITS) == Some(&b'.');
+    digits.parse().ok().filter(|_| is_number)
+}
+
+/// The key of this name in a log.
+fn key(folder: &ObjectKey, name: &[u8]) -> ObjectKey {
+    match folder.is_empty() {
+        true => ObjectKey::from(name.to_vec()),
+        false => ObjectKey::from([folder.as_bytes(), b"/", name].concat()),
+    }
+}
+
+/// Looks whether what names the newest checkpoint of each log is still what was listed; one that was written over since is the
+/// next run's.
+async fn confirm(pins: &mut Pins, source: &dyn Store) -> store::Result<()> {
+    for (folder, pin) in pins {
+        let Some(listed) = pin.last_checkpoint.clone() else { continue };
+        match scan::read_whole(source, &key(folder, LAST_CHECKPOINT), &listed).await {
+            Ok((_, content)) => pin.confirm(&content),
+            Err(error) if matches!(error.class(), Class::Conflict) || error.kind == StoreErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// The logs that have sidecars to carry: their folders.
+fn sidecars(pins: &Pins) -> Vec<ObjectKey> {
+    pins.iter().filter(|(_, pin)| pin.has_sidecars).map(|(folder, _)| key(folder, SIDECARS.as_bytes())).collect()
+}
+
+/// The part of a tree of logs that was planned.
+fn within(within: Within, root: &Root, pins: &Pins) -> Within {
+    let mut gaps = Vec::new();
+    for folder in root.folders.keys() {
+        let from = |name: &[u8]| key(folder, name).as_bytes().to_vec();
+        let Some(pin) = pins.get(folder) else {
+            // Nothing was planned: what is there now came later. A slash is followed by 0.
+            let end = if folder.is_empty() { vec![0xff; 4] } else { [folder.as_bytes(), b"0"].concat() };
+            gaps.push((from(b""), end));
+            continue;
+        };
+        // What is named by a number is all that sorts between the digits and what follows them.
+        let newer = pin.newest.map_or(Some(0), |newest| newest.checked_add(1));
+        gaps.extend(newer.map(|newer| (from(format!("{newer:0DIGITS$}").as_bytes()), from(b":"))));
+        if !pin.names_what_is_there {
+            gaps.push((from(LAST_CHECKPOINT), [&from(LAST_CHECKPOINT)[..], &[0]].concat()));
+        }
+    }
+    within.without(gaps)
+}
+
+impl Tree {
+    /// Takes over what its plan says of logs: no more than that is copied, and where anything of them stands on the target, where
+    /// somebody may read it, one file after the other.
+    pub fn pin(&mut self, draft: &Draft) {
+        self.pins.clone_from(&draft.pins);
+        if self.root.wave == Wave::Log && draft.totals.target_objects > 0 {
+            self.job.limits.concurrency = 1;
+        }
+    }
+
+    /// The sidecars that checkpoints of its logs name, and the logs as they were planned without these tables; `None` where
+    /// nothing is left.
+    pub async fn logs(&self, without: &BTreeSet<usize>, survey: &Survey) -> Result<(Option<Self>, Option<Self>)> {
+        let Some(mut logs) = self.without(without, survey) else { return Ok((None, None)) };
+        confirm(&mut logs.pins, self.job.source.store.as_ref()).await?;
+        let meant = logs.job.within.clone().unwrap_or_default();
+        let planned = within(meant.as_ref().clone(), &logs.root, &logs.pins);
+        let named: Vec<ObjectKey> = sidecars(&logs.pins).into_iter().filter(|folder| planned.holds(folder)).collect();
+        let first = (!named.is_empty()).then(|| {
+            let mut first = self.with(Within::new(named).keep_others(true));
+            // Nothing goes before the checkpoints that name it.
+            first.job.options.delete = false;
+            first
+        });
+        logs.job = logs.job_within(planned);
+        Ok((first, Some(logs)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::location::Location;
+    use distcp::plan::Reason;
+    use manifest::EntryKind;
+
+    fn root(folders: &[&str]) -> Root {
+        let place = |text| Location::parse(text).unwrap();
+        let owners = |(at, folder): (usize, &&str)| (ObjectKey::from(*folder), vec![Owner::Table(at)]);
+        Root {
+            from: place("/w/db"),
+            to: place("/r/db"),
+            wave: Wave::Log,
+            folders: folders.iter().enumerate().map(owners).collect(),
+            except: Vec::new(),
+        }
+    }
+
+    fn action(key: &str, is_there: bool) -> Action {
+        let size = |size_bytes| Fingerprint { size_bytes, ..Fingerprint::default() };
+        Action {
+            key: ObjectKey::from(key),
+            step: Step::Copy,
+            reason: Reason::New,
+            kind: EntryKind::Object,
+            source: Some(size(1)),
+            target: is_there.then(|| size(2)),
+            entry: None,
+            donor: None,
+        }
+    }
+
+    fn commit(version: u64) -> String {
+        format!("{version:020}.json")
+    }
+
+    fn pinned(root: &Root, keys: &[String]) -> (Pins, Forks) {
+        let (mut pins, mut forks) = (Pins::new(), Forks::new());
+        keys.iter().for_each(|key| take(&action(key, false), root, &mut pins, &mut forks));
+        (pins, forks)
+    }
+
+    #[test]
+    fn commits_that_came_after_the_plan_are_left_to_the_next_run() {
+        let root = root(&["a/_delta_log", "b/_delta_log"]);
+        let planned = [format!("a/_delta_log/{}", commit(4)), format!("a/_delta_log/{}", commit(5))];
+        let (pins, _) = pinned(&root, &planned);
+        let meant = within(Within::new(root.folders.keys().cloned()), &root, &pins);
+        let holds = |key: String| meant.holds(&ObjectKey::from(key.as_str()));
+        for version in 0..=5 {
+            assert!(holds(format!("a/_delta_log/{}", commit(version))), "{version}");
+            assert!(holds(format!("a/_delta_log/{version:020}.checkpoint.parquet")), "{version}");
+        }
+        for version in [6, 7, 10, 100, 12_345] {
+            assert!(!holds(format!("a/_delta_log/{}", commit(version))), "{version}");
+            assert!(!holds(format!("a/_delta_log/{version:020}.checkpoint.parquet")), "{version}");
+        }
+        assert!(!holds("a/_delta_log/_last_checkpoint".to_owned()), "it may name a later one");
+        assert!(holds("a/_delta_log/_sidecars/x.parquet".to_owned()));
+        // Of the other log nothing was planned.
+        assert!(!holds(format!("b/_delta_log/{}", commit(0))) && !holds("b/_delta_log/_last_checkpoint".to_owned()));
+    }
+
+    #[test]
+    fn what_names_the_newest_checkpoint_comes_with_that() {
+        let root = root(&[""]);
+        let meant = |pins: &Pins| within(Within::new([ObjectKey::default()]), &root, pins);
+        let holds = |pins: &Pins, key: &str| meant(pins).holds(&ObjectKey::from(key));
+        let (mut pins, _) = pinned(&root, &["_last_checkpoint".to_owned()]);
+        assert!(!holds(&pins, "_last_checkpoint") && !holds(&pins, &commit(0)), "it was written over since");
+        pins.get_mut(&ObjectKey::default()).unwrap().confirm(b"{\"version\":20,\"size\":3}");
+        assert!(holds(&pins, "_last_checkpoint") && holds(&pins, "00000000000000000020.checkpoint.parquet"));
+        assert!(holds(&pins, &commit(20)) && !holds(&pins, &commit(21)));
+        pins.get_mut(&ObjectKey::default()).unwrap().confirm(b"no JSON");
+        assert!(holds(&pins, "_last_checkpoint") && !holds(&pins, &commit(21)));
+        assert!(!holds(&Pins::new(), "_last_checkpoint") && !holds(&Pins::new(), &commit(3)));
+    }
+
+    #[test]
+    fn a_commit_that_is_another_one_on_the_replica_is_a_fork() {
+        let root = root(&["a/_delta_log", "b/_delta_log"]);
+        let (mut pins, mut forks) = (Pins::new(), Forks::new());
+        for key in ["a/_delta_log/_last_checkpoint", "a/_delta_log/00000000000000000003.crc", "b/_delta_log/3.json"] {
+            take(&action(key, true), &root, &mut pins, &mut forks);
+        }
+        assert_eq!(forks, Forks::new(), "what is written over is none");
+        take(&action(&format!("b/_delta_log/{}", commit(3)), true), &root, &mut pins, &mut forks);
+        assert_eq!(forks, Forks::from([(1, format!("file:/r/db/b/_delta_log/{}", commit(3)))]));
+    }
+
+    #[test]
+    fn versions_are_twenty_digits_and_a_dot() {
+        let of = |name: &str| version(name.as_bytes());
+        assert_eq!(of(&commit(7)), Some(7));
+        assert_eq!(of("00000000000000000012.checkpoint.0000000001.0000000002.parquet"), Some(12));
+        assert_eq!(of("00000000000000000012.80a083e8-7026-4e79-81be-64bd76c43a11.checkpoint.json"), Some(12));
+        for other in ["_last_checkpoint", "0000000000000000001.json", "000000000000000000012json", "7.json", ""] {
+            assert_eq!(of(other), None, "{other}");
+        }
+    }
+}
