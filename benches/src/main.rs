@@ -3,7 +3,9 @@
 //! `cargo run --release -p benches -- --rows 1000000` prints a line a part. Times are of this process on this machine now:
 //! compare two builds by running them in turn.
 
-use std::collections::BTreeMap;
+mod profile;
+mod rows;
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,10 +16,8 @@ use distcp::plan::{Known, Rules, decide};
 use futures::TryStreamExt as _;
 use manifest::state::StateStore;
 use manifest::state::local::LocalState;
-use manifest::{
-    Attributes, ChunkSize, ContentHash, Entry, EntryKind, Evidence, Fingerprint, IndexMeta, Listed, Manifest,
-    ManifestWriter, Sorter, TreeHasher, diff_manifests,
-};
+use manifest::{ChunkSize, Entry, EntryKind, Fingerprint, Listed, Sorter, TreeHasher, diff_manifests};
+use rows::{entry, write};
 
 /// Every how many rows the changed manifest differs.
 const CHANGED_ROWS: u64 = 1_000;
@@ -31,26 +31,8 @@ struct Arguments {
     /// Mebibytes to hash
     #[arg(long, default_value_t = 1024)]
     hash_mib: usize,
-}
-
-fn entry(i: u64, salt: u64) -> Entry {
-    let etag = format!("{:032x}", u128::from(i ^ salt).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835));
-    let fingerprint = |mtime| Fingerprint {
-        size_bytes: i % 100_000,
-        mtime_ns: mtime,
-        etag: Some(etag.clone()),
-        ..Fingerprint::default()
-    };
-    Entry {
-        key: format!("warehouse/table{:04}/part={:05}/file-{i:09}.parquet", i / 100_000, i / 1_000).into(),
-        kind: EntryKind::Object,
-        hash: Some(ContentHash::of(&(i ^ salt).to_le_bytes())),
-        evidence: Evidence::Read,
-        chunks: None,
-        fingerprint: fingerprint(None),
-        source: Some(fingerprint(Some(1_700_000_000_000_000_000 + i as i64))),
-        attributes: Attributes::new(),
-    }
+    #[command(flatten)]
+    profile: profile::ProfileRun,
 }
 
 fn rate(what: &str, count: u64, unit: &str, started: Instant) {
@@ -64,25 +46,14 @@ fn peak_kib() -> Option<u64> {
     status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.split_whitespace().next()?.parse().ok()
 }
 
-async fn write(store: &Arc<dyn StateStore>, rows: impl Iterator<Item = Entry>) -> Result<Manifest> {
-    let mut writer = ManifestWriter::new(store.clone(), "", None);
-    for row in rows {
-        writer.push(row).await?;
-    }
-    let meta = IndexMeta {
-        created: "2026-01-01T00:00:00Z".parse().context("a fixed time")?,
-        root: "bench".into(),
-        chunk_size: ChunkSize::DEFAULT,
-        complete: true,
-        extra: BTreeMap::new(),
-    };
-    let index = writer.finish(meta).await?;
-    Ok(Manifest::from_index(store.clone(), "", index))
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Runtime::new().context("a runtime")?;
+    arguments.profile.around(|| runtime.block_on(run(&arguments)))
 }
 
-#[tokio::main]
-async fn main() -> Result<()> {
-    let Arguments { rows, hash_mib } = Arguments::parse();
+async fn run(arguments: &Arguments) -> Result<()> {
+    let Arguments { rows, hash_mib, .. } = *arguments;
     let folder = tempfile::tempdir()?;
     let store: Arc<dyn StateStore> = Arc::new(LocalState::open(folder.path(), true)?);
 
