@@ -12,11 +12,12 @@ mod table;
 
 use crate::command::{Interrupt, cargo, program, run_logged};
 use crate::folders::{Folders, lock};
+use crate::instructions;
 use crate::services::{self, Service, all};
 use crate::terminal::{err, out};
 use anyhow::{Context, Result, bail};
 use contest::{Case, Kind, Stage, Tool};
-use programs::PROGRAMS;
+use programs::{How, PROGRAMS, Program};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use table::Times;
@@ -24,7 +25,10 @@ use table::Times;
 /// How long one run of one tool may take.
 const RUN_LIMIT: Duration = Duration::from_secs(600);
 /// How long the release build may take.
-const BUILD_LIMIT: Duration = Duration::from_secs(40 * 60);
+pub const BUILD_LIMIT: Duration = Duration::from_secs(40 * 60);
+
+/// The case whose work is counted, not timed.
+const INSTRUCTIONS: &str = "instructions";
 
 /// Compare distcp with other tools, side by side on this machine.
 #[derive(clap::Args)]
@@ -43,6 +47,12 @@ pub struct Args {
     /// Measure what was built before
     #[arg(long)]
     no_build: bool,
+    /// Only with `instructions`: take what is counted now for what is allowed from now on
+    #[arg(long)]
+    accept: bool,
+    /// Only with a program: write a flame graph of its run to this file (SVG)
+    #[arg(long, value_name = "FILE")]
+    profile_run: Option<std::path::PathBuf>,
     /// Say what there is to compare, and do nothing
     #[arg(long)]
     list: bool,
@@ -54,7 +64,14 @@ pub fn run(args: &Args, folders: &Folders, interrupt: &Interrupt) -> Result<bool
     let cases: Vec<_> = contest::cases(args.scale).into_iter().filter(|case| wanted(case.name)).collect();
     let alone: Vec<_> = alone::ALL.iter().filter(|alone| wanted(alone.name)).collect();
     let program = PROGRAMS.iter().find(|program| args.case.as_deref() == Some(program.name));
-    if cases.is_empty() && alone.is_empty() && program.is_none() {
+    let counted = args.case.as_deref() == Some(INSTRUCTIONS);
+    if args.accept && !counted {
+        bail!("--accept goes with `{INSTRUCTIONS}` only: no other case is held against earlier figures");
+    }
+    if args.profile_run.is_some() && !program.is_some_and(Program::draws) {
+        bail!("--profile-run goes with `manifests` only: the others measure other processes");
+    }
+    if cases.is_empty() && alone.is_empty() && program.is_none() && !counted {
         bail!("no case starts with {}: see --list", args.case.as_deref().unwrap_or_default());
     }
     if args.list {
@@ -68,11 +85,21 @@ pub fn run(args: &Args, folders: &Folders, interrupt: &Interrupt) -> Result<bool
         for program in PROGRAMS.iter().filter(|program| args.case.as_deref().is_none_or(|case| case == program.name)) {
             out!("{:<20} {:<68} {}", program.name, program.about, program.who);
         }
+        if wanted(INSTRUCTIONS) {
+            out!(
+                "{INSTRUCTIONS:<20} {:<68} the library",
+                "instructions of hash, manifests and plan, against those accepted"
+            );
+        }
         return Ok(true);
     }
     let _lock = lock(&folders.xtask().join("bench.lock"), "benchmarks")?;
+    if counted {
+        return instructions::bench(args.accept, !args.no_build, folders, interrupt);
+    }
     if let Some(program) = program {
-        return program.run(args.scale, !args.no_build, folders, interrupt);
+        let how = How { scale: args.scale, build: !args.no_build, profile: args.profile_run.as_deref() };
+        return program.run(&how, folders, interrupt);
     }
     if !args.no_build {
         let mut build = cargo(folders);

@@ -7,6 +7,7 @@ mod bench;
 mod command;
 mod folders;
 mod fuzz;
+mod instructions;
 mod process;
 mod services;
 mod terminal;

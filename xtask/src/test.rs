@@ -8,6 +8,7 @@ mod totals;
 use crate::command::{Interrupt, cargo, run_lines, run_logged};
 use crate::folders::{Folders, lock};
 use crate::fuzz;
+use crate::instructions;
 use crate::services::{self, Up};
 use crate::terminal::{err, out};
 use crate::tidy;
@@ -26,13 +27,16 @@ const FUZZ_SECONDS: u32 = 600;
 
 /// Run every check and every test.
 ///
-/// Steps: fmt, clippy, doc, tidy, build, services, test. A step that fails does not stop the others, except that without
-/// a build there are no tests. With a FILTER only build, services and test are run.
+/// Steps: fmt, clippy, doc, tidy, build, count, services, test. A step that fails does not stop the others, except that
+/// without a build there are no tests. With a FILTER only build, services and test are run.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Real services are started before the tests and ended after them; services that ran already are used and left running.
 A service that cannot be installed here is named. With CI=true that fails the run; else the tests that need it are
 skipped, and named at the end.
+
+`count` counts the instructions of some benchmarks and fails when one takes 10% more than benches/instructions.txt says;
+without valgrind it fails with CI=true, else it is named as not done.
 
 The last line is `tests: N passed, N failed, N skipped`. Logs of the steps: target/xtask.")]
 pub struct Args {
@@ -55,7 +59,11 @@ pub fn run(args: &Args, folders: &Folders, interrupt: &Interrupt) -> Result<bool
     }
     let mut build = cargo(folders);
     build.args(["build", "--workspace", "--bins"]);
-    let totals = if steps.command("build", &mut build)? { test(args, &mut steps)? } else { Totals::default() };
+    let built = steps.command("build", &mut build)?;
+    if built && args.filter.is_none() {
+        count(&mut steps)?;
+    }
+    let totals = if built { test(args, &mut steps)? } else { Totals::default() };
     if args.long && args.filter.is_none() {
         let (folders, interrupt) = (steps.folders, steps.interrupt);
         steps.step("fuzz", || match fuzz::each(&fuzz::TARGETS, FUZZ_SECONDS, folders, interrupt)? {
@@ -97,6 +105,22 @@ fn check(steps: &mut Steps<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Instructions against those that were accepted.
+fn count(steps: &mut Steps<'_>) -> Result<()> {
+    if !instructions::can_count() && !in_ci() {
+        err!("warning: instructions are not counted: valgrind is not here");
+        return Ok(());
+    }
+    let (folders, interrupt) = (steps.folders, steps.interrupt);
+    steps.step("count", || instructions::check(folders, interrupt))?;
+    Ok(())
+}
+
+/// Where everything must be installable, and nothing may be left out.
+fn in_ci() -> bool {
+    std::env::var("CI").is_ok_and(|value| value == "true")
+}
+
 /// Services up, tests, services down.
 fn test(args: &Args, steps: &mut Steps<'_>) -> Result<Totals> {
     let (folders, interrupt) = (steps.folders, steps.interrupt);
@@ -122,7 +146,7 @@ fn missing(up: &Up) -> Result<()> {
     let lines: String = up.failed.iter().map(|(name, why)| format!("    {name} cannot be had here: {why}\n")).collect();
     if up.failed.is_empty() {
         Ok(())
-    } else if std::env::var("CI").is_ok_and(|value| value == "true") {
+    } else if in_ci() {
         bail!("CI needs every service\n{lines}")
     } else {
         err!("warning: the tests that need these are skipped\n{}", lines.trim_end());

@@ -7,6 +7,7 @@ use crate::folders::Folders;
 use crate::services::{self, Up, all};
 use crate::terminal::{err, out};
 use anyhow::{Context, Result};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -30,6 +31,16 @@ pub struct Program {
     size: Option<(&'static str, u64)>,
     /// How long all cases may take together.
     limit: Duration,
+}
+
+/// What was asked of a program.
+pub struct How<'a> {
+    /// This part of all sizes.
+    pub scale: u32,
+    /// Whether it is built before.
+    pub build: bool,
+    /// Where to write a flame graph of its run.
+    pub profile: Option<&'a Path>,
 }
 
 /// The adapters beside a plain Thrift client.
@@ -84,13 +95,21 @@ const MANIFESTS: Program = Program {
 pub const PROGRAMS: [Program; 3] = [METASTORE, METASYNC, MANIFESTS];
 
 impl Program {
+    /// Whether it can draw a flame graph of itself: what it measures is its own process.
+    pub fn draws(&self) -> bool {
+        self.binary == MANIFESTS.binary
+    }
+
     /// True if every case did its work.
-    pub fn run(&self, scale: u32, build: bool, folders: &Folders, interrupt: &Interrupt) -> Result<bool> {
-        if build {
+    pub fn run(&self, how: &How<'_>, folders: &Folders, interrupt: &Interrupt) -> Result<bool> {
+        if how.build {
             let mut build = cargo(folders);
             build.args(["build", "--release", "--package", "benches", "--bin", self.binary]);
             if self.runs_metasync {
                 build.args(["--package", "metasync", "--bin", "metasync"]);
+            }
+            if how.profile.is_some() {
+                build.args(["--features", "benches/profile"]);
             }
             err!("building the benches in release mode");
             run_logged(&mut build, &folders.xtask().join("bench-build.log"), super::BUILD_LIMIT, interrupt)?;
@@ -99,23 +118,23 @@ impl Program {
         let up = services::up(&chosen, folders, interrupt)?;
         let ran = match up.failed.first() {
             Some((name, why)) => Err(anyhow::anyhow!("{name} cannot be had here: {why}")),
-            None => self.measure(scale, folders, &up, interrupt),
+            None => self.measure(how, folders, &up, interrupt),
         };
         services::down(&up.started, folders)?;
         ran
     }
 
-    fn measure(&self, scale: u32, folders: &Folders, up: &Up, interrupt: &Interrupt) -> Result<bool> {
+    fn measure(&self, how: &How<'_>, folders: &Folders, up: &Up, interrupt: &Interrupt) -> Result<bool> {
         out!("{}\n", super::table::machine());
         for service in all().into_iter().filter(|service| self.needed.contains(&service.name())) {
             out!("- {}: {}", service.name(), service.package());
         }
         out!("");
-        let mut command = self.command(scale, folders, up)?;
+        let mut command = self.command(how, folders, up)?;
         Ok(run_lines(&mut command, self.limit, interrupt, |line| out!("{line}"))?.success())
     }
 
-    fn command(&self, scale: u32, folders: &Folders, up: &Up) -> Result<Command> {
+    fn command(&self, how: &How<'_>, folders: &Folders, up: &Up) -> Result<Command> {
         let mut command = program(folders.target.join("release").join(self.binary));
         for (option, variable) in self.options {
             let value = up.variables.get(*variable).with_context(|| format!("{variable} is not known"))?;
@@ -123,10 +142,13 @@ impl Program {
         }
         if self.runs_metasync {
             command.arg("--metasync").arg(folders.target.join("release/metasync"));
-            command.arg("--scale").arg(scale.to_string());
+            command.arg("--scale").arg(how.scale.to_string());
         }
         if let Some((option, whole)) = self.size {
-            command.arg(option).arg((whole / u64::from(scale)).to_string());
+            command.arg(option).arg((whole / u64::from(how.scale)).to_string());
+        }
+        if let Some(file) = how.profile {
+            command.arg("--profile-run").arg(file);
         }
         Ok(command)
     }
