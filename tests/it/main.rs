@@ -60,6 +60,7 @@ mod sync_places;
 mod sync_random;
 mod sync_run;
 mod sync_servers;
+mod sync_servers_delta;
 mod sync_servers_hive42;
 mod sync_servers_log;
 mod sync_servers_objects;

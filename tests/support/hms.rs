@@ -315,6 +315,14 @@ pub fn schematool_upgrade(version: Version, sql_url: &str) {
 /// # Panics
 /// If the script fails: the message ends with what was logged.
 pub fn spark(script: &str, thrift_url: &str) -> Option<String> {
+    spark_with(script, thrift_url, &[])
+}
+
+/// The same with more of Spark's settings, `NAME=VALUE`.
+///
+/// # Panics
+/// As [`spark`].
+pub fn spark_with(script: &str, thrift_url: &str, settings: &[&str]) -> Option<String> {
     if skipped("spark") {
         return None;
     }
@@ -333,7 +341,10 @@ pub fn spark(script: &str, thrift_url: &str) -> Option<String> {
         "spark.driver.host=127.0.0.1",
         "spark.ui.enabled=false",
         "spark.sql.shuffle.partitions=1",
-    ] {
+    ]
+    .iter()
+    .chain(settings)
+    {
         command.args(["--conf", setting]);
     }
     // Without a locale the JVM takes names of files for ASCII.

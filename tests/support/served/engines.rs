@@ -21,6 +21,14 @@ pub struct Spark {
     printed: Receiver<()>,
 }
 
+/// What makes a session one of Delta Lake's.
+const DELTA: [&str; 3] = [
+    "spark.sql.extensions=io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog=org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    // Each look at a small table else takes 50 tasks.
+    "spark.databricks.delta.snapshotPartitions=1",
+];
+
 /// What the session does between two steps.
 const LOOP: &str = r#"
 import os, time, traceback
@@ -58,6 +66,15 @@ while True:
 impl Spark {
     /// A session on a metastore 2.3 or 3.1; it starts while the test goes on.
     pub fn start(thrift: &str) -> Option<Self> {
+        Self::start_with(thrift, &[])
+    }
+
+    /// The same, with Delta Lake.
+    pub fn with_delta(thrift: &str) -> Option<Self> {
+        Self::start_with(thrift, &DELTA)
+    }
+
+    fn start_with(thrift: &str, settings: &'static [&'static str]) -> Option<Self> {
         if crate::services::skipped("spark") {
             return None;
         }
@@ -71,7 +88,7 @@ impl Spark {
         let session = std::thread::spawn(move || {
             // Dropped when the session ends, however it does.
             let _ended = ended;
-            hms::spark(&script, &thrift)
+            hms::spark_with(&script, &thrift, settings)
         });
         Some(Self { folder, step: 0, session: Some(session), printed })
     }

@@ -78,7 +78,7 @@ pub fn unpacked(
 }
 
 /// The file that a jar, `group:artifact:version`, arrives as.
-fn file(artifact: &str) -> String {
+pub fn file(artifact: &str) -> String {
     let (_, name) = artifact.split_once(':').unwrap_or_default();
     format!("{}.jar", name.replace(':', "-"))
 }

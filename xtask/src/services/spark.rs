@@ -1,10 +1,15 @@
-//! Spark, a writer and reader of tables that we did not write, for metastores 2.3 and 3.1. The program is `spark-submit`.
+//! Spark, a writer and reader of tables that we did not write, for metastores 2.3 and 3.1. The program is `spark-submit`, with
+//! Delta Lake's jars at hand for sessions that ask for its extension.
 
-use super::{Service, venv};
+use super::{Service, maven, venv};
 use crate::command::Interrupt;
 use crate::folders::{Folders, write_program};
 use anyhow::{Context, Result};
 use std::path::PathBuf;
+
+const PYSPARK: &str = "pyspark==3.5.8";
+/// Delta Lake; what else it needs Spark has.
+const DELTA: [&str; 2] = ["io.delta:delta-spark_2.12:3.3.2", "io.delta:delta-storage:3.3.2"];
 
 /// See the module.
 pub struct Spark;
@@ -19,7 +24,7 @@ impl Service for Spark {
     }
 
     fn package(&self) -> &'static str {
-        "pyspark==3.5.8"
+        "pyspark==3.5.8, io.delta:delta-spark_2.12:3.3.2"
     }
 
     fn binary(&self, folders: &Folders) -> PathBuf {
@@ -35,15 +40,33 @@ impl Service for Spark {
     }
 
     fn install(&self, folders: &Folders, interrupt: &Interrupt) -> Result<()> {
-        venv::install(folders, self.name(), self.package(), interrupt)?;
+        venv::install(folders, self.name(), PYSPARK, interrupt)?;
+        let home = folders.services().join(self.name());
+        std::fs::create_dir_all(&home).with_context(|| format!("create {}", home.display()))?;
+        let mut jars = Vec::new();
+        for artifact in DELTA {
+            maven::copy(folders, self.name(), &home, artifact, interrupt)?;
+            jars.push(home.join(maven::file(artifact)).display().to_string());
+        }
         // It looks for itself with the first python3 that it finds.
         let submit = venv::script(folders, "spark-submit");
         let programs = submit.parent().context("it stands in a folder")?.display();
         let script = format!(
             "#!/bin/sh\nPATH='{programs}':$PATH PYSPARK_PYTHON='{programs}/python3' SPARK_LOCAL_IP=127.0.0.1 \
-             exec '{}' \"$@\"\n",
-            submit.display()
+             exec '{}' --jars '{}' \"$@\"\n",
+            submit.display(),
+            jars.join(",")
         );
         write_program(&self.binary(folders), &script)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn its_package_names_what_is_installed() {
+        assert!(Spark.package().contains(PYSPARK) && Spark.package().contains(DELTA[0]));
     }
 }
