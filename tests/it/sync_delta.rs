@@ -222,3 +222,20 @@ fn a_log_that_went_another_way_stops_its_table_until_somebody_says_which_is_righ
     lake.metasync("run", &[]).expect(0);
     lake.assert_in_step();
 }
+
+#[test]
+fn rule_20_a_commit_that_somebody_made_on_the_replica_is_not_overwritten() {
+    let lake = lake();
+    let (source, target) = (lake.source(TABLE), lake.target(TABLE));
+    (0..2).for_each(|version| commit(&source, version, 10));
+    lake.metasync("run", &[]).expect(0);
+    // It was promoted, and written to; the source goes on, too.
+    commit(&target, 2, 500);
+    commit(&source, 2, 20);
+    let refused = lake.metasync("run", &[]).expect(5);
+    assert!(refused.last_word().contains("--overwrite-drift"), "{}", refused.stderr);
+    assert_eq!(std::fs::metadata(target.join("part-2.parquet")).unwrap().len(), 500);
+    lake.metasync("run", &["--overwrite-drift"]).expect(0);
+    lake.metasync("run", &[]).expect(0);
+    lake.assert_in_step();
+}

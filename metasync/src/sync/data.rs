@@ -383,10 +383,11 @@ impl Tree {
             for action in plan.actions()? {
                 let action = action?;
                 actions += 1;
+                let foreign_object = is_foreign(&action, has_base);
                 if root.wave == Wave::Log {
-                    delta::take(&action, &root, &mut pins, &mut forks);
+                    delta::take(&action, foreign_object, &root, &mut pins, &mut forks);
                 }
-                if is_foreign(&action, has_base) && !root.owners(&action.key).all(|owner| owner == Owner::Removal) {
+                if foreign_object && !root.owners(&action.key).all(|owner| owner == Owner::Removal) {
                     foreign.add(&action.key);
                 }
                 let is_file = !matches!(action.kind, EntryKind::Folder);

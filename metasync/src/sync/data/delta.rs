@@ -63,8 +63,8 @@ pub type Pins = BTreeMap<ObjectKey, Pin>;
 /// Commits of the replica that are others than the source's: tables, by their place in the survey, with the commit.
 pub type Forks = BTreeMap<usize, String>;
 
-/// Takes an action of a tree of logs.
-pub fn take(action: &Action, root: &Root, pins: &mut Pins, forks: &mut Forks) {
+/// Takes an action of a tree of logs. What somebody else wrote on the target is no fork: the run stops for it (rule 20).
+pub fn take(action: &Action, is_foreign: bool, root: &Root, pins: &mut Pins, forks: &mut Forks) {
     let Some((folder, name)) = of_log(root, &action.key) else { return };
     let pin = pins.entry(folder).or_default();
     let version = version(name);
@@ -74,7 +74,8 @@ pub fn take(action: &Action, root: &Root, pins: &mut Pins, forks: &mut Forks) {
         pin.last_checkpoint.clone_from(&action.source);
     }
     let is_commit = version.is_some() && name.get(DIGITS..) == Some(b".json");
-    if is_commit && action.step == Step::Copy && action.source.is_some() && action.target.is_some() {
+    let is_replaced = action.step == Step::Copy && action.source.is_some() && action.target.is_some();
+    if is_commit && is_replaced && !is_foreign {
         for owner in root.owners(&action.key) {
             if let Owner::Table(at) = owner {
                 forks.entry(at).or_insert_with(|| root.to.below(&action.key.escaped()).to_string());
@@ -214,7 +215,7 @@ mod tests {
 
     fn pinned(root: &Root, keys: &[String]) -> (Pins, Forks) {
         let (mut pins, mut forks) = (Pins::new(), Forks::new());
-        keys.iter().for_each(|key| take(&action(key, false), root, &mut pins, &mut forks));
+        keys.iter().for_each(|key| take(&action(key, false), false, root, &mut pins, &mut forks));
         (pins, forks)
     }
 
@@ -259,10 +260,13 @@ mod tests {
         let root = root(&["a/_delta_log", "b/_delta_log"]);
         let (mut pins, mut forks) = (Pins::new(), Forks::new());
         for key in ["a/_delta_log/_last_checkpoint", "a/_delta_log/00000000000000000003.crc", "b/_delta_log/3.json"] {
-            take(&action(key, true), &root, &mut pins, &mut forks);
+            take(&action(key, true), false, &root, &mut pins, &mut forks);
         }
         assert_eq!(forks, Forks::new(), "what is written over is none");
-        take(&action(&format!("b/_delta_log/{}", commit(3)), true), &root, &mut pins, &mut forks);
+        let replaced = action(&format!("b/_delta_log/{}", commit(3)), true);
+        take(&replaced, true, &root, &mut pins, &mut forks);
+        assert_eq!(forks, Forks::new(), "somebody else wrote it");
+        take(&replaced, false, &root, &mut pins, &mut forks);
         assert_eq!(forks, Forks::from([(1, format!("file:/r/db/b/_delta_log/{}", commit(3)))]));
     }
 
