@@ -1,7 +1,7 @@
 //! Merge-joins of sorted streams, and the difference of two manifests.
 //!
 //! The joins and [`compare`] are pure: they pull from iterators and decide nothing else. [`diff_manifests`] reads parts, but
-//! only those that one manifest has and the other has not. Nothing here writes, and nothing is taken as equal in silence:
+//! only the runs that one manifest has and the other has not. Nothing here writes, and nothing is taken as equal in silence:
 //! what cannot be told is [`Comparison::Unproven`].
 
 use std::collections::HashSet;
@@ -10,9 +10,10 @@ use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 
 use crate::entry::{Entry, EntryKind, Listed};
 use crate::error::{Error, Result};
-use crate::format::PartDigest;
+use crate::format::RunDigest;
+use crate::index::PartRef;
 use crate::key::ObjectKey;
-use crate::reader::Manifest;
+use crate::reader::{Manifest, PREFETCH_PARTS};
 use crate::writer::detached;
 
 /// What a join orders by.
@@ -210,18 +211,24 @@ impl Difference {
     }
 }
 
-/// The rows of some parts of a manifest.
+/// Parts that [`diff_manifests`] reads ahead of each manifest: both together take the memory of one that is read alone.
+const PREFETCH_PARTS_OF_A_SIDE: usize = PREFETCH_PARTS / 2;
+
+/// The rows of some runs of a manifest.
 struct Rows {
     batches: BoxStream<'static, Result<Vec<Entry>>>,
     batch: std::vec::IntoIter<Entry>,
 }
 
 impl Rows {
-    /// The rows of the parts that are not in `shared`. A shared part holds every row of its key range in both manifests, so
+    /// The rows of the runs that are not in `shared`. A shared run holds every row of its key range in both manifests, so
     /// the other rows of both can be joined without it.
-    fn of(manifest: &Manifest, shared: &HashSet<PartDigest>) -> Self {
-        let parts = manifest.parts().iter().filter(|part| !shared.contains(&part.digest)).cloned().collect();
-        Self { batches: manifest.entries_of(parts), batch: Vec::new().into_iter() }
+    fn of(manifest: &Manifest, shared: &HashSet<RunDigest>) -> Self {
+        let wanted = |part: &PartRef| {
+            let runs = part.runs.iter().enumerate();
+            runs.filter(|(_, run)| !shared.contains(&run.digest)).map(|(number, _)| number).collect()
+        };
+        Self { batches: manifest.entries_of_runs(PREFETCH_PARTS_OF_A_SIDE, wanted), batch: Vec::new().into_iter() }
     }
 
     async fn fill(&mut self) -> Result<()> {
@@ -247,11 +254,13 @@ impl Rows {
     }
 }
 
-/// The differences of two manifests in the order of their keys. Parts that both name are not read: the cost follows the
-/// change. A row that is equal in every column is no difference, whether it has a hash or not. Ends after an error.
+/// The differences of two manifests in the order of their keys. Of parts that both name nothing is read, of others only the
+/// runs that the other manifest does not name: the cost follows the change. A row that is equal in every column is no difference, whether it has a hash or not. Ends after an error.
 pub fn diff_manifests(left: &Manifest, right: &Manifest) -> BoxStream<'static, Result<Difference>> {
-    let of_left: HashSet<PartDigest> = left.parts().iter().map(|part| part.digest).collect();
-    let shared = right.parts().iter().map(|part| part.digest).filter(|digest| of_left.contains(digest)).collect();
+    let runs = |manifest: &Manifest| -> HashSet<RunDigest> {
+        manifest.parts().iter().flat_map(|part| part.runs.iter().map(|run| run.digest)).collect()
+    };
+    let shared: HashSet<_> = runs(left).intersection(&runs(right)).copied().collect();
     let rows = (Rows::of(left, &shared), Rows::of(right, &shared));
     stream::try_unfold(rows, |(mut left, mut right)| async move {
         let difference = next_difference(&mut left, &mut right).await?;
@@ -263,8 +272,7 @@ pub fn diff_manifests(left: &Manifest, right: &Manifest) -> BoxStream<'static, R
 async fn next_difference(left: &mut Rows, right: &mut Rows) -> Result<Option<Difference>> {
     use std::cmp::Ordering::{Equal, Greater, Less};
     loop {
-        left.fill().await?;
-        right.fill().await?;
+        futures::future::try_join(left.fill(), right.fill()).await?;
         let order = match (left.head(), right.head()) {
             (Some(a), Some(b)) => a.cmp(b),
             (Some(_), None) => Less,
@@ -432,7 +440,7 @@ mod tests {
             *row = test_rows::plain(row.key.clone(), 1);
             expected.push(rows[i].key.clone());
         }
-        let (left, right) = (write_v1(&store, rows).await, write_v1(&store, changed).await);
+        let (left, right) = (write_v2(&store, rows).await, write_v2(&store, changed).await);
         let differences: Vec<Difference> = diff_manifests(&left, &right).try_collect().await.unwrap();
         assert_eq!(differences.iter().map(|difference| difference.key().clone()).collect::<Vec<_>>(), expected);
 
@@ -452,7 +460,7 @@ mod tests {
         assert_eq!(left.parts_read() + right.parts_read(), 0);
     }
 
-    async fn write_v1(store: &std::sync::Arc<MemoryStore>, rows: Vec<Entry>) -> Manifest {
+    async fn write_v2(store: &std::sync::Arc<MemoryStore>, rows: Vec<Entry>) -> Manifest {
         let mut writer = ManifestWriter::new(store.clone(), "", None);
         for row in rows {
             writer.push(row).await.unwrap();

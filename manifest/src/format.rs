@@ -1,58 +1,43 @@
-//! Version 1 of the part format: rows as Arrow columns in Parquet, where parts end, and how they are named.
+//! Version 2 of the part format: rows as Arrow columns in Parquet, where parts and runs end, and how they are named.
 //!
-//! A part is named by the BLAKE3 of its *rows* in their canonical encoding, not of its bytes: another Parquet library or
-//! another compression level gives the same part. Where a part ends depends only on the keys around it, so equal stretches
-//! of two trees are equal parts. Nothing here does I/O; bytes that are no part are an error, never a panic of ours.
-//!
-//! | column | type | null |
-//! |---|---|---|
-//! | `key` | binary | |
-//! | `kind` | text: `object`, `symlink`, `folder`, `special` | |
-//! | `size_bytes` | unsigned 64 | |
-//! | `hash` | 32 bytes: BLAKE3 of the content | not known |
-//! | `evidence` | text: `read`, `inherited`, `store_checksum`, `etag`, `none` | |
-//! | `chunk_log2` | unsigned 8: logarithm of the chunk size | a single chunk |
-//! | `chunk_hashes` | binary: chaining values of 32 bytes each, in order | a single chunk |
-//! | `mtime`, `ctime` | timestamp in ns, UTC | not known |
-//! | `etag`, `version` | text | not known |
-//! | `file_id` | unsigned 64 | not known |
-//! | `racy` | boolean | |
-//! | `source_size_bytes`, ... `source_racy` | the same seven for the source object | not a copy |
-//! | `attributes` | map of text to text, sorted | |
+//! A part is a sequence of *runs*, some hundred rows each. A run is named by the BLAKE3 of its rows in their canonical
+//! encoding, a part by that of the names of its runs: of what it says, not of its bytes, so that another Parquet library or
+//! another compression level gives the same part. Where either ends depends only on the keys around it, so equal stretches
+//! of two trees are equal parts and, next to a change, equal runs. Pages are short, so that a reader who wants some runs
+//! decodes little else; where they end is the encoder's choice. Nothing here does I/O; bytes that are no part are an error, never a panic of ours.
+
+mod columns;
+mod cutting;
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Arc, LazyLock};
 
-use arrow_array::builder::{MapBuilder, MapFieldNames, StringBuilder};
-use arrow_array::cast::AsArray;
-use arrow_array::types::{TimestampNanosecondType, UInt8Type, UInt64Type};
-use arrow_array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, FixedSizeBinaryArray, PrimitiveArray, RecordBatch, StringArray,
-    TimestampNanosecondArray, UInt8Array, UInt64Array,
-};
-use arrow_schema::{ArrowError, DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
+};
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::KeyValue;
+use parquet::file::metadata::{KeyValue, PageIndexPolicy};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use serde::{Deserialize, Serialize};
 
-use crate::chunk::ChunkSize;
 use crate::codec;
 use crate::contained::contained;
-use crate::entry::{Attributes, Chunks, Entry, EntryKind, Evidence, Fingerprint};
+use crate::entry::{Entry, Fingerprint};
 use crate::error::{Error, Result};
-use crate::hash::{BadHash, ChunkHash, ContentHash};
-use crate::key::ObjectKey;
+use crate::hash::{BadHash, ContentHash};
+use crate::index::PartRef;
+use columns::{from_batch, to_batch};
+
+pub use columns::schema;
+pub use cutting::{Cutting, End};
 
 /// The version of indexes and parts that this program writes, and the newest that it reads.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 /// The oldest program that reads [`FORMAT_VERSION`].
 pub const NEEDS_PROGRAM: &str = "0.1.0";
 /// The name of this program's version, as indexes carry it.
@@ -62,15 +47,57 @@ const PART: &str = "manifest part";
 const VERSION_KEY: &str = "understudy.part_version";
 const NEEDS_KEY: &str = "understudy.needs";
 
-/// The name of a part: BLAKE3 over its rows, each as its length and its canonical bytes.
+/// The name of a run: BLAKE3 over its rows, each as its length and its canonical bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RunDigest(ContentHash);
+
+impl RunDigest {
+    /// The digest of rows that were encoded with [`put_row`].
+    pub fn of_rows(canonical: &[u8]) -> Self {
+        Self(ContentHash::of(canonical))
+    }
+}
+
+impl fmt::Display for RunDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// One run of a part, as the index names it. Stored as a pair: an index has one for some hundred rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "(RunDigest, u32)", from = "(RunDigest, u32)")]
+pub struct Run {
+    /// Its name.
+    pub digest: RunDigest,
+    /// Number of rows, at least one.
+    pub rows: u32,
+}
+
+impl From<Run> for (RunDigest, u32) {
+    fn from(run: Run) -> Self {
+        (run.digest, run.rows)
+    }
+}
+
+impl From<(RunDigest, u32)> for Run {
+    fn from((digest, rows): (RunDigest, u32)) -> Self {
+        Self { digest, rows }
+    }
+}
+
+/// The name of a part: BLAKE3 over the names of its runs in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PartDigest(ContentHash);
 
 impl PartDigest {
-    /// The digest of rows that were encoded with [`put_row`].
-    pub fn of_rows(canonical: &[u8]) -> Self {
-        Self(ContentHash::of(canonical))
+    /// The digest of a part of these runs.
+    pub fn of_runs<'a>(runs: impl IntoIterator<Item = &'a Run>) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        runs.into_iter().for_each(|run| _ = hasher.update(run.digest.0.as_bytes()));
+        Self(ContentHash::from_bytes(*hasher.finalize().as_bytes()))
     }
 
     /// The 32 bytes.
@@ -92,100 +119,36 @@ impl FromStr for PartDigest {
     }
 }
 
-/// Appends one row to the bytes that [`PartDigest`] is made of; `scratch` is overwritten.
+/// Appends one row to the bytes that [`RunDigest`] is made of; `scratch` is overwritten.
 pub fn put_row(canonical: &mut Vec<u8>, scratch: &mut Vec<u8>, row: &Entry) {
     scratch.clear();
     codec::put_entry(scratch, row);
     codec::put_bytes(canonical, scratch);
 }
 
-/// Where parts end. Part of the format: other numbers give other parts.
-///
-/// A part ends after a key whose BLAKE3 starts with `bits` zero bits, so a change to one row moves no end but its own. There
-/// is deliberately no minimum: skipping an end because the part is short would make every later end depend on where the
-/// part began. The two limits do depend on it, but only until the next such key. The limit of rows is three average parts, which
-/// one part in twenty reaches: it bounds what the encoding of a part takes, a kilobyte a row, so that the memory of a run
-/// does not grow with the longest part that chance makes among millions of rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cutting {
-    bits: u32,
-    max_rows: usize,
-    max_bytes: usize,
-}
+/// Columns of few values in few bits: compressing them saves nothing, and costs a reader the start of a decompressor each.
+const SMALL: [&str; 5] = ["kind", "evidence", "chunk_log2", "racy", "source_racy"];
 
-impl Cutting {
-    /// Version 1: 8,192 rows on average, at most 24,576, and no row after 32 MiB of canonical bytes.
-    pub const V1: Cutting = Cutting { bits: 13, max_rows: 24 << 10, max_bytes: 32 << 20 };
+/// What is true of no row of a part makes a column without values: that is left uncompressed, too.
+type Held = (&'static str, fn(&Fingerprint) -> bool);
+const FINGERPRINT_COLUMNS: [Held; 6] = [
+    ("size_bytes", |_| true),
+    ("mtime", |print| print.mtime_ns.is_some()),
+    ("ctime", |print| print.ctime_ns.is_some()),
+    ("etag", |print| print.etag.is_some()),
+    ("version", |print| print.version.is_some()),
+    ("file_id", |print| print.file_id.is_some()),
+];
 
-    /// Rows of the longest part.
-    pub const fn max_rows(&self) -> usize {
-        self.max_rows
-    }
-
-    #[cfg(test)]
-    pub(crate) const fn tiny(bits: u32, max_rows: usize) -> Self {
-        Cutting { bits, max_rows, max_bytes: 64 << 10 }
-    }
-
-    /// Whether a part ends after the row of `key`, its `rows`-th, with `canonical_bytes` of rows so far.
-    pub fn ends(&self, key: &ObjectKey, rows: usize, canonical_bytes: usize) -> bool {
-        rows >= self.max_rows || canonical_bytes >= self.max_bytes || self.is_end(key)
-    }
-
-    fn is_end(&self, key: &ObjectKey) -> bool {
-        let hash = blake3::hash(key.as_bytes());
-        let (head, _) = hash.as_bytes().split_at(4);
-        head.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)).leading_zeros() >= self.bits
-    }
-}
-
-fn fingerprint_fields(prefix: &str, optional: bool) -> Vec<Field> {
-    let time = DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()));
-    vec![
-        Field::new(format!("{prefix}size_bytes"), DataType::UInt64, optional),
-        Field::new(format!("{prefix}mtime"), time.clone(), true),
-        Field::new(format!("{prefix}ctime"), time, true),
-        Field::new(format!("{prefix}etag"), DataType::Utf8, true),
-        Field::new(format!("{prefix}version"), DataType::Utf8, true),
-        Field::new(format!("{prefix}file_id"), DataType::UInt64, true),
-        Field::new(format!("{prefix}racy"), DataType::Boolean, optional),
-    ]
-}
-
-fn attribute_fields() -> (Field, Field) {
-    (Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, false))
-}
-
-static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
-    let (name, value) = attribute_fields();
-    let pair = Field::new("key_value", DataType::Struct(Fields::from(vec![name, value])), false);
-    let mut fields = vec![
-        Field::new("key", DataType::Binary, false),
-        Field::new("kind", DataType::Utf8, false),
-        Field::new("hash", DataType::FixedSizeBinary(32), true),
-        Field::new("evidence", DataType::Utf8, false),
-        Field::new("chunk_log2", DataType::UInt8, true),
-        Field::new("chunk_hashes", DataType::Binary, true),
-    ];
-    fields.extend(fingerprint_fields("", false));
-    fields.extend(fingerprint_fields("source_", true));
-    fields.push(Field::new("attributes", DataType::Map(Arc::new(pair), false), false));
-    Arc::new(Schema::new(fields))
-});
-
-/// The Arrow schema of a part.
-pub fn schema() -> SchemaRef {
-    SCHEMA.clone()
-}
-
-static PROPERTIES: LazyLock<WriterProperties> = LazyLock::new(|| {
+/// How a part of these rows is encoded: a choice of the writer, and no part of the format.
+fn properties(rows: &[Entry]) -> WriterProperties {
     let column = |name: &str| ColumnPath::from(name);
     let map = |leaf: &str| ColumnPath::new(vec!["attributes".into(), "key_value".into(), leaf.into()]);
     let version = vec![
         KeyValue::new(VERSION_KEY.into(), FORMAT_VERSION.to_string()),
         KeyValue::new(NEEDS_KEY.into(), NEEDS_PROGRAM.to_owned()),
     ];
-    WriterProperties::builder()
+    let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_dictionary_enabled(false)
         .set_statistics_enabled(EnabledStatistics::None)
@@ -198,19 +161,37 @@ static PROPERTIES: LazyLock<WriterProperties> = LazyLock::new(|| {
         // Hashes do not compress.
         .set_column_compression(column("hash"), Compression::UNCOMPRESSED)
         .set_column_compression(column("chunk_hashes"), Compression::UNCOMPRESSED)
-        .set_offset_index_disabled(true)
+        .set_data_page_row_count_limit(ROWS_A_PAGE)
+        .set_write_batch_size(ROWS_A_PAGE)
         .set_created_by(PRODUCER.to_owned())
-        .set_key_value_metadata(Some(version))
-        .build()
-});
+        .set_key_value_metadata(Some(version));
+    let mut without: Vec<_> = SMALL.map(column).into();
+    for (name, held) in FINGERPRINT_COLUMNS {
+        if !rows.iter().any(|row| held(&row.fingerprint)) {
+            without.push(column(name));
+        }
+        if !rows.iter().any(|row| row.source.as_ref().is_some_and(held)) {
+            without.push(column(&format!("source_{name}")));
+        }
+    }
+    if rows.iter().all(|row| row.attributes.is_empty()) {
+        without.extend(["key", "value"].map(map));
+    }
+    for column in without {
+        properties = properties.set_column_compression(column, Compression::UNCOMPRESSED);
+    }
+    properties.build()
+}
 
+/// Rows of a page: what is decoded at least to read a run.
+const ROWS_A_PAGE: usize = 512;
 /// Rows that are in Arrow's form at once while a part is written: in it a row takes a kilobyte, in pages much less.
 const ROWS_A_BATCH: usize = 2048;
 
 /// The Parquet file of a part.
 pub fn encode_part(rows: &[Entry]) -> Result<Bytes> {
     let damaged = |reason: String| Error::Damaged { what: PART, name: "to write".into(), reason };
-    let options = ArrowWriterOptions::new().with_properties(PROPERTIES.clone()).with_skip_arrow_metadata(true);
+    let options = ArrowWriterOptions::new().with_properties(properties(rows)).with_skip_arrow_metadata(true);
     let write = || {
         let mut writer = ArrowWriter::try_new_with_options(Vec::new(), schema(), options)?;
         for slice in rows.chunks(ROWS_A_BATCH) {
@@ -221,36 +202,74 @@ pub fn encode_part(rows: &[Entry]) -> Result<Bytes> {
     write().map(Bytes::from).map_err(|error: ParquetError| damaged(error.to_string()))
 }
 
-/// The rows of the part `digest` from its Parquet file. Refuses a file whose rows are not those: whatever happened to it,
-/// what is returned is what was written.
+/// The rows of a part from its Parquet file. Refuses a file whose rows are not those that `part` names: whatever happened to
+/// it, what is returned is what was written.
 ///
 /// The keys share one buffer: keep a key for long only as a copy of its bytes.
-pub fn decode_part(digest: &PartDigest, file: Bytes) -> Result<Vec<Entry>> {
-    let damaged = |reason: String| Error::Damaged { what: PART, name: digest.to_string(), reason };
-    let rows = contained(|| read_rows(digest, file)).map_err(damaged)??;
-    let (mut canonical, mut scratch) = (Vec::new(), Vec::new());
-    rows.iter().for_each(|row| put_row(&mut canonical, &mut scratch, row));
-    let found = PartDigest::of_rows(&canonical);
-    if found != *digest {
-        return Err(damaged(format!("its rows have the digest {found}")));
-    }
-    Ok(rows)
+pub fn decode_part(part: &PartRef, file: Bytes) -> Result<Vec<Entry>> {
+    let wanted: Vec<usize> = (0..part.runs.len()).collect();
+    decode(part, file, &wanted)
 }
 
-/// The rows of any Parquet file that looks like a part.
-fn read_rows(digest: &PartDigest, file: Bytes) -> Result<Vec<Entry>> {
-    let damaged = |reason: String| Error::Damaged { what: PART, name: digest.to_string(), reason };
+/// As [`decode_part`], only the rows of the runs `wanted`, which ascend: what else is in the file is not looked at.
+pub fn decode_runs(part: &PartRef, file: Bytes, wanted: &[usize]) -> Result<Vec<Entry>> {
+    decode(part, file, wanted)
+}
+
+fn decode(part: &PartRef, file: Bytes, wanted: &[usize]) -> Result<Vec<Entry>> {
+    let damaged = |reason: String| Error::Damaged { what: PART, name: part.digest.to_string(), reason };
+    if part.digest != PartDigest::of_runs(&part.runs) {
+        return Err(damaged("its runs are not those of its name".into()));
+    }
+    let rows = contained(|| read_rows(part, file, wanted)).map_err(damaged)??;
+    let (mut rest, mut canonical, mut scratch) = (rows.as_slice(), Vec::new(), Vec::new());
+    for run in wanted.iter().filter_map(|run| part.runs.get(*run)) {
+        let (rows, after) =
+            rest.split_at_checked(run.rows as usize).ok_or_else(|| damaged("it has too few rows".into()))?;
+        canonical.clear();
+        rows.iter().for_each(|row| put_row(&mut canonical, &mut scratch, row));
+        let found = RunDigest::of_rows(&canonical);
+        if found != run.digest {
+            return Err(damaged(format!("rows of it have the digest {found} instead of {}", run.digest)));
+        }
+        rest = after;
+    }
+    match rest {
+        [] => Ok(rows),
+        [more, ..] => Err(damaged(format!("it has rows that its index does not name, from {} on", more.key))),
+    }
+}
+
+/// The rows of any Parquet file that looks like a part, at the places of the runs `wanted`.
+fn read_rows(part: &PartRef, file: Bytes, wanted: &[usize]) -> Result<Vec<Entry>> {
+    let damaged = |reason: String| Error::Damaged { what: PART, name: part.digest.to_string(), reason };
     let parquet = |error: ParquetError| damaged(error.to_string());
-    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options).map_err(parquet)?;
-    check_version(digest, builder.metadata().file_metadata().key_value_metadata())?;
-    let reader = builder.with_batch_size(Cutting::V1.max_rows()).build().map_err(parquet)?;
+    let all = wanted.len() == part.runs.len();
+    let pages = if all { PageIndexPolicy::Skip } else { PageIndexPolicy::Optional };
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true).with_offset_index_policy(pages);
+    let metadata = ArrowReaderMetadata::load(&file, options).map_err(parquet)?;
+    check_version(&part.digest, metadata.metadata().file_metadata().key_value_metadata())?;
+    let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata);
+    // One batch; its buffers are made for so many rows, so for no more than there are.
+    let rows: usize = wanted.iter().filter_map(|run| part.runs.get(*run)).map(|run| run.rows as usize).sum();
+    let builder = builder.with_batch_size(rows.clamp(1, Cutting::V2.max_rows()));
+    let builder = if all { builder } else { builder.with_row_selection(selection(&part.runs, wanted)) };
     let mut rows = Vec::new();
-    for batch in reader {
+    for batch in builder.build().map_err(parquet)? {
         let batch = batch.map_err(|error| damaged(error.to_string()))?;
         from_batch(&batch, &mut rows).map_err(damaged)?;
     }
     Ok(rows)
+}
+
+/// The places of the runs `wanted`, which ascend, among the rows of all runs.
+fn selection(runs: &[Run], wanted: &[usize]) -> RowSelection {
+    let mut wanted = wanted.iter().peekable();
+    let select = |(at, run): (usize, &Run)| match wanted.next_if(|wanted| **wanted == at) {
+        Some(_) => RowSelector::select(run.rows as usize),
+        None => RowSelector::skip(run.rows as usize),
+    };
+    runs.iter().enumerate().map(select).collect()
 }
 
 fn check_version(digest: &PartDigest, pairs: Option<&Vec<KeyValue>>) -> Result<()> {
@@ -264,206 +283,14 @@ fn check_version(digest: &PartDigest, pairs: Option<&Vec<KeyValue>>) -> Result<(
             known: FORMAT_VERSION,
             needs: value(NEEDS_KEY).unwrap_or("newer").to_owned(),
         }),
-        _ => Err(Error::Damaged { what: PART, name: digest.to_string(), reason: "it names no format version".into() }),
-    }
-}
-
-fn kind_name(kind: EntryKind) -> &'static str {
-    match kind {
-        EntryKind::Object => "object",
-        EntryKind::Symlink => "symlink",
-        EntryKind::Folder => "folder",
-        EntryKind::Special => "special",
-    }
-}
-
-fn evidence_name(evidence: Evidence) -> &'static str {
-    match evidence {
-        Evidence::Read => "read",
-        Evidence::Inherited => "inherited",
-        Evidence::StoreChecksum => "store_checksum",
-        Evidence::Etag => "etag",
-        Evidence::None => "none",
-    }
-}
-
-fn kind_of(name: &str) -> Result<EntryKind, String> {
-    [EntryKind::Object, EntryKind::Symlink, EntryKind::Folder, EntryKind::Special]
-        .into_iter()
-        .find(|kind| kind_name(*kind) == name)
-        .ok_or_else(|| format!("unknown kind {name:?}"))
-}
-
-fn evidence_of(name: &str) -> Result<Evidence, String> {
-    [Evidence::Read, Evidence::Inherited, Evidence::StoreChecksum, Evidence::Etag, Evidence::None]
-        .into_iter()
-        .find(|evidence| evidence_name(*evidence) == name)
-        .ok_or_else(|| format!("unknown evidence {name:?}"))
-}
-
-fn to_batch(rows: &[Entry]) -> Result<RecordBatch, ArrowError> {
-    let chunk_hashes = rows.iter().map(|row| {
-        let chunks = row.chunks.as_ref()?;
-        Some(chunks.hashes.iter().flat_map(|hash| *hash.as_bytes()).collect::<Vec<u8>>())
-    });
-    let hashes = rows.iter().map(|row| row.hash.as_ref().map(ContentHash::as_bytes));
-    let mut columns: Vec<ArrayRef> = vec![
-        Arc::new(BinaryArray::from_iter_values(rows.iter().map(|row| row.key.as_bytes()))),
-        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| kind_name(row.kind)))),
-        Arc::new(FixedSizeBinaryArray::try_from_sparse_iter_with_size(hashes, 32)?),
-        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| evidence_name(row.evidence)))),
-        Arc::new(UInt8Array::from_iter(rows.iter().map(|row| row.chunks.as_ref().map(|chunks| chunks.size.log2())))),
-        Arc::new(BinaryArray::from_iter(chunk_hashes)),
-    ];
-    columns.extend(fingerprint_columns(rows, |row| Some(&row.fingerprint)));
-    columns.extend(fingerprint_columns(rows, |row| row.source.as_ref()));
-    columns.push(attribute_column(rows)?);
-    RecordBatch::try_new(schema(), columns)
-}
-
-fn fingerprint_columns(rows: &[Entry], of: impl Fn(&Entry) -> Option<&Fingerprint>) -> Vec<ArrayRef> {
-    let all = || rows.iter().map(&of);
-    let time = |times: TimestampNanosecondArray| -> ArrayRef { Arc::new(times.with_timezone("UTC")) };
-    vec![
-        Arc::new(UInt64Array::from_iter(all().map(|print| print.map(|print| print.size_bytes)))),
-        time(all().map(|print| print.and_then(|print| print.mtime_ns)).collect()),
-        time(all().map(|print| print.and_then(|print| print.ctime_ns)).collect()),
-        Arc::new(StringArray::from_iter(all().map(|print| print.and_then(|print| print.etag.as_deref())))),
-        Arc::new(StringArray::from_iter(all().map(|print| print.and_then(|print| print.version.as_deref())))),
-        Arc::new(UInt64Array::from_iter(all().map(|print| print.and_then(|print| print.file_id)))),
-        Arc::new(BooleanArray::from_iter(all().map(|print| print.map(|print| print.racy)))),
-    ]
-}
-
-fn attribute_column(rows: &[Entry]) -> Result<ArrayRef, ArrowError> {
-    let (name, value) = attribute_fields();
-    let names = MapFieldNames { entry: "key_value".into(), key: "key".into(), value: "value".into() };
-    let mut builder = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new())
-        .with_keys_field(name)
-        .with_values_field(value);
-    for row in rows {
-        for (name, value) in &row.attributes {
-            builder.keys().append_value(name);
-            builder.values().append_value(value);
+        found => {
+            let reason = match found {
+                Some(Ok(found)) => format!("its format version {found} is not read any more"),
+                _ => "it names no format version".to_owned(),
+            };
+            Err(Error::Damaged { what: PART, name: digest.to_string(), reason })
         }
-        builder.append(true)?;
     }
-    Ok(Arc::new(builder.finish()))
-}
-
-/// The columns of a batch by name, whatever else it has.
-struct Columns<'a>(&'a RecordBatch);
-
-impl<'a> Columns<'a> {
-    fn get<A: 'static>(
-        &self,
-        prefix: &str,
-        name: &str,
-        cast: impl Fn(&'a dyn Array) -> Option<&'a A>,
-    ) -> Result<&'a A, String> {
-        let name = format!("{prefix}{name}");
-        let column = self.0.column_by_name(&name).ok_or_else(|| format!("it has no column {name}"))?;
-        cast(column.as_ref()).ok_or_else(|| format!("its column {name} has the type {}", column.data_type()))
-    }
-}
-
-fn at<T: arrow_array::types::ArrowPrimitiveType>(column: &PrimitiveArray<T>, row: usize) -> Option<T::Native> {
-    column.is_valid(row).then(|| column.value(row))
-}
-
-fn text_at(column: &StringArray, row: usize) -> Option<String> {
-    column.is_valid(row).then(|| column.value(row).to_owned())
-}
-
-struct FingerprintColumns<'a> {
-    size_bytes: &'a UInt64Array,
-    mtime: &'a TimestampNanosecondArray,
-    ctime: &'a TimestampNanosecondArray,
-    etag: &'a StringArray,
-    version: &'a StringArray,
-    file_id: &'a UInt64Array,
-    racy: &'a BooleanArray,
-}
-
-impl<'a> FingerprintColumns<'a> {
-    fn new(columns: &Columns<'a>, prefix: &str) -> Result<Self, String> {
-        Ok(Self {
-            size_bytes: columns.get(prefix, "size_bytes", |column| column.as_primitive_opt::<UInt64Type>())?,
-            mtime: columns.get(prefix, "mtime", |column| column.as_primitive_opt::<TimestampNanosecondType>())?,
-            ctime: columns.get(prefix, "ctime", |column| column.as_primitive_opt::<TimestampNanosecondType>())?,
-            etag: columns.get(prefix, "etag", |column| column.as_string_opt::<i32>())?,
-            version: columns.get(prefix, "version", |column| column.as_string_opt::<i32>())?,
-            file_id: columns.get(prefix, "file_id", |column| column.as_primitive_opt::<UInt64Type>())?,
-            racy: columns.get(prefix, "racy", |column| column.as_boolean_opt())?,
-        })
-    }
-
-    fn row(&self, row: usize) -> Option<Fingerprint> {
-        Some(Fingerprint {
-            size_bytes: at(self.size_bytes, row)?,
-            mtime_ns: at(self.mtime, row),
-            ctime_ns: at(self.ctime, row),
-            etag: text_at(self.etag, row),
-            version: text_at(self.version, row),
-            file_id: at(self.file_id, row),
-            racy: self.racy.is_valid(row) && self.racy.value(row),
-        })
-    }
-}
-
-fn from_batch(batch: &RecordBatch, rows: &mut Vec<Entry>) -> Result<(), String> {
-    let columns = Columns(batch);
-    let keys = columns.get("", "key", |column| column.as_binary_opt::<i32>())?;
-    let kinds = columns.get("", "kind", |column| column.as_string_opt::<i32>())?;
-    let hashes = columns.get("", "hash", |column| column.as_fixed_size_binary_opt())?;
-    let evidences = columns.get("", "evidence", |column| column.as_string_opt::<i32>())?;
-    let chunk_sizes = columns.get("", "chunk_log2", |column| column.as_primitive_opt::<UInt8Type>())?;
-    let chunk_hashes = columns.get("", "chunk_hashes", |column| column.as_binary_opt::<i32>())?;
-    let fingerprints = FingerprintColumns::new(&columns, "")?;
-    let sources = FingerprintColumns::new(&columns, "source_")?;
-    let attributes = columns.get("", "attributes", |column| column.as_map_opt())?;
-    let (names, values) = (attributes.keys().as_string_opt::<i32>(), attributes.values().as_string_opt::<i32>());
-    let (names, values) = names.zip(values).ok_or("its attributes are not text")?;
-
-    // One shared allocation holds all keys of the batch: a key is a slice of it.
-    let key_bytes = Bytes::from_owner(keys.values().clone());
-    let offset = |at: i32| usize::try_from(at).map_err(|_| "an offset of a key is negative".to_owned());
-    rows.reserve(batch.num_rows());
-    for row in 0..batch.num_rows() {
-        let (start, end) = (offset(keys.value_offsets()[row])?, offset(keys.value_offsets()[row + 1])?);
-        let hash = hashes.is_valid(row).then(|| hashes.value(row).try_into().map(ContentHash::from_bytes));
-        let chunks = match (at(chunk_sizes, row), chunk_hashes.is_valid(row)) {
-            (None, false) => None,
-            (Some(log2), true) => Some(chunks_of(log2, chunk_hashes.value(row))?),
-            _ => return Err("a row has half of its chunks".into()),
-        };
-        rows.push(Entry {
-            key: ObjectKey::new(key_bytes.slice(start..end)),
-            kind: kind_of(kinds.value(row))?,
-            hash: hash.transpose().map_err(|_| "a hash is not of 32 bytes")?,
-            evidence: evidence_of(evidences.value(row))?,
-            chunks,
-            fingerprint: fingerprints.row(row).ok_or("a row has no size")?,
-            source: sources.row(row),
-            attributes: attributes_of(attributes.value_offsets(), names, values, row),
-        });
-    }
-    Ok(())
-}
-
-fn chunks_of(log2: u8, bytes: &[u8]) -> Result<Chunks, String> {
-    let size = ChunkSize::try_from(log2).map_err(|error| error.to_string())?;
-    match bytes.as_chunks() {
-        (hashes, []) => Ok(Chunks { size, hashes: hashes.iter().map(|hash| ChunkHash::from_bytes(*hash)).collect() }),
-        _ => Err("chunk hashes are not of 32 bytes each".into()),
-    }
-}
-
-fn attributes_of(offsets: &[i32], names: &StringArray, values: &StringArray, row: usize) -> Attributes {
-    (offsets[row]..offsets[row + 1])
-        .filter_map(|at| usize::try_from(at).ok())
-        .map(|at| (names.value(at).to_owned(), values.value(at).to_owned()))
-        .collect()
 }
 
 #[cfg(test)]
@@ -472,10 +299,18 @@ mod tests {
     use crate::test_rows;
     use proptest::prelude::*;
 
-    fn digest_of(rows: &[Entry]) -> PartDigest {
+    /// The part of these rows, in runs of so many.
+    fn part_of(rows: &[Entry], a_run: usize) -> PartRef {
         let (mut canonical, mut scratch) = (Vec::new(), Vec::new());
-        rows.iter().for_each(|row| put_row(&mut canonical, &mut scratch, row));
-        PartDigest::of_rows(&canonical)
+        let run = |rows: &[Entry]| {
+            canonical.clear();
+            rows.iter().for_each(|row| put_row(&mut canonical, &mut scratch, row));
+            Run { digest: RunDigest::of_rows(&canonical), rows: rows.len() as u32 }
+        };
+        let runs: Vec<_> = rows.chunks(a_run).map(run).collect();
+        let digest = PartDigest::of_runs(&runs);
+        let (first_key, last_key) = Default::default();
+        PartRef { digest, rows: 0, hashed: 0, object_bytes: 0, file_size_bytes: 0, first_key, last_key, runs }
     }
 
     proptest! {
@@ -483,28 +318,75 @@ mod tests {
         #[test]
         fn every_column_survives_parquet(rows in test_rows::sorted_entries(40)) {
             let file = encode_part(&rows).unwrap();
-            prop_assert_eq!(decode_part(&digest_of(&rows), file).unwrap(), rows);
+            prop_assert_eq!(decode_part(&part_of(&rows, 7), file).unwrap(), rows);
         }
 
         #[test]
-        fn rule_17_a_damaged_part_is_refused_or_unchanged(at in any::<prop::sample::Index>(), bit in 0u8..8) {
-            let rows = test_rows::numbered(30);
+        fn any_runs_of_a_part_are_read_alone(
+            rows in 1usize..3_000,
+            a_run in 1usize..700,
+            wanted in prop::collection::btree_set(0usize..40, 0..12),
+        ) {
+            let rows = test_rows::numbered(rows as u64);
+            let part = part_of(&rows, a_run);
+            let wanted: Vec<_> = wanted.into_iter().filter(|run| *run < part.runs.len()).collect();
+            let expected: Vec<_> = rows.chunks(a_run).enumerate()
+                .filter(|(run, _)| wanted.contains(run)).flat_map(|(_, rows)| rows.to_vec()).collect();
             let file = encode_part(&rows).unwrap();
+            prop_assert_eq!(decode_runs(&part, file, &wanted).unwrap(), expected);
+        }
+
+        #[test]
+        fn rule_17_a_damaged_part_is_refused_or_unchanged(
+            at in any::<prop::sample::Index>(),
+            bit in 0u8..8,
+            wanted in prop::collection::btree_set(0usize..5, 1..6),
+        ) {
+            let rows = test_rows::numbered(30);
+            let (file, part) = (encode_part(&rows).unwrap(), part_of(&rows, 6));
+            let wanted: Vec<_> = wanted.into_iter().collect();
+            let good = decode_runs(&part, file.clone(), &wanted).unwrap();
             let mut damaged = file.to_vec();
             let at = at.index(damaged.len());
             damaged[at] ^= 1 << bit;
-            if let Ok(read) = decode_part(&digest_of(&rows), damaged.into()) {
+            let damaged = Bytes::from(damaged);
+            if let Ok(read) = decode_part(&part, damaged.clone()) {
                 prop_assert_eq!(read, rows);
+            }
+            if let Ok(read) = decode_runs(&part, damaged, &wanted) {
+                prop_assert_eq!(read, good);
             }
         }
     }
 
     #[test]
     fn rule_17_another_parts_rows_are_refused() {
-        let (rows, others) = (test_rows::numbered(5), test_rows::numbered(6));
-        let error = decode_part(&digest_of(&rows), encode_part(&others).unwrap()).unwrap_err();
-        assert!(matches!(&error, Error::Damaged { what: "manifest part", .. }), "{error}");
-        assert!(error.to_string().contains(&digest_of(&others).to_string()), "{error}");
+        let rows = test_rows::numbered(12);
+        let changed = |at: usize| {
+            let mut rows = rows.clone();
+            rows[at].fingerprint.size_bytes += 1;
+            rows
+        };
+        let mut longer = rows.clone();
+        longer.extend(test_rows::numbered(13).pop());
+        let part = part_of(&rows, 4);
+        for others in [changed(0), changed(11), longer, rows[..11].to_vec(), Vec::new()] {
+            let error = decode_part(&part, encode_part(&others).unwrap()).unwrap_err();
+            assert!(matches!(&error, Error::Damaged { what: "manifest part", .. }), "{error}");
+            assert!(error.to_string().contains(&part.digest.to_string()), "{error}");
+        }
+        // What is not asked for is not looked at; what is, is.
+        let others = encode_part(&changed(5)).unwrap();
+        assert_eq!(decode_runs(&part, others.clone(), &[0, 2]).unwrap(), [&rows[..4], &rows[8..]].concat());
+        assert!(decode_runs(&part, others, &[1]).is_err());
+    }
+
+    #[test]
+    fn rule_17_runs_that_do_not_make_the_name_are_refused() {
+        let rows = test_rows::numbered(12);
+        let (file, mut part) = (encode_part(&rows).unwrap(), part_of(&rows, 4));
+        part.runs.pop();
+        assert!(matches!(decode_runs(&part, file, &[0]), Err(Error::Damaged { .. })));
     }
 
     #[test]
@@ -514,27 +396,34 @@ mod tests {
         writer.write(&to_batch(&rows[..60]).unwrap()).unwrap();
         writer.flush().unwrap();
         writer.write(&to_batch(&rows[60..]).unwrap()).unwrap();
-        writer.append_key_value_metadata(KeyValue::new(VERSION_KEY.into(), "1".to_owned()));
+        writer.append_key_value_metadata(KeyValue::new(VERSION_KEY.into(), FORMAT_VERSION.to_string()));
         let file = Bytes::from(writer.into_inner().unwrap());
         assert_ne!(file, encode_part(&rows).unwrap());
-        assert_eq!(decode_part(&digest_of(&rows), file).unwrap(), rows);
+        let part = part_of(&rows, 40);
+        assert_eq!(decode_part(&part, file.clone()).unwrap(), rows);
+        assert_eq!(decode_runs(&part, file, &[1]).unwrap(), rows[40..80]);
     }
 
     #[test]
-    fn case_49_a_part_from_the_future_is_refused_by_version() {
+    fn case_49_a_part_of_another_version_is_refused_by_version() {
         let rows = test_rows::numbered(3);
-        let mut writer = ArrowWriter::try_new(Vec::new(), schema(), None).unwrap();
-        writer.write(&to_batch(&rows).unwrap()).unwrap();
-        writer.append_key_value_metadata(KeyValue::new(VERSION_KEY.into(), "2".to_owned()));
-        writer.append_key_value_metadata(KeyValue::new(NEEDS_KEY.into(), "7.3.0".to_owned()));
-        let error = decode_part(&digest_of(&rows), writer.into_inner().unwrap().into()).unwrap_err();
-        assert!(matches!(&error, Error::FutureVersion { found: 2, needs, .. } if needs == "7.3.0"), "{error}");
+        let file = |version: &str| {
+            let mut writer = ArrowWriter::try_new(Vec::new(), schema(), None).unwrap();
+            writer.write(&to_batch(&rows).unwrap()).unwrap();
+            writer.append_key_value_metadata(KeyValue::new(VERSION_KEY.into(), version.to_owned()));
+            writer.append_key_value_metadata(KeyValue::new(NEEDS_KEY.into(), "7.3.0".to_owned()));
+            Bytes::from(writer.into_inner().unwrap())
+        };
+        let error = decode_part(&part_of(&rows, 3), file("3")).unwrap_err();
+        assert!(matches!(&error, Error::FutureVersion { found: 3, needs, .. } if needs == "7.3.0"), "{error}");
+        let error = decode_part(&part_of(&rows, 3), file("1")).unwrap_err();
+        assert!(error.to_string().contains("version 1 is not read any more"), "{error}");
     }
 
     #[test]
     fn bytes_that_are_no_parquet_are_damage() {
         for bytes in [&b""[..], b"PAR1", b"PAR1 and then something that is no footer PAR1"] {
-            let read = decode_part(&digest_of(&[]), Bytes::from_static(bytes));
+            let read = decode_part(&part_of(&[], 1), Bytes::from_static(bytes));
             assert!(matches!(read, Err(Error::Damaged { .. })));
         }
     }
@@ -543,13 +432,7 @@ mod tests {
     fn impossible_metadata_is_damage_and_no_panic() {
         // Found by fuzzing: a column with a length below zero.
         let file = include_bytes!("../../fuzz/seeds/part/impossible-metadata");
-        let error = decode_part(&digest_of(&[]), Bytes::from_static(file)).unwrap_err();
+        let error = decode_part(&part_of(&[], 1), Bytes::from_static(file)).unwrap_err();
         assert!(error.to_string().contains("metadata is impossible"), "{error}");
-    }
-
-    #[test]
-    fn parts_end_after_a_key_in_8192_on_average() {
-        let ends = test_rows::numbered(200_000).iter().filter(|row| Cutting::V1.ends(&row.key, 1, 1)).count();
-        assert!((12..=40).contains(&ends), "{ends}");
     }
 }

@@ -1,4 +1,4 @@
-//! The stored manifest of version 1: today's reader reads it, today's writer names the same rows by the same digests.
+//! The stored manifest of version 2: today's reader reads it, today's writer names the same rows by the same digests.
 //!
 //! `UPDATE_GOLDEN=1 cargo test -p manifest golden` writes the files anew; after a release they never change.
 
@@ -10,7 +10,7 @@ use futures::TryStreamExt as _;
 
 use crate::chunk::ChunkSize;
 use crate::entry::{Attributes, Chunks, Entry, EntryKind, Evidence, Fingerprint};
-use crate::format::Cutting;
+use crate::format::{Cutting, End};
 use crate::hash::{ChunkHash, ContentHash};
 use crate::index::IndexMeta;
 use crate::reader::Manifest;
@@ -18,10 +18,10 @@ use crate::test_store::MemoryStore;
 use crate::writer::ManifestWriter;
 
 /// Identity of the rows of [`rows`]: a literal, so that files and code cannot change together by accident.
-const DIGEST: &str = "3ad1ab1716008f08d20d917bfdb6e42d9c2c0b3fab02d900babf739f265e0587";
+const DIGEST: &str = "ba6881c28377093d2c25be1f59057e4381263c4674386cbcc2ca405bdaef8c97";
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/manifest-v1")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/manifest-v2")
 }
 
 fn meta() -> IndexMeta {
@@ -38,8 +38,8 @@ fn hash(text: &str) -> ContentHash {
     ContentHash::of(text.as_bytes())
 }
 
-/// Every kind, every evidence, every optional column present and absent, keys of every sort, and two keys after which a
-/// part ends.
+/// Every kind, every evidence, every optional column present and absent, keys of every sort, two keys after which a
+/// part ends, and three after which a run does.
 fn rows() -> Vec<Entry> {
     let bare = |key: &[u8]| Entry {
         key: key.to_vec().into(),
@@ -115,8 +115,9 @@ fn rows() -> Vec<Entry> {
         ..bare(format!("many/{i:05}").as_bytes())
     };
     rows.extend((0..20).map(many));
-    let end = |row: &Entry| Cutting::V1.ends(&row.key, 1, 1);
-    rows.extend((20..100_000).map(many).filter(end).take(2));
+    let ends = |end| move |row: &Entry| Cutting::V2.end(&row.key, 1, 1) == Some(end);
+    rows.extend((20..100_000).map(many).filter(ends(End::Part)).take(2));
+    rows.extend((20..100_000).map(many).filter(ends(End::Run)).take(3));
     rows.sort_by(|a, b| a.key.cmp(&b.key));
     rows
 }
@@ -145,7 +146,7 @@ fn stored() -> std::sync::Arc<MemoryStore> {
 }
 
 #[tokio::test]
-async fn golden_version_1_is_read_and_named_as_ever() {
+async fn golden_version_2_is_read_and_named_as_ever() {
     let (store, today) = write().await;
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         for name in store.names() {
@@ -158,6 +159,7 @@ async fn golden_version_1_is_read_and_named_as_ever() {
     assert_eq!(golden.entries().try_concat().await.unwrap(), rows());
     assert_eq!(crate::check::check(&golden).await.unwrap().problem_count, 0);
     assert_eq!(golden.parts().len(), 3);
+    assert!(golden.parts().iter().any(|part| part.runs.len() > 1));
 
     assert_eq!(golden.index().digest().to_string(), DIGEST);
     assert_eq!(today.index().digest(), golden.index().digest());

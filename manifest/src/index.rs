@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chunk::ChunkSize;
 use crate::error::{Error, Result};
-use crate::format::{FORMAT_VERSION, NEEDS_PROGRAM, PRODUCER, PartDigest};
+use crate::format::{FORMAT_VERSION, NEEDS_PROGRAM, PRODUCER, PartDigest, Run};
 use crate::hash::ContentHash;
 use crate::key::ObjectKey;
 
@@ -126,6 +126,16 @@ pub struct PartRef {
     pub first_key: ObjectKey,
     /// Key of the last row.
     pub last_key: ObjectKey,
+    /// Its runs in order: who compares two manifests knows from them which rows of a part to read.
+    pub runs: Vec<Run>,
+}
+
+impl PartRef {
+    /// Whether its runs have rows, and together as many as it.
+    fn adds_up(&self) -> bool {
+        self.runs.iter().all(|run| run.rows > 0)
+            && self.runs.iter().map(|run| u64::from(run.rows)).sum::<u64>() == self.rows
+    }
 }
 
 /// Sums over all parts.
@@ -256,6 +266,9 @@ impl Index {
             let (found, known, needs) = (head.version, FORMAT_VERSION, head.needs);
             return Err(Error::FutureVersion { what: INDEX, name: name.into(), found, known, needs });
         }
+        if head.version < FORMAT_VERSION {
+            return Err(damaged(name, format!("its format version {} is not read any more", head.version)));
+        }
         let tail = bytes.len().saturating_sub(DIGEST_MEMBER.len() + HEX_DIGITS + END.len());
         let (before, tail) = bytes.split_at(tail);
         let digest = tail.strip_prefix(DIGEST_MEMBER).and_then(|tail| tail.strip_suffix(END));
@@ -268,9 +281,6 @@ impl Index {
 
     /// What the index says in one place and denies in another, if anything.
     fn inconsistency(&self) -> Option<String> {
-        if self.version != FORMAT_VERSION {
-            return Some(format!("version {} never was", self.version));
-        }
         let parts = &self.parts;
         if self.content != ManifestDigest::of_parts(parts) || self.totals != ManifestTotals::of_parts(parts) {
             return Some("its totals are not those of its parts".into());
@@ -281,6 +291,10 @@ impl Index {
         }
         if let Some(part) = parts.iter().find(|part| part.rows == 0 || part.first_key > part.last_key) {
             return Some(format!("part {} is empty", part.digest));
+        }
+        if let Some(part) = parts.iter().find(|part| part.digest != PartDigest::of_runs(&part.runs) || !part.adds_up())
+        {
+            return Some(format!("the runs of part {} are not those of its name", part.digest));
         }
         let pair = parts.windows(2).find(|pair| pair[0].last_key >= pair[1].first_key)?;
         Some(format!("parts {} and {} overlap", pair[0].digest, pair[1].digest))
@@ -307,16 +321,19 @@ mod rfc3339 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::RunDigest;
 
     fn part(name: &str, first: &str, last: &str) -> PartRef {
+        let runs = ["a", "b"].map(|run| Run { digest: RunDigest::of_rows(format!("{name}{run}").as_bytes()), rows: 1 });
         PartRef {
-            digest: PartDigest::of_rows(name.as_bytes()),
+            digest: PartDigest::of_runs(&runs),
             rows: 2,
             hashed: 1,
             object_bytes: 30,
             file_size_bytes: 1_000,
             first_key: first.into(),
             last_key: last.into(),
+            runs: runs.into(),
         }
     }
 
@@ -364,13 +381,16 @@ mod tests {
     #[test]
     fn an_index_that_contradicts_itself_is_refused() {
         type Change = fn(&mut Index);
-        let table: [(&str, Change); 6] = [
+        let table: [(&str, Change); 9] = [
             ("totals", |index| index.totals.entries += 1),
             ("totals", |index| index.content = ManifestDigest::of_parts([])),
             ("range", |index| index.first_key = None),
             ("empty", |index| index.parts[0].last_key = "A".into()),
             ("overlap", |index| index.parts[0].last_key = "c".into()),
-            ("version 0", |index| index.version = 0),
+            ("version 1", |index| index.version = 1),
+            ("runs", |index| index.parts[1].runs.swap(0, 1)),
+            ("runs", |index| index.parts[1].runs[0].rows += 1),
+            ("runs", |index| index.parts[1].runs[0].rows = 0),
         ];
         for (reason, change) in table {
             let mut index = index();

@@ -5,11 +5,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt as _};
 
 use crate::entry::Entry;
 use crate::error::{Error, Result};
-use crate::format::{PartDigest, decode_part};
+use crate::format::{PartDigest, decode_part, decode_runs};
 use crate::index::{Index, ManifestId, PartRef};
 use crate::state::StateStore;
 
@@ -93,20 +94,41 @@ impl Manifest {
         read_part(self.store.as_ref(), &self.folder, part).await
     }
 
-    /// All rows in order, a part a batch, read [`PREFETCH_PARTS`] ahead. Ends after an error.
-    pub fn entries(&self) -> BoxStream<'static, Result<Vec<Entry>>> {
-        self.entries_of(self.index.parts.clone())
+    /// The rows of some runs of one of its parts: `wanted` are their numbers from 0, which ascend. Their digests are checked,
+    /// and nothing else of the part is.
+    ///
+    /// The keys share one buffer: keep a key for long only as a copy of its bytes.
+    pub async fn read_runs(&self, part: &PartRef, wanted: Vec<usize>) -> Result<Vec<Entry>> {
+        if wanted.len() == part.runs.len() {
+            return self.read_part(part).await;
+        }
+        self.parts_read.fetch_add(1, Ordering::Relaxed);
+        let (name, file) = fetch(self.store.as_ref(), &self.folder, part).await?;
+        let part = part.clone();
+        blocking(name, move || decode_runs(&part, file, &wanted)).await
     }
 
-    /// As [`Manifest::entries`], for some of its parts in order.
-    pub fn entries_of(&self, parts: Vec<PartRef>) -> BoxStream<'static, Result<Vec<Entry>>> {
+    /// All rows in order, a part a batch, read [`PREFETCH_PARTS`] ahead. Ends after an error.
+    pub fn entries(&self) -> BoxStream<'static, Result<Vec<Entry>>> {
+        self.entries_of_runs(PREFETCH_PARTS, |part| (0..part.runs.len()).collect())
+    }
+
+    /// As [`Manifest::entries`], `prefetch` parts ahead, and only of the runs that `wanted` names of each part: their
+    /// numbers from 0, which ascend. A part of which none is wanted is not read.
+    pub(crate) fn entries_of_runs(
+        &self,
+        prefetch: usize,
+        wanted: impl Fn(&PartRef) -> Vec<usize>,
+    ) -> BoxStream<'static, Result<Vec<Entry>>> {
+        let parts = self.parts().iter().map(|part| (part.clone(), wanted(part)));
+        let parts: Vec<_> = parts.filter(|(_, wanted)| !wanted.is_empty()).collect();
         let manifest = self.clone();
-        let reads = stream::iter(parts).map(move |part| {
+        let reads = stream::iter(parts).map(move |(part, wanted)| {
             let manifest = manifest.clone();
-            async move { manifest.read_part(&part).await }
+            async move { manifest.read_runs(&part, wanted).await }
         });
         let mut failed = false;
-        let whole = reads.buffered(PREFETCH_PARTS).take_while(move |batch| {
+        let whole = reads.buffered(prefetch).take_while(move |batch| {
             let before = failed;
             failed = batch.is_err();
             std::future::ready(!before)
@@ -115,19 +137,25 @@ impl Manifest {
     }
 }
 
-/// Reads and proves one part below `folder`.
-pub(crate) async fn read_part(store: &dyn StateStore, folder: &str, part: &PartRef) -> Result<Vec<Entry>> {
+/// The file of a part below `folder`, of the length that its index names.
+async fn fetch(store: &dyn StateStore, folder: &str, part: &PartRef) -> Result<(String, Bytes)> {
     let name = part_name(folder, &part.digest);
-    let Some((file, _)) = store.get(&name).await? else {
+    let Some(file) = store.read(&name).await? else {
         return Err(Error::Missing { what: PART, name });
     };
     if file.len() as u64 != part.file_size_bytes {
         let reason = format!("it has {} bytes, its index says {}", file.len(), part.file_size_bytes);
         return Err(Error::Damaged { what: PART, name, reason });
     }
+    Ok((name, file))
+}
+
+/// Reads and proves one part below `folder`.
+pub(crate) async fn read_part(store: &dyn StateStore, folder: &str, part: &PartRef) -> Result<Vec<Entry>> {
+    let (name, file) = fetch(store, folder, part).await?;
     let part = part.clone();
     blocking(name, move || {
-        let rows = decode_part(&part.digest, file)?;
+        let rows = decode_part(&part, file)?;
         match contradiction(&rows, &part) {
             Some(reason) => Err(Error::Damaged { what: PART, name: part.digest.to_string(), reason }),
             None => Ok(rows),
@@ -156,7 +184,7 @@ fn contradiction(rows: &[Entry], part: &PartRef) -> Option<String> {
     if let Some(pair) = rows.windows(2).find(|pair| pair[0].key >= pair[1].key) {
         return Some(format!("{} comes after {}", pair[1].key, pair[0].key));
     }
-    let counted = crate::writer::part_ref(part.digest, part.file_size_bytes, rows)?;
+    let counted = crate::writer::part_ref(part.runs.clone(), part.file_size_bytes, rows)?;
     (counted != *part).then(|| "its counts are not those of the index".into())
 }
 
@@ -165,7 +193,6 @@ mod tests {
     use super::*;
     use crate::test_rows;
     use crate::test_store::{MemoryStore, write};
-    use bytes::Bytes;
     use futures::TryStreamExt as _;
 
     async fn three_parts() -> (Arc<MemoryStore>, Manifest, Vec<Entry>) {

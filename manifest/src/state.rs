@@ -75,6 +75,11 @@ pub trait StateStore: Debug + Send + Sync {
     /// The file's bytes and tag, or `None`.
     async fn get(&self, name: &str) -> Result<Option<(Bytes, Tag)>>;
 
+    /// The file's bytes, or `None`: for files that are never replaced. A store that has to work for the tag leaves it.
+    async fn read(&self, name: &str) -> Result<Option<Bytes>> {
+        Ok(self.get(name).await?.map(|(bytes, _)| bytes))
+    }
+
     /// Creates the file; `None` when it exists already (its content is left alone).
     async fn create(&self, name: &str, bytes: Bytes) -> Result<Option<Tag>>;
 

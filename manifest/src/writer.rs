@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::entry::Entry;
 use crate::error::{Class, Error, Result};
-use crate::format::{Cutting, PartDigest, encode_part, put_row};
+use crate::format::{Cutting, End, PartDigest, Run, RunDigest, encode_part, put_row};
 use crate::index::{Index, IndexMeta, PartRef};
 use crate::key::ObjectKey;
 use crate::reader::{blocking, index_name, part_name, read_part};
@@ -21,22 +21,42 @@ use crate::state::StateStore;
 pub const PARTS_IN_FLIGHT: usize = 3;
 /// Rows of all of them together, those of the longest part: parts of the usual length go side by side, and a few of the
 /// longest do not add up.
-pub const ROWS_IN_FLIGHT: usize = Cutting::V1.max_rows();
+pub const ROWS_IN_FLIGHT: usize = Cutting::V2.max_rows();
 
 const STREAM: &str = "the rows of a manifest";
 
-/// What the index says of a part with these rows; `None` for no rows.
-pub(crate) fn part_ref(digest: PartDigest, file_size_bytes: u64, rows: &[Entry]) -> Option<PartRef> {
+/// What the index says of a part with these rows in these runs; `None` for no rows.
+pub(crate) fn part_ref(runs: Vec<Run>, file_size_bytes: u64, rows: &[Entry]) -> Option<PartRef> {
     let (first, last) = (rows.first()?, rows.last()?);
     Some(PartRef {
-        digest,
+        digest: PartDigest::of_runs(&runs),
         rows: rows.len() as u64,
         hashed: rows.iter().filter(|row| row.hash.is_some()).count() as u64,
         object_bytes: rows.iter().fold(0, |sum, row| row.size_bytes().saturating_add(sum)),
         file_size_bytes,
         first_key: detached(&first.key),
         last_key: detached(&last.key),
+        runs,
     })
+}
+
+/// Where a run ends among the rows of its part, and among their canonical bytes.
+#[derive(Debug, Clone, Copy)]
+struct RunEnd {
+    row: usize,
+    byte: usize,
+}
+
+/// The runs of a part.
+fn runs_of(canonical: &[u8], ends: &[RunEnd]) -> Vec<Run> {
+    let mut start = RunEnd { row: 0, byte: 0 };
+    let run = |end: &RunEnd| {
+        let digest = RunDigest::of_rows(&canonical[start.byte..end.byte]);
+        let rows = u32::try_from(end.row - start.row).unwrap_or(u32::MAX);
+        start = *end;
+        Run { digest, rows }
+    };
+    ends.iter().map(run).collect()
 }
 
 /// A copy of the key that keeps no other key's buffer alive.
@@ -51,6 +71,8 @@ pub struct ManifestWriter {
     cutting: Cutting,
     rows: Vec<Entry>,
     canonical: Vec<u8>,
+    /// Ends of the runs so far; the part's end is the last one's.
+    run_ends: Vec<RunEnd>,
     scratch: Vec<u8>,
     last_key: Option<ObjectKey>,
     /// A whole part that was passed and does not end at a boundary: it stays as it is only if nothing follows.
@@ -73,7 +95,7 @@ impl ManifestWriter {
     /// A writer below `folder` (empty, or ending with `/`). `trusted` is the last committed index there: only its parts
     /// are taken to exist without a look.
     pub fn new(store: Arc<dyn StateStore>, folder: &str, trusted: Option<&Index>) -> Self {
-        Self::with_cutting(store, folder, trusted, Cutting::V1)
+        Self::with_cutting(store, folder, trusted, Cutting::V2)
     }
 
     pub(crate) fn with_cutting(
@@ -89,6 +111,7 @@ impl ManifestWriter {
             cutting,
             rows: Vec::new(),
             canonical: Vec::new(),
+            run_ends: Vec::new(),
             scratch: Vec::new(),
             last_key: None,
             open: None,
@@ -175,16 +198,30 @@ impl ManifestWriter {
 
     async fn add(&mut self, row: Entry) -> Result<()> {
         put_row(&mut self.canonical, &mut self.scratch, &row);
-        let ends = self.cutting.ends(&row.key, self.rows.len() + 1, self.canonical.len());
+        let end = self.cutting.end(&row.key, self.rows.len() + 1, self.canonical.len());
         self.last_key = Some(row.key.clone());
         self.rows.push(row);
-        if ends { self.cut().await } else { Ok(()) }
+        match end {
+            Some(End::Part) => self.cut().await,
+            Some(End::Run) => {
+                self.end_run();
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn end_run(&mut self) {
+        self.run_ends.push(RunEnd { row: self.rows.len(), byte: self.canonical.len() });
     }
 
     /// Ends the part and starts to store it.
     async fn cut(&mut self) -> Result<()> {
         if self.rows.is_empty() {
             return Ok(());
+        }
+        if self.run_ends.last().is_none_or(|end| end.row < self.rows.len()) {
+            self.end_run();
         }
         let rows = self.rows.len();
         while !self.storing.is_empty()
@@ -194,9 +231,9 @@ impl ManifestWriter {
         }
         self.rows_storing += rows;
         let (rows, canonical) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.canonical));
-        let (place, slot) = (self.place.clone(), self.parts.len());
+        let (place, slot, ends) = (self.place.clone(), self.parts.len(), std::mem::take(&mut self.run_ends));
         self.parts.push(None);
-        self.storing.spawn(async move { Ok((slot, place.store_part(rows, canonical).await?)) });
+        self.storing.spawn(async move { Ok((slot, place.store_part(rows, canonical, ends).await?)) });
         Ok(())
     }
 
@@ -226,12 +263,12 @@ impl Place {
         Error::State { operation, name, place: self.store.place(), reason, class, permission: false }
     }
 
-    async fn store_part(&self, rows: Vec<Entry>, canonical: Vec<u8>) -> Result<PartRef> {
+    async fn store_part(&self, rows: Vec<Entry>, canonical: Vec<u8>, ends: Vec<RunEnd>) -> Result<PartRef> {
         let encoded = blocking("to write".into(), move || {
-            let digest = PartDigest::of_rows(&canonical);
+            let runs = runs_of(&canonical, &ends);
             drop(canonical);
             let file = encode_part(&rows)?;
-            let part = part_ref(digest, file.len() as u64, &rows);
+            let part = part_ref(runs, file.len() as u64, &rows);
             Ok(part.map(|part| (part, file)))
         });
         let Some((mut part, file)) = encoded.await? else {
@@ -247,8 +284,8 @@ impl Place {
             return Err(self.failed("create", name, "it exists, and is gone when read".into(), Class::Retryable));
         };
         part.file_size_bytes = file.len() as u64;
-        let digest = part.digest;
-        blocking(name, move || crate::format::decode_part(&digest, file)).await?;
+        let stored = part.clone();
+        blocking(name, move || crate::format::decode_part(&stored, file)).await?;
         Ok(part)
     }
 
@@ -392,19 +429,19 @@ mod tests {
     async fn one_new_key_among_200_000_changes_at_most_two_parts() {
         let store = MemoryStore::new();
         let rows = test_rows::numbered(200_000);
-        let base = write_v1(&store, rows.clone()).await;
+        let base = write_v2(&store, rows.clone()).await;
         assert!((12..=40).contains(&base.parts.len()), "{}", base.parts.len());
         let known: std::collections::HashSet<PartDigest> = base.parts.iter().map(|part| part.digest).collect();
         for at in [77_777, 199_999] {
             let mut rows = rows.clone();
             rows.insert(at, test_rows::plain(format!("t/{:08}", (at as i64) * 10 - 5), 0));
-            let index = write_v1(&store, rows).await;
+            let index = write_v2(&store, rows).await;
             let fresh = index.parts.iter().filter(|part| !known.contains(&part.digest)).count();
             assert!((1..=2).contains(&fresh), "{fresh} parts changed at {at}");
         }
     }
 
-    async fn write_v1(store: &Arc<MemoryStore>, rows: Vec<Entry>) -> Index {
+    async fn write_v2(store: &Arc<MemoryStore>, rows: Vec<Entry>) -> Index {
         let mut writer = ManifestWriter::new(store.clone(), "", None);
         for row in rows {
             writer.push(row).await.unwrap();

@@ -124,6 +124,11 @@ impl StateStore for CrashingState {
         self.inner.get(name).await
     }
 
+    async fn read(&self, name: &str) -> Result<Option<Bytes>> {
+        self.alive(name)?;
+        self.inner.read(name).await
+    }
+
     async fn create(&self, name: &str, bytes: Bytes) -> Result<Option<Tag>> {
         self.change(name, self.inner.create(name, bytes)).await
     }

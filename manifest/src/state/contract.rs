@@ -50,6 +50,7 @@ async fn content(store: &dyn StateStore, name: &str) -> Option<Bytes> {
 
 async fn missing_files(store: &dyn StateStore) {
     assert_eq!(store.get("job/none").await.unwrap(), None);
+    assert_eq!(store.read("job/none").await.unwrap(), None);
     assert_eq!(store.swap("job/none", text("x"), &Tag("0".into())).await.unwrap(), None);
     store.delete("job/none").await.unwrap();
     assert_eq!(store.list("").await.unwrap(), vec![]);
@@ -66,6 +67,7 @@ async fn create_get_swap_delete(store: &dyn StateStore) {
 
     let second = store.swap(name, text("two"), &first).await.unwrap().expect("swaps what is unchanged");
     assert_eq!(store.get(name).await.unwrap(), Some((text("two"), second.clone())));
+    assert_eq!(store.read(name).await.unwrap(), Some(text("two")));
     assert_eq!(store.swap(name, text("three"), &first).await.unwrap(), None, "swaps with a stale tag");
     assert_eq!(content(store, name).await, Some(text("two")));
     let empty = store.swap(name, Bytes::new(), &second).await.unwrap().expect("empty files are files");

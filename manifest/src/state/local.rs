@@ -104,6 +104,10 @@ impl StateStore for LocalState {
         self.blocking("read", name, Inner::get).await
     }
 
+    async fn read(&self, name: &str) -> Result<Option<Bytes>> {
+        self.blocking("read", name, Inner::read).await
+    }
+
     async fn create(&self, name: &str, bytes: Bytes) -> Result<Option<Tag>> {
         self.create_as(name, bytes, Lasting::Durable).await
     }
@@ -185,11 +189,16 @@ impl Inner {
     }
 
     fn get(&self, name: &str) -> io::Result<Option<(Bytes, Tag)>> {
+        let bytes = self.read(name)?;
+        Ok(bytes.map(|bytes| {
+            let tag = tag_of(&bytes);
+            (bytes, tag)
+        }))
+    }
+
+    fn read(&self, name: &str) -> io::Result<Option<Bytes>> {
         match fs::read(self.path(name)?) {
-            Ok(bytes) => {
-                let tag = tag_of(&bytes);
-                Ok(Some((bytes.into(), tag)))
-            }
+            Ok(bytes) => Ok(Some(bytes.into())),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
