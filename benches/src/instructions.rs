@@ -29,7 +29,7 @@ const ROWS: u64 = 12_000;
 /// Rows that are planned.
 const PLANNED_ROWS: u64 = 10_000;
 /// One row in so many differs where two manifests are compared.
-const DIFFERS: u64 = 100;
+const DIFFERS: u64 = 4_000;
 
 /// Fixed pieces of work whose instructions are counted
 #[derive(Parser)]
