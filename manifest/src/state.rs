@@ -8,14 +8,17 @@
 //!               manifests/<id>.json  indexes, immutable
 //!               parts/<digest>       Parquet parts, immutable, shared
 //!               runs/<time>-<id>/    plan, journal segments, receipt.json
+//!               verifications/       what `verify` found, the last few
+//!               scrub.json           how far a rolling `verify` came; swapped
 //! ```
 //!
-//! Everything but the lease and the checkpoint is created once and never changed. A crash at any moment leaves whole files
+//! Everything but the lease, the checkpoint and the cursor is created once and never changed. A crash at any moment leaves whole files
 //! only: an older checkpoint, a journal without its last seconds, or parts that no index names (removed by [`gc`]).
 
 pub mod checkpoint;
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
+pub mod cursor;
 mod document;
 pub mod gc;
 pub mod holder;
@@ -27,6 +30,9 @@ pub mod marker;
 pub mod memory;
 pub mod probe;
 pub mod receipt;
+pub mod verification;
+
+pub use document::rfc3339_option;
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;

@@ -40,7 +40,7 @@ async fn held(state: &dyn StateStore) -> (usize, usize, usize) {
             Item::Receipt(run) | Item::Journal(run, _) | Item::OfRun(run) => drop(runs.insert(run)),
             Item::Index(_) => indexes += 1,
             Item::Part(_) => parts += 1,
-            Item::Other => {}
+            Item::Verification(_) | Item::Other => {}
         }
     }
     (runs.len(), indexes, parts)

@@ -200,10 +200,11 @@ pub(super) mod rfc3339 {
 }
 
 /// Times that may be unknown, as RFC 3339 text or null.
-pub(super) mod rfc3339_option {
+pub mod rfc3339_option {
     use jiff::Timestamp;
     use serde::{Deserialize, Deserializer, Serializer};
 
+    /// As text, or null.
     pub fn serialize<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
         match time {
             Some(time) => serializer.collect_str(time),
@@ -211,6 +212,7 @@ pub(super) mod rfc3339_option {
         }
     }
 
+    /// From text, or null.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
         Option::<String>::deserialize(deserializer)?
             .map(|text| text.parse().map_err(serde::de::Error::custom))

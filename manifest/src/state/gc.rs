@@ -297,7 +297,8 @@ fn plan_collection(
             Item::Receipt(run) => (run, (true, Reverse(0))),
             Item::Journal(run, number) => (run, (false, Reverse(number))),
             Item::OfRun(run) => (run, (false, Reverse(u32::MAX))),
-            Item::Other => continue,
+            // Verifications remove their own.
+            Item::Verification(_) | Item::Other => continue,
         };
         if !kept_runs.contains(&run) {
             runs.entry(run).or_default().push((order, item));

@@ -195,6 +195,21 @@ pub fn checkpoint(job: &JobName) -> String {
     format!("{job}/checkpoint.json")
 }
 
+/// How far a work of many runs came.
+pub fn cursor(job: &JobName) -> String {
+    format!("{job}/scrub.json")
+}
+
+/// The folder of what verifications found, ending with `/`.
+pub fn verifications(job: &JobName) -> String {
+    format!("{job}/verifications/")
+}
+
+/// What one verification found.
+pub fn verification(job: &JobName, run: &RunId) -> String {
+    format!("{job}/verifications/{run}.json")
+}
+
 /// The folder of manifest indexes, ending with `/`.
 pub fn manifests(job: &JobName) -> String {
     format!("{job}/manifests/")
@@ -246,6 +261,8 @@ pub enum Item<'a> {
     Journal(RunId, u32),
     /// `runs/<run>/receipt.json`
     Receipt(RunId),
+    /// `verifications/<run>.json`
+    Verification(RunId),
     /// Anything else in a run's folder: plan segments.
     OfRun(RunId),
     /// The lease, the checkpoint, or nothing of ours.
@@ -263,6 +280,10 @@ pub fn classify<'a>(job: &JobName, name: &'a str) -> Item<'a> {
             Some(id) if !id.is_empty() => Item::Index(id),
             _ => Item::Other,
         },
+        (Some("verifications"), Some(file), None, None) => {
+            let run = file.strip_suffix(".json").and_then(|run| run.parse().ok());
+            run.map_or(Item::Other, Item::Verification)
+        }
         (Some("parts"), Some(file), None, None) => Item::Part(file.split('.').next().unwrap_or(file)),
         (Some("runs"), Some(run), Some(file), None) => match run.parse() {
             Ok(run) if file == "receipt.json" => Item::Receipt(run),
@@ -364,6 +385,8 @@ mod tests {
             (claim(&job), Item::Other),
             (lease(&job), Item::Other),
             (checkpoint(&job), Item::Other),
+            (cursor(&job), Item::Other),
+            (verification(&job, &run), Item::Verification(run.clone())),
             (manifest(&job, "m1"), Item::Index("m1")),
             (format!("{}ab12", parts(&job)), Item::Part("ab12")),
             (format!("{}ab12.parquet", parts(&job)), Item::Part("ab12")),

@@ -3,6 +3,7 @@
 //! Never holds a secret, and never more than [`MAX_ERRORS`] errors. A crash before it leaves a run without a receipt: its
 //! journal is what the next run starts with. A power cut in the seconds after it may take it, whole: the same.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -21,7 +22,7 @@ pub const MAX_ERRORS: usize = 100;
 /// How many receipts are read side by side.
 const RECEIPTS_AT_ONCE: usize = 8;
 
-const FORMAT: Format = Format { what: "receipt", format: "understudy-receipt", version: 1, needs: "0.1.0" };
+pub(super) const FORMAT: Format = Format { what: "receipt", format: "understudy-receipt", version: 1, needs: "0.1.0" };
 
 /// The receipt of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,17 +93,19 @@ impl Receipt {
 /// [`crate::Error::State`] with class conflict when another receipt is there; the store's.
 pub async fn write(store: &dyn StateStore, receipt: &Receipt) -> Result<()> {
     let name = layout::receipt(&receipt.job, &receipt.run_id);
-    let bounded;
-    let receipt = match receipt.errors.len() > MAX_ERRORS {
-        false => receipt,
+    let bytes = document::encode(&FORMAT, &name, bounded(receipt).as_ref())?;
+    document::publish_own(store, &name, &bytes, Lasting::Whole, || Ok(())).await
+}
+
+/// The receipt with no more than [`MAX_ERRORS`] errors.
+pub(super) fn bounded(receipt: &Receipt) -> Cow<'_, Receipt> {
+    match receipt.errors.len() > MAX_ERRORS {
+        false => Cow::Borrowed(receipt),
         true => {
             let errors = receipt.errors.iter().take(MAX_ERRORS).cloned().collect();
-            bounded = Receipt { errors, ..receipt.clone() };
-            &bounded
+            Cow::Owned(Receipt { errors, ..receipt.clone() })
         }
-    };
-    let bytes = document::encode(&FORMAT, &name, receipt)?;
-    document::publish_own(store, &name, &bytes, Lasting::Whole, || Ok(())).await
+    }
 }
 
 /// Reads a run's receipt; `None` when it has none.
