@@ -172,6 +172,7 @@ pub fn job(mut spec: JobSpec, opener: &Opener) -> Result<Job> {
         keep_runs: spec.keep_runs,
         options,
         within: spec.within.map(Arc::new),
+        doubted: Arc::default(),
         gate: spec.gate,
         files: Arc::new(files),
         limits: spec.limits,

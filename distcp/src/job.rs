@@ -1,5 +1,6 @@
 //! A job: two trees, their state, and what to do. Built once at the edge, then only read.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -80,6 +81,9 @@ pub struct Job {
     pub options: CopyOptions,
     /// The folders that the job is about, of a tree that others share; `None`: the whole tree. For programs that embed a copy.
     pub within: Option<Arc<Within>>,
+    /// Keys of which nothing that is known of the target counts: what stands there is read, and copied anew if it is not what
+    /// the source holds. For programs that embed a copy.
+    pub doubted: Arc<BTreeSet<ObjectKey>>,
     /// Asked between the copies and the deletes. For programs that embed a copy.
     pub gate: Option<Arc<dyn Gate>>,
     /// The keys of `--files-from`; `options.filter.listed_only` says that they bind.

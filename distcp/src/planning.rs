@@ -15,6 +15,7 @@ use crate::feed::Feed;
 use crate::job::Job;
 use crate::list::ours::{self, Ours};
 use crate::list::{self, Listing, Side};
+use crate::options::CopyOptions;
 use crate::plan::donors::{self, Candidates};
 use crate::plan::file::{Plan, PlanHeader, PlanWriter};
 use crate::plan::{Known, PlanTotals, Rules, decide};
@@ -46,7 +47,7 @@ pub async fn build(
         };
         let (plan, candidates) = merge(&job, inputs, header)?;
         // A donor's content is what the manifest says of the target.
-        let Some(again) = again.filter(|_| !job.options.afresh) else { return Ok(plan) };
+        let Some(again) = again.filter(|_| !job.options.afresh && job.doubted.is_empty()) else { return Ok(plan) };
         let _inside = runtime.enter();
         donors::resolve(plan, candidates, Feed::start(again), &spool, || new_plan(&spool))
     };
@@ -81,6 +82,8 @@ fn merge(
         comparable_times: !source.etags && !target.etags,
         time_step_ns: source.time_step_ns.max(target.time_step_ns),
     };
+    let afresh = CopyOptions { afresh: true, ..job.options.clone() };
+    let doubting = Rules { options: &afresh, ..rules.clone() };
     let mut files = job.options.filter.listed_only.then(|| job.files.iter().peekable());
     let mut found = 0;
     let (mut writer, file) = new_plan(&job.spool)?;
@@ -109,7 +112,8 @@ fn merge(
         totals.target_is_ours |= source.is_none() && target.is_some() && ours::is_marker(&key);
         let listed = files.as_mut().is_none_or(|files| names(files, &key));
         found += usize::from(files.is_some() && listed && source.is_some());
-        let action = decide(&key, known, source.clone(), target.clone(), listed, &rules);
+        let rules = if job.doubted.contains(&key) { &doubting } else { &rules };
+        let action = decide(&key, known, source.clone(), target.clone(), listed, rules);
         totals.add(source.as_ref(), target.as_ref(), action.as_ref());
         if let Some(action) = action {
             candidates.add(&action)?;

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-/// A size in bytes: a number, with `K`, `M`, `G` or `T` in powers of 1024.
+/// A size in bytes: a number, with `K`, `M`, `G` or `T` in powers of 1024, or `KiB`, `MiB`, `GiB` or `TiB`.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     let bad = || format!("expected a size such as 1048576, 64M or 2G, not {text:?}");
-    let (number, shift) = match text.chars().last() {
-        Some('K' | 'k') => (&text[..text.len() - 1], 10),
-        Some('M' | 'm') => (&text[..text.len() - 1], 20),
-        Some('G' | 'g') => (&text[..text.len() - 1], 30),
-        Some('T' | 't') => (&text[..text.len() - 1], 40),
-        _ => (text, 0),
+    let unit = text.strip_suffix("iB").filter(|short| short.ends_with(['K', 'M', 'G', 'T'])).unwrap_or(text);
+    let (number, shift) = match unit.chars().last() {
+        Some('K' | 'k') => (&unit[..unit.len() - 1], 10),
+        Some('M' | 'm') => (&unit[..unit.len() - 1], 20),
+        Some('G' | 'g') => (&unit[..unit.len() - 1], 30),
+        Some('T' | 't') => (&unit[..unit.len() - 1], 40),
+        _ => (unit, 0),
     };
     let number = digits(number).ok_or_else(bad)?;
     number.checked_mul(1 << shift).ok_or_else(|| format!("{text:?} is more than 64 bits hold"))

@@ -48,6 +48,9 @@ pub struct Differences {
     pub errors: u64,
     /// Not proven to be equal.
     pub unproven: u64,
+    /// Different because the source has moved on.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub behind: u64,
     /// Equal.
     pub equal: u64,
 }

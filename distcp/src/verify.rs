@@ -3,13 +3,20 @@
 //! The decision for a key is pure; reading is bounded and happens only where no manifest knows the hash, or where
 //! everything is to be read. Results come out in key order.
 
+mod lineage;
+mod reading;
+
+pub use lineage::{Lineage, Moved};
+pub use reading::{Covered, Part, Reading, Slice};
+
 use std::sync::Arc;
 
 use futures::StreamExt as _;
 use manifest::diff::join3;
 use manifest::{Class, ContentHash, Entry, EntryKind, Evidence, Fingerprint, Listed, ObjectKey};
+use reading::Reader;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::commit::committed_manifest;
@@ -25,7 +32,7 @@ use crate::options::LinkMode;
 use crate::run::{Report, measure};
 use crate::scan;
 use crate::session;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, StoreErrorKind};
 use crate::summary::{Differences, Summary};
 
 /// Decisions read ahead of the comparisons.
@@ -59,6 +66,8 @@ pub enum Mark {
     Error,
     /// `?`: nothing proves that they are equal.
     Unproven,
+    /// `~`: they differ because the source has moved on since the target was brought into step.
+    Behind,
     /// `=`: equal.
     Equal,
 }
@@ -72,6 +81,7 @@ impl Mark {
             Mark::Differ => '*',
             Mark::Error => '!',
             Mark::Unproven => '?',
+            Mark::Behind => '~',
             Mark::Equal => '=',
         }
     }
@@ -86,6 +96,8 @@ pub struct Difference {
     pub key: ObjectKey,
     /// In what they differ, or what went wrong.
     pub detail: Option<String>,
+    /// What the last manifest says of both sides.
+    pub lineage: Lineage,
 }
 
 /// What is to be done to compare one key.
@@ -107,11 +119,21 @@ enum Wanted {
 
 /// Compares the two trees of a job. `sink` gets every finding in key order, equal ones included. Takes no lease and
 /// writes nothing.
-pub async fn verify(job: &Job, level: Level, mut sink: impl FnMut(Difference) + Send) -> Report {
+pub async fn verify(job: &Job, level: Level, sink: impl FnMut(Difference) + Send) -> Report {
+    verify_part(job, level, Reading::ByLevel, sink).await.0
+}
+
+/// As [`verify`], and reads on both sides what `reading` says, too. Returns how far that went.
+pub async fn verify_part(
+    job: &Job,
+    level: Level,
+    reading: Reading,
+    mut sink: impl FnMut(Difference) + Send,
+) -> (Report, Covered) {
     let clock = Instant::now();
     let mut summary = Summary::new("verify", job.name.as_str());
     let mut differences = Differences::default();
-    let result = compare(job, level, &mut summary, |difference| {
+    let result = compare(job, level, reading, &mut summary, |difference| {
         differences.add(difference.mark);
         sink(difference);
     })
@@ -121,7 +143,10 @@ pub async fn verify(job: &Job, level: Level, mut sink: impl FnMut(Difference) + 
     summary.counts.failed = differences.errors;
     summary.differences = Some(differences);
     measure(job, &mut summary);
-    let failure = result.err();
+    let (covered, failure) = match result {
+        Ok(covered) => (covered, None),
+        Err(failure) => (Covered::default(), Some(failure)),
+    };
     match &failure {
         Some(failure) => {
             summary.end(failure.code);
@@ -130,24 +155,26 @@ pub async fn verify(job: &Job, level: Level, mut sink: impl FnMut(Difference) + 
         }
         None => summary.end(differences.code()),
     }
-    Report { summary, failure }
+    (Report { summary, failure }, covered)
 }
 
 impl Differences {
-    fn add(&mut self, mark: Mark) {
+    /// Counts a finding.
+    pub fn add(&mut self, mark: Mark) {
         let counter = match mark {
             Mark::OnlySource => &mut self.only_source,
             Mark::OnlyTarget => &mut self.only_target,
             Mark::Differ => &mut self.differ,
             Mark::Error => &mut self.errors,
             Mark::Unproven => &mut self.unproven,
+            Mark::Behind => &mut self.behind,
             Mark::Equal => &mut self.equal,
         };
         *counter += 1;
     }
 
     /// 4 if anything differs, 3 if something could not be compared or proven, else 0.
-    fn code(&self) -> ExitCode {
+    pub fn code(&self) -> ExitCode {
         let differs = self.only_source + self.only_target + self.differ > 0;
         let partial = self.errors + self.unproven > 0;
         ExitCode::first(differs.then_some(ExitCode::Differs).into_iter().chain(partial.then_some(ExitCode::Partial)))
@@ -157,15 +184,16 @@ impl Differences {
 async fn compare(
     job: &Job,
     level: Level,
+    reading: Reading,
     summary: &mut Summary,
     mut sink: impl FnMut(Difference) + Send,
-) -> Result<()> {
+) -> Result<Covered> {
     job.progress.enter(Phase::Reading);
     let (manifest, single) = committed_manifest(job).await?;
     let job = &session::shape(job, single).await?;
     summary.manifest = manifest.as_ref().map(|manifest| manifest.index().id.to_string());
     let budget = Budget::new(job.limits.memory_bytes);
-    let mut checks = stream(job, manifest, level);
+    let (mut checks, covered) = stream(job, manifest, level, reading);
     let (source, target) = (job.source.store.clone(), job.target.store.clone());
     let (chunk_size, progress) = (job.limits.chunk_size, job.progress.clone());
     let token = job.stop.token.clone();
@@ -174,18 +202,20 @@ async fn compare(
         .map(|check| {
             let (source, target, budget, progress) = (source.clone(), target.clone(), budget.clone(), progress.clone());
             async move {
-                let (key, check, size) = check?;
+                let Pulled { key, check, size, source_bytes, mut lineage, copied } = check?;
                 let (mark, detail) = match check {
                     Check::Found(mark, detail) => (mark, detail),
                     Check::Read { source: s, target: t } => {
                         let a = hash(source.as_ref(), &key, s, chunk_size, &budget);
                         let b = hash(target.as_ref(), &key, t, chunk_size, &budget);
-                        judge(futures::future::join(a, b).await)
+                        let both = futures::future::join(a, b).await;
+                        lineage.moved_meanwhile = both.0.as_ref().is_err_and(has_moved);
+                        judge(both, copied)
                     }
                 };
                 count(&progress.done_objects, 1);
                 count(&progress.done_bytes, size);
-                Ok::<_, manifest::Error>(Difference { mark, key, detail })
+                Ok::<_, manifest::Error>((Difference { mark, key, detail, lineage }, source_bytes))
             }
         })
         .buffered(job.limits.concurrency.max(1));
@@ -194,9 +224,12 @@ async fn compare(
             finding = findings.next() => finding,
             () = token.cancelled() => return Err(interrupted(job)),
         };
-        let Some(finding) = finding else { return Ok(()) };
+        // The listing went to its end, and told before it did.
+        let Some(finding) = finding else { return Ok(covered.await.unwrap_or_default()) };
+        let (finding, source_bytes) = finding?;
         summary.counts.listed += 1;
-        sink(finding?);
+        summary.bytes.source += source_bytes;
+        sink(finding);
     }
 }
 
@@ -221,10 +254,25 @@ async fn hash(
 
 type Both = (Result<ContentHash, StoreError>, Result<ContentHash, StoreError>);
 
-fn judge(both: Both) -> (Mark, Option<String>) {
+/// Somebody else was at work on it between the listing and the reading.
+fn has_moved(error: &StoreError) -> bool {
+    error.class() == Class::Conflict || error.kind == StoreErrorKind::NotFound
+}
+
+/// What both sides hold, `copied` being what they held when one became the other.
+fn judge(both: Both, copied: Option<ContentHash>) -> (Mark, Option<String>) {
+    let words = |a, b| match copied {
+        Some(copied) if copied == a => {
+            "content differs: the target's is not what was copied, and its size and time are"
+        }
+        Some(copied) if copied == b => {
+            "content differs: the source's is not what was copied, and its size and time are"
+        }
+        _ => "content differs",
+    };
     match both {
         (Ok(a), Ok(b)) if a == b => (Mark::Equal, None),
-        (Ok(_), Ok(_)) => (Mark::Differ, Some("content differs".into())),
+        (Ok(a), Ok(b)) => (Mark::Differ, Some(words(a, b).into())),
         (Err(error), _) | (_, Err(error)) if error.class() == Class::Conflict => {
             (Mark::Error, Some(format!("it changed while it was compared: {}", chain(&error))))
         }
@@ -232,40 +280,71 @@ fn judge(both: Both) -> (Mark, Option<String>) {
     }
 }
 
-type Pulled = manifest::Result<(ObjectKey, Check, u64)>;
+/// What is to be done for a key, and what is known of it.
+struct Pulled {
+    key: ObjectKey,
+    check: Check,
+    size: u64,
+    source_bytes: u64,
+    lineage: Lineage,
+    /// Of the content that both sides shall still hold, by their unchanged fingerprints.
+    copied: Option<ContentHash>,
+}
 
-/// The decisions, made on a blocking thread from the three sorted streams.
-fn stream(job: &Job, manifest: Option<Arc<manifest::reader::Manifest>>, level: Level) -> mpsc::Receiver<Pulled> {
+/// The decisions, made on a blocking thread from the three sorted streams; and, when they came to their end, how far the
+/// reading will have gone.
+fn stream(
+    job: &Job,
+    manifest: Option<Arc<manifest::reader::Manifest>>,
+    level: Level,
+    reading: Reading,
+) -> (mpsc::Receiver<manifest::Result<Pulled>>, oneshot::Receiver<Covered>) {
     let folders = job.source.store.capabilities().folders && job.target.store.capabilities().folders;
     let source = list::list(&job.source, Side::Source, folders, false, &job.progress);
     let target = list::list(&job.target, Side::Target, folders, false, &job.progress);
     let rows = manifest.map(|manifest| Feed::start(manifest.entries()));
     let job = job.clone();
     let (sender, receiver) = mpsc::channel(CHECKS_AHEAD);
+    let (tell, covered) = oneshot::channel();
     tokio::task::spawn_blocking(move || {
         let result = (|| -> manifest::Result<()> {
             let (source, target) = (source.in_order(&job.spool)?, target.in_order(&job.spool)?);
             let mut ours = Ours::default();
+            let mut reader = Reader::new(reading);
             for row in join3(rows.into_iter().flatten(), source, target) {
                 let (key, row, source, target) = row?;
                 if ours.holds(&key) || job.within.as_ref().is_some_and(|within| !within.holds(&key)) {
                     continue;
                 }
                 let size = source.as_ref().or(target.as_ref()).map_or(0, |listed| listed.fingerprint.size_bytes);
-                let check = check(row.as_ref(), source.as_ref(), target.as_ref(), level, &job);
-                if let Some(check) = check
-                    && sender.blocking_send(Ok((key, check, size))).is_err()
-                {
+                let (row, source, target) = (row.as_ref(), source.as_ref(), target.as_ref());
+                let Some(mut check) = check(row, source, target, level, &job) else { continue };
+                if let (true, Some(source), Some(target)) = (reader.is_asked(), source, target) {
+                    let read = pair(row, source, target, Level::Content);
+                    if matches!(read, Check::Read { .. }) && reader.reads(&key, size.saturating_mul(2)) {
+                        check = read;
+                    }
+                }
+                let lineage = match check {
+                    Check::Found(Mark::Equal, _) => Lineage::default(),
+                    _ => Lineage::of(row, source, target),
+                };
+                let source_bytes = source.map_or(0, |listed| listed.fingerprint.size_bytes);
+                let unmoved = lineage.source == Moved::Same && lineage.target == Moved::Same;
+                let copied = row.and_then(|row| row.hash).filter(|_| unmoved);
+                if sender.blocking_send(Ok(Pulled { key, check, size, source_bytes, lineage, copied })).is_err() {
                     return Ok(());
                 }
             }
+            // Nobody asks when the comparison was given up.
+            let _ = tell.send(reader.covered());
             Ok(())
         })();
         if let Err(error) = result {
             let _ = sender.blocking_send(Err(error));
         }
     });
-    receiver
+    (receiver, covered)
 }
 
 /// What to do for one key; `None` when it takes no part (filters, links that are left out, or only the manifest has it).
@@ -312,6 +391,7 @@ fn pair(row: Option<&Entry>, source: &Listed, target: &Listed, level: Level) -> 
     let source_same = row.is_some_and(|row| row.source.as_ref().is_some_and(|before| before.proves_unchanged(s)));
     let target_same = row.is_some_and(|row| row.fingerprint.proves_unchanged(t));
     let hash = row.and_then(|row| row.hash);
+    let reads = |source, target| Check::Read { source, target };
     match level {
         Level::Listing => {
             let etags_differ = matches!((s.content_etag(), t.content_etag()), (Some(a), Some(b)) if a != b);
@@ -320,16 +400,16 @@ fn pair(row: Option<&Entry>, source: &Listed, target: &Listed, level: Level) -> 
                 false => Check::Found(Mark::Equal, None),
             }
         }
-        Level::Content => Check::Read { source: Wanted::Read(s.clone()), target: Wanted::Read(t.clone()) },
+        Level::Content => reads(Wanted::Read(s.clone()), Wanted::Read(t.clone())),
         Level::Manifest => match (hash, source_same, target_same) {
             (Some(_), true, true) => Check::Found(Mark::Equal, None),
             (None, true, true) => {
                 let evidence = row.map_or(Evidence::None, |row| row.evidence);
                 Check::Found(Mark::Unproven, Some(format!("only {} says so", words(evidence))))
             }
-            (Some(hash), true, false) => Check::Read { source: Wanted::Known(hash), target: Wanted::Read(t.clone()) },
-            (Some(hash), false, true) => Check::Read { source: Wanted::Read(s.clone()), target: Wanted::Known(hash) },
-            _ => Check::Read { source: Wanted::Read(s.clone()), target: Wanted::Read(t.clone()) },
+            (Some(hash), true, false) => reads(Wanted::Known(hash), Wanted::Read(t.clone())),
+            (Some(hash), false, true) => reads(Wanted::Read(s.clone()), Wanted::Known(hash)),
+            _ => reads(Wanted::Read(s.clone()), Wanted::Read(t.clone())),
         },
     }
 }
@@ -387,9 +467,21 @@ mod tests {
         for (source, target, expected) in table {
             assert_eq!(pair(Some(&known), source, target, Level::Manifest), expected);
         }
-        assert_eq!(pair(Some(&known), &s, &t, Level::Content), Check::Read { source: read(&s), target: read(&t) });
+        let both = Check::Read { source: read(&s), target: read(&t) };
+        assert_eq!(pair(Some(&known), &s, &t, Level::Content), both);
         let longer = listed(6, "a");
         assert!(matches!(pair(Some(&known), &s, &longer, Level::Content), Check::Found(Mark::Differ, Some(_))));
+    }
+
+    #[test]
+    fn whoever_lost_what_was_copied_is_named() {
+        let (a, b) = (ContentHash::of(b"a"), ContentHash::of(b"b"));
+        let detail = |a, b, copied| judge((Ok(a), Ok(b)), copied).1.unwrap_or_default();
+        assert!(detail(a, b, Some(a)).contains("the target's is not what was copied"));
+        assert!(detail(a, b, Some(b)).contains("the source's is not what was copied"));
+        assert_eq!(detail(a, b, None), "content differs");
+        assert_eq!(detail(a, b, Some(ContentHash::of(b"c"))), "content differs");
+        assert_eq!(judge((Ok(a), Ok(a)), Some(b)), (Mark::Equal, None));
     }
 
     #[test]
@@ -401,6 +493,7 @@ mod tests {
         };
         assert_eq!(code(&[Mark::Equal]), ExitCode::Done);
         assert_eq!(code(&[Mark::Equal, Mark::Error]), ExitCode::Partial);
+        assert_eq!(code(&[Mark::Behind, Mark::Equal]), ExitCode::Done, "what is only behind is no error");
         assert_eq!(code(&[Mark::Unproven]), ExitCode::Partial);
         assert_eq!(code(&[Mark::Unproven, Mark::OnlyTarget]), ExitCode::Differs);
     }

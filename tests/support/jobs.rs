@@ -125,6 +125,7 @@ impl Pair {
             leased: self.leased,
             keep_runs: self.keep_runs,
             within: self.within.clone().map(Arc::new),
+            doubted: Arc::default(),
             gate: self.gate.clone(),
             options: self.options.clone(),
             files: Arc::new(self.files.clone()),

@@ -43,18 +43,6 @@ impl Found {
     }
 }
 
-fn count(counts: &mut Differences, mark: Mark) {
-    let counter = match mark {
-        Mark::OnlySource => &mut counts.only_source,
-        Mark::OnlyTarget => &mut counts.only_target,
-        Mark::Differ => &mut counts.differ,
-        Mark::Error => &mut counts.errors,
-        Mark::Unproven => &mut counts.unproven,
-        Mark::Equal => &mut counts.equal,
-    };
-    *counter += 1;
-}
-
 /// Compares; `sink` gets every finding, equal ones included.
 ///
 /// # Errors
@@ -70,7 +58,7 @@ pub async fn verify(
     let survey = survey(&sides, None, selection).await.map_err(failure)?;
     let mut found = Found::default();
     let mut tell = |mark: Mark, object: String, detail: Option<String>| {
-        count(&mut found.metadata, mark);
+        found.metadata.add(mark);
         sink(Finding { mark, object, detail });
     };
     databases(&survey, &mut tell);
@@ -83,7 +71,7 @@ pub async fn verify(
     for tree in super::data::open(setting, &survey, survey.roots(&setting.policy.locations), false)? {
         let place = tree.root.to.place();
         let report: Report = distcp::verify::verify(&tree.job, level, |difference| {
-            count(&mut found.data, difference.mark);
+            found.data.add(difference.mark);
             let object = format!("{place}/{}", difference.key.escaped());
             sink(Finding { mark: difference.mark, object, detail: difference.detail });
         })

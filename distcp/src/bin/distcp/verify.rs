@@ -135,6 +135,7 @@ fn text_line(found: &Difference) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use distcp::verify::Lineage;
 
     #[test]
     fn case_42_findings_are_a_sign_and_an_escaped_key() {
@@ -147,7 +148,8 @@ mod tests {
             (Mark::Equal, "a", "= a"),
         ];
         for (mark, key, line) in table {
-            let found = Difference { mark, key: key.into(), detail: Some("size differs".into()) };
+            let (detail, lineage) = (Some("size differs".into()), Lineage::default());
+            let found = Difference { mark, key: key.into(), detail, lineage };
             assert_eq!(text_line(&found), line);
         }
         let key = "k\u{1}".into();

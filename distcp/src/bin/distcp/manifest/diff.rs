@@ -9,7 +9,7 @@ use distcp::error::Result;
 use distcp::exit::ExitCode;
 use distcp::run::Report;
 use distcp::summary::{Differences, Summary};
-use distcp::verify::{self, Mark};
+use distcp::verify::{self, Lineage, Mark};
 use futures::TryStreamExt as _;
 use manifest::{Difference, diff_manifests};
 
@@ -63,7 +63,8 @@ pub async fn run(shell: &Shell, verb: &DiffVerb) -> Result<ExitCode> {
             Difference::Unproven(..) => (Mark::Unproven, &mut found.unproven),
         };
         *counter += 1;
-        print(&shell.output, &verify::Difference { mark, key: difference.key().clone(), detail: None });
+        let (key, lineage) = (difference.key().clone(), Lineage::default());
+        print(&shell.output, &verify::Difference { mark, key, detail: None, lineage });
     }
     let on_both = left.index().totals.entries - found.only_source;
     found.equal = on_both - found.differ - found.unproven;
