@@ -4,8 +4,10 @@
 //! lines in a dump are: translated by the policy, said in the target's words ([`crate::held`]), without what is volatile.
 
 mod ahead;
+mod words;
 
 pub use ahead::{Ahead, Pair, groups};
+pub use words::differing;
 
 use crate::held::{self, Holder};
 use crate::metastore::{Batch, CHUNK, Change, Damaged, Result, Snapshot};

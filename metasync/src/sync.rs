@@ -12,6 +12,7 @@
 
 pub mod apply;
 pub mod data;
+pub mod doubts;
 pub mod events;
 mod guards;
 mod hops;
@@ -39,6 +40,7 @@ use distcp::exit::ExitCode;
 use distcp::job::Stop;
 use distcp::settings::Environment;
 use distcp::settings::open::Opener;
+use doubts::Doubts;
 use manifest::Class;
 use manifest::state::StateStore;
 use manifest::state::layout::JobName;
@@ -113,6 +115,8 @@ pub struct Allowed {
     pub empty_tables: bool,
     /// Read the data of the target, whatever was known of it.
     pub afresh: bool,
+    /// Read these objects of the target, whatever was known of them, and look at every tree; `None`: nothing is doubted.
+    pub doubts: Option<Arc<Doubts>>,
     /// Which tables.
     pub selection: Selection,
 }
@@ -120,8 +124,9 @@ pub struct Allowed {
 impl Allowed {
     /// Nothing is allowed that a run from cron is not, and all tables are meant.
     fn is_plain(&self) -> bool {
-        let Self { adopt, bootstrap, overwrite_drift, policy_change, empty_tables, afresh, selection } = self;
-        !(*adopt || *bootstrap || *overwrite_drift || *policy_change || *empty_tables || *afresh) && selection.is_all()
+        let Self { adopt, bootstrap, overwrite_drift, policy_change, empty_tables, afresh, doubts, selection } = self;
+        let any = *adopt || *bootstrap || *overwrite_drift || *policy_change || *empty_tables || *afresh;
+        !any && doubts.is_none() && selection.is_all()
     }
 }
 

@@ -245,3 +245,24 @@ async fn rule_13_what_is_read_afresh_is_mended_whatever_the_manifest_says() {
     assert_eq!(pair.copied().await.summary.bytes.read, 0, "what was read is known");
     assert!(pair.rows().await.iter().all(|row| row.hash.is_some()));
 }
+
+/// The same of single keys, for programs that know what is rotten: the others are not read.
+#[tokio::test]
+async fn rule_13_a_doubted_key_is_read_and_mended_and_no_other() {
+    let (source, target) = (MemoryStore::new(), MemoryStore::new());
+    for key in ["a", "b", "c"] {
+        put(&source, key, pattern(5000)).await;
+    }
+    let plan = FaultPlan { rules: vec![Rule::first(Method::Get, Fault::FlipByte).on("b")], ..FaultPlan::default() };
+    let rotten = Arc::new(FaultStore::new(Arc::new(target.clone()), plan));
+    let pair = Pair::new(Arc::new(source.clone()), rotten.clone());
+    pair.copied().await;
+    let mut job = pair.job();
+    job.doubted = Arc::new(["b".into(), "c".into(), "nowhere".into()].into());
+    let report = distcp::run::copy(&job).await.summary;
+    assert_eq!((report.exit_code.code(), report.counts.equal, report.counts.copied), (0, 2, 1), "{report:#?}");
+    let reads = ["a", "b", "c"].map(|key| rotten.calls_on(Method::Get, key));
+    assert_eq!((reads, rotten.faults()), ([0, 1, 1], 1), "what is not doubted is not read");
+    let again = pair.copied().await.summary;
+    assert_eq!((again.counts.equal, again.counts.copied, again.bytes.read), (3, 0, 0), "and what was read is known");
+}

@@ -6,10 +6,16 @@ use crate::cli::{Ran, Shell};
 use crate::metastores::{adapters, objects};
 use crate::running::Running;
 use crate::trees::set_mtime;
-use distcp::settings::Environment;
+use distcp::assemble::Speed;
+use distcp::job::Stop;
+use distcp::settings::open::Opener;
+use distcp::settings::{Environment, Settings};
+use distcp::store::retry::RetryPolicy;
 use metasync::metastore::{Change, Error, EventRow, Metastore, open};
 use metasync::model::{Database, DatabaseName, Partition, Table, TableName};
 use metasync::object::Object;
+use metasync::policy::Policy;
+use metasync::sync::Setting;
 use metasync::volatile::strip;
 use metasync::walk::{Step, walk};
 use serde_json::Value;
@@ -17,6 +23,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -100,6 +107,28 @@ impl Lake {
     /// Runs `metasync VERB p.toml --json` with more arguments.
     pub fn metasync(&self, verb: &str, more: &[&str]) -> Ran {
         self.shell.metasync(&[&[verb, "p.toml", "--json"], more].concat())
+    }
+
+    /// What the verbs of `metasync` are given, for calling them without a process; nothing is printed.
+    pub fn setting(&self) -> Setting {
+        let text = std::fs::read_to_string(self.root().join("p.toml")).unwrap();
+        let environment = Environment::default();
+        let (settings, retry) = (Settings::default(), RetryPolicy::default());
+        Setting {
+            policy: Arc::new(Policy::parse(&text, "p.toml").unwrap()),
+            environment: environment.clone(),
+            opener: Opener { settings, environment, retry },
+            state_place: self.root().join("state").into(),
+            cwd: self.root().to_owned(),
+            spool: self.root().to_owned(),
+            user: "tester".to_owned(),
+            leased: true,
+            keep_runs: 5,
+            speed: Speed { bandwidth: Arc::default(), requests_per_second: None },
+            stop: Stop::default(),
+            listener: Arc::new(|_| ()),
+            progress: Arc::default(),
+        }
     }
 
     /// Starts `metasync run p.toml --json`, and comes back while it goes on.

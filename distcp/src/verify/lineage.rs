@@ -38,6 +38,8 @@ pub struct Lineage {
     pub target: Moved,
     /// The newest time that the source's object shows, of its content or of its name, in nanoseconds since 1970.
     pub newest_ns: Option<i64>,
+    /// The same of the target's object.
+    pub target_ns: Option<i64>,
     /// The source's object was changed or removed while it was read.
     pub moved_meanwhile: bool,
 }
@@ -45,10 +47,15 @@ pub struct Lineage {
 impl Lineage {
     /// Of the manifest's row and of what both sides list.
     pub(super) fn of(row: Option<&Entry>, source: Option<&Listed>, target: Option<&Listed>) -> Self {
+        let newest = |listed: Option<&Listed>| {
+            let fingerprint = &listed?.fingerprint;
+            fingerprint.mtime_ns.max(fingerprint.ctime_ns)
+        };
         Self {
             source: Moved::of(row.and_then(|row| row.source.as_ref()), source),
             target: Moved::of(row.map(|row| &row.fingerprint), target),
-            newest_ns: source.and_then(|listed| listed.fingerprint.mtime_ns.max(listed.fingerprint.ctime_ns)),
+            newest_ns: newest(source),
+            target_ns: newest(target),
             moved_meanwhile: false,
         }
     }
@@ -101,6 +108,7 @@ mod tests {
     fn an_old_file_that_was_moved_into_place_is_as_young_as_its_name() {
         assert_eq!(Lineage::of(None, Some(&listed(5, Some(9))), None).newest_ns, Some(9));
         assert_eq!(Lineage::of(None, Some(&listed(5, None)), None).newest_ns, Some(5));
-        assert_eq!(Lineage::of(None, None, Some(&listed(5, None))).newest_ns, None, "only the source's counts");
+        let found = Lineage::of(None, None, Some(&listed(5, None)));
+        assert_eq!((found.newest_ns, found.target_ns), (None, Some(5)), "each side has its own");
     }
 }

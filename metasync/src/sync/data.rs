@@ -11,6 +11,7 @@ pub use delta::Forks;
 pub use gate::carry;
 
 use super::Setting;
+use super::doubts::Doubts;
 use super::events::Seen;
 use super::survey::Survey;
 use crate::carry::STAGING;
@@ -139,24 +140,46 @@ fn is_foreign(action: &Action, has_base: bool) -> bool {
     }
 }
 
-/// Opens the job of each tree, without what belongs to tables that are not carried. `afresh` says that what is known of the
-/// target proves nothing: it is read.
-pub fn open(setting: &Setting, survey: &Survey, roots: Vec<Root>, afresh: bool) -> Result<Vec<Tree>> {
-    roots.into_iter().filter_map(|root| open_one(setting, survey, root, afresh).transpose()).collect()
+/// What of a target is taken for granted.
+#[derive(Clone, Copy, Default)]
+pub struct Trust<'a> {
+    /// Nothing: it is read.
+    pub afresh: bool,
+    /// All but these.
+    pub doubts: Option<&'a Doubts>,
 }
 
-fn open_one(setting: &Setting, survey: &Survey, root: Root, afresh: bool) -> Result<Option<Tree>> {
+impl Trust<'_> {
+    /// The job of a tree that takes no more for granted than this.
+    fn bind(self, job: Job, tree: &str) -> Job {
+        let mut job = job;
+        job.options.afresh = self.afresh || self.doubts.is_some_and(|doubts| doubts.is_whole(tree));
+        job.doubted = self.doubts.map(|doubts| doubts.of(tree)).unwrap_or_default();
+        job
+    }
+}
+
+/// Opens the job of each tree, without what belongs to tables that are not carried.
+pub fn open(setting: &Setting, survey: &Survey, roots: Vec<Root>, trust: Trust<'_>) -> Result<Vec<Tree>> {
+    roots.into_iter().filter_map(|root| open_one(setting, survey, root, trust).transpose()).collect()
+}
+
+fn open_one(setting: &Setting, survey: &Survey, root: Root, trust: Trust<'_>) -> Result<Option<Tree>> {
     let Some(within) = within(&root, |owners| owners.iter().any(|owner| carries(survey, owner))) else {
         return Ok(None);
     };
     let told = Told::default();
     let mut spec = spec(setting, &root, within, &told);
-    spec.options.afresh = afresh;
     // Others, who bring the files, may bring folders or not.
     spec.options.without_folders = !setting.policy.options.data;
     spec.looks_only = !setting.policy.options.data;
-    let job = assemble::job(spec, &setting.opener)?;
+    let job = trust.bind(assemble::job(spec, &setting.opener)?, &key(&root));
     Ok(Some(Tree { root, job, told, pins: delta::Pins::new() }))
+}
+
+/// By which the state knows when a tree was looked at.
+fn key(root: &Root) -> String {
+    format!("{} {}", root.from.place(), wave_word(root.wave))
 }
 
 fn carries(survey: &Survey, owner: &Owner) -> bool {
@@ -184,11 +207,18 @@ fn within(root: &Root, taken: impl Fn(&[Owner]) -> bool) -> Option<Within> {
 pub struct PathTree {
     /// Where it comes from and goes, in words.
     pub name: String,
+    /// What only the target has goes.
+    pub deletes: bool,
     /// Its copy.
     pub job: Job,
 }
 
 impl PathTree {
+    /// By which doubts and the cycle of a rolling verification know it.
+    pub fn key(&self) -> String {
+        format!("{} path", self.name)
+    }
+
     /// Plans, and writes nothing. With the guard that refuses it.
     pub async fn draft(&self) -> Result<(PathDraft, Option<Failure>)> {
         let (plan, refusal) = run::draft(&self.job).await?;
@@ -206,13 +236,15 @@ pub struct PathDraft {
 }
 
 /// Opens the job of each of the policy's paths.
-pub fn open_paths(setting: &Setting) -> Result<Vec<PathTree>> {
+pub fn open_paths(setting: &Setting, trust: Trust<'_>) -> Result<Vec<PathTree>> {
     let open = |rule: &PathRule| {
         let base = base(setting, &rule.from, &rule.to, "path");
         let options =
             CopyOptions { delete: rule.delete, allow_empty_source: false, filter: Filter::default(), ..base.options };
         let job = assemble::job(JobSpec { options, ..base }, &setting.opener)?;
-        Ok(PathTree { name: format!("{} to {}", rule.from, rule.to), job })
+        let path = PathTree { name: format!("{} to {}", rule.from, rule.to), deletes: rule.delete, job };
+        let key = path.key();
+        Ok(PathTree { job: trust.bind(path.job, &key), ..path })
     };
     setting.policy.paths.iter().map(open).collect()
 }
@@ -318,7 +350,7 @@ fn listener(next: Listener, root: &Root, told: &Told) -> Listener {
 impl Tree {
     /// By which the state knows when it was looked at.
     pub fn key(&self) -> String {
-        format!("{} {}", self.root.from.place(), wave_word(self.root.wave))
+        key(&self.root)
     }
 
     /// Whether it need not be looked at: no table in it changes, and nothing in it is to be removed.

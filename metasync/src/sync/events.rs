@@ -10,7 +10,7 @@ use crate::event::{self, Kind, Touches};
 use crate::held::Holder;
 use crate::log::{self, Asked, Ids, LogError, MAX_WINDOW_EVENTS, Position, WINDOW_IDS, Window};
 use crate::metastore::{EventRow, Version};
-use crate::model::{PartitionName, TableName};
+use crate::model::{DatabaseName, PartitionName, TableName};
 use crate::policy::UnknownEvents;
 use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
@@ -42,6 +42,8 @@ pub struct Seen {
     pub by_type: BTreeMap<String, u64>,
     /// Tables of the source that events are about, by either name.
     pub touched: BTreeSet<TableName>,
+    /// Databases of the source that events are about, themselves or their functions.
+    pub databases: BTreeSet<DatabaseName>,
     /// Tables that were renamed, by their former names.
     pub renamed: BTreeSet<TableName>,
     /// Events that are not known or cannot be read, with why.
@@ -192,6 +194,7 @@ fn take(touches: Touches, sides: &Sides, seen: &mut Seen) {
         false => seen.skipped += 1,
     }
     seen.touched.extend(tables.into_iter().cloned());
+    seen.databases.extend(touches.databases.iter().chain(touches.functions.iter().map(|(of, _)| of)).cloned());
     seen.renamed.extend(touches.renames.iter().map(|(from, _)| from.clone()));
     seen.emptied.extend(touches.emptied.iter().map(|one| emptied(&one.table, one.partition.as_ref())));
 }

@@ -1,6 +1,6 @@
 //! What a run would do: both sides looked at, every guard asked, all data planned. Nothing is changed here.
 
-use super::data::{self, Draft, Forks, PathDraft, PathTree, Tree};
+use super::data::{self, Draft, Forks, PathDraft, PathTree, Tree, Trust};
 use super::events::{self, Seen};
 use super::guards::{drops_allowed, is_ours, rules_hold};
 use super::report::Mode;
@@ -124,7 +124,7 @@ pub(super) async fn draw_up(
     seen.recall(state.map(|state| &state.explained));
     let still = still::ask(&sides, left, &seen, allowed, asked).await?;
     if let Some(unseen) = still.looks {
-        let paths = plan_paths(setting).await?;
+        let paths = plan_paths(setting, allowed).await?;
         return Ok(Planned { unseen, paths, is_still: true, ..Planned::nothing(asked, seen) });
     }
     let mut survey = survey(&sides, state, &allowed.selection).await.map_err(failure)?;
@@ -153,7 +153,7 @@ pub(super) async fn draw_up(
     survey.folders.extend(emptied.map(|location| Folder { location, owner: Owner::Removal, wave: Wave::Data }));
     let Drafted { trees, drafts, unseen, waiting, synced } =
         plan_data(setting, &sides, &mut survey, &seen, allowed, state, asked).await?;
-    let paths = if allowed.selection.is_all() { plan_paths(setting).await? } else { Vec::new() };
+    let paths = if allowed.selection.is_all() { plan_paths(setting, allowed).await? } else { Vec::new() };
     let never_whole = left.is_none_or(|left| left.as_of.is_none());
     let mode = if never_whole || allowed.bootstrap { Mode::Bootstrap } else { Mode::Incremental };
     let removals = free.iter().map(ToString::to_string).collect();
@@ -176,6 +176,10 @@ pub(super) async fn draw_up(
         fingerprint: still.source,
         is_still: false,
     })
+}
+
+fn trust(allowed: &Allowed) -> Trust<'_> {
+    Trust { afresh: allowed.afresh, doubts: allowed.doubts.as_deref() }
 }
 
 /// What [`plan_data`] comes to.
@@ -212,11 +216,12 @@ async fn plan_data(
     let lately = |tree: &Tree| {
         let look: Timestamp = state?.looks.get(&tree.key())?.parse().ok()?;
         let age = Duration::try_from(now.duration_since(look)).unwrap_or(Duration::MAX);
-        (allowed.selection.is_all() && !allowed.bootstrap && age < policy.options.sweep).then_some(look)
+        let spares = allowed.selection.is_all() && !allowed.bootstrap && allowed.doubts.is_none();
+        (spares && age < policy.options.sweep).then_some(look)
     };
     loop {
         let (mut trees, mut unseen) = (Vec::new(), BTreeMap::new());
-        for tree in data::open(setting, survey, roots.clone(), allowed.afresh)? {
+        for tree in data::open(setting, survey, roots.clone(), trust(allowed))? {
             match lately(&tree).filter(|_| tree.is_still(survey)) {
                 Some(look) => {
                     unseen.insert(tree.key(), look);
@@ -230,7 +235,8 @@ async fn plan_data(
         let mut left_out = BTreeMap::new();
         for tree in &trees {
             let mut draft = tree.draft(survey).await.map_err(|failure| of_tree(tree, failure))?;
-            if !allowed.afresh {
+            // Who asks for a resync or a repair says that the source is right.
+            if !allowed.afresh && allowed.doubts.is_none() {
                 left_out.extend(forked(std::mem::take(&mut draft.forks), survey, seen));
             }
             if !accepts {
@@ -306,9 +312,9 @@ fn files_are_ours(trees: &[Tree], drafts: &[Draft], allowed: &Allowed) -> Result
 }
 
 /// Plans the plain trees of the policy.
-async fn plan_paths(setting: &Setting) -> Result<Vec<(PathTree, PathDraft)>> {
+async fn plan_paths(setting: &Setting, allowed: &Allowed) -> Result<Vec<(PathTree, PathDraft)>> {
     let mut planned = Vec::new();
-    for path in data::open_paths(setting)? {
+    for path in data::open_paths(setting, Trust { afresh: false, ..trust(allowed) })? {
         let of_path =
             |failure: Failure| Failure { message: format!("path {}: {}", path.name, failure.message), ..failure };
         let (draft, refusal) = path.draft().await.map_err(of_path)?;

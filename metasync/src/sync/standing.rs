@@ -2,7 +2,7 @@
 //! nothing is kept: each run lists both sides again.
 
 use super::Setting;
-use super::data::{self, Tree};
+use super::data::{self, Tree, Trust};
 use super::planned::of_tree;
 use super::survey::Survey;
 use crate::roots::Owner;
@@ -31,7 +31,7 @@ impl Standing {
 /// Lists the folders of all tables on both sides. A file stands there when it has its size.
 pub(super) async fn look(setting: &Setting, survey: &Survey) -> Result<Standing> {
     let mut standing = Standing::default();
-    for tree in data::open(setting, survey, survey.roots(&setting.policy.locations), false)? {
+    for tree in data::open(setting, survey, survey.roots(&setting.policy.locations), Trust::default())? {
         look_at(&tree, &mut standing).await?;
     }
     Ok(standing)

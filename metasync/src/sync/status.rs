@@ -6,8 +6,10 @@ use crate::model::DatabaseName;
 use distcp::error::Result;
 use distcp::jobs::{self, LeaseStatus};
 use manifest::state::checkpoint;
-use manifest::state::receipt;
+use manifest::state::receipt::{self, Receipt};
+use manifest::state::verification;
 use serde::Serialize;
+use serde_json::Value;
 
 /// How many ended runs are shown.
 const RUNS_SHOWN: usize = 3;
@@ -40,6 +42,8 @@ pub struct PolicyStatus {
     pub quarantined: Vec<QuarantinedTable>,
     /// How the last runs ended, the newest first.
     pub last_runs: Vec<EndedRun>,
+    /// How the last verification ended.
+    pub last_verify: Option<EndedVerify>,
     /// Who runs it now.
     pub lease: Option<LeaseStatus>,
 }
@@ -72,6 +76,61 @@ pub struct EndedRun {
     pub error: Option<String>,
 }
 
+/// A verification that came to an end.
+#[derive(Clone, Debug, Serialize)]
+pub struct EndedVerify {
+    /// Which; names its report in the state.
+    pub run_id: String,
+    /// When it started (RFC 3339).
+    pub started: String,
+    /// Its exit code.
+    pub exit_code: u8,
+    /// A word for it.
+    pub outcome: String,
+    /// How much of the data it looked at.
+    pub level: Option<String>,
+    /// Objects that were different, or could not be compared or proven.
+    pub wrong: u64,
+    /// Objects that were only behind.
+    pub behind: u64,
+    /// Objects that a repair left wrong; `None` where nothing was repaired.
+    pub left_wrong: Option<u64>,
+    /// Which part of all data it read, as in its report.
+    pub coverage: Option<Value>,
+    /// The first thing that it found, or that failed.
+    pub first: Option<String>,
+}
+
+impl EndedVerify {
+    fn of(receipt: Receipt) -> Self {
+        let count = |found: Option<&Value>, names: &[&str]| -> u64 {
+            let each =
+                |of: &str| names.iter().filter_map(move |name| found?.get(of)?.get(*name)?.as_u64()).sum::<u64>();
+            each("metadata") + each("data")
+        };
+        let wrong =
+            |found: Option<&Value>| count(found, &["only_source", "only_target", "differ", "errors", "unproven"]);
+        let summary = &receipt.summary;
+        let looked_again = summary.get("repair").filter(|repair| repair.get("metadata").is_some_and(Value::is_object));
+        let first = receipt.errors.first().map(|sample| match sample.key.is_empty() {
+            true => sample.error.clone(),
+            false => format!("{} ({})", sample.key.escaped(), sample.error),
+        });
+        Self {
+            wrong: wrong(Some(summary)),
+            behind: count(Some(summary), &["behind"]),
+            left_wrong: looked_again.map(|repair| wrong(Some(repair))),
+            level: summary.get("level").and_then(Value::as_str).map(str::to_owned),
+            coverage: summary.get("coverage").cloned(),
+            run_id: receipt.run_id.to_string(),
+            started: receipt.started.to_string(),
+            exit_code: receipt.exit_code,
+            outcome: receipt.outcome,
+            first,
+        }
+    }
+}
+
 /// Reads it.
 ///
 /// # Errors
@@ -83,6 +142,8 @@ pub async fn status(setting: &Setting) -> Result<PolicyStatus> {
         Ok((newest, is_replica)) => (status.newest_event, status.is_replica) = (Some(newest), is_replica),
         Err(failure) => status.source_problem = Some(failure.message),
     }
+    let last_verify = verification::latest(state.as_ref(), &job, 1).await?.pop();
+    status.last_verify = last_verify.map(EndedVerify::of);
     if !checkpoint::list_jobs(state.as_ref()).await?.contains(&job) {
         return Ok(status);
     }

@@ -14,7 +14,7 @@ use crate::compare::{
 };
 use crate::location::{Location, LocationMap, same_place};
 use crate::metastore::{Change, Damaged, Result};
-use crate::model::{Database, DatabaseName, PartitionName, TableName};
+use crate::model::{Database, DatabaseName, PartitionName, Table, TableName};
 use crate::roots::{self, Folder, Owner, Root, Wave};
 use database::compare_database;
 use futures::TryStreamExt as _;
@@ -99,6 +99,10 @@ pub struct DatabaseWork {
     pub last_id: Option<String>,
     /// What the target says of its event log.
     pub mark: Option<String>,
+    /// The target's is not as the last commit left it.
+    pub drifted: bool,
+    /// Functions that the target lacks.
+    pub lacking: BTreeSet<String>,
 }
 
 /// A table.
@@ -129,6 +133,8 @@ pub struct TableWork {
     pub digest: Option<String>,
     /// What the target holds could not be told: the last commit's word stays.
     pub unread: bool,
+    /// The target's is not as the last commit left it.
+    pub drifted: bool,
     /// Why it is not carried.
     pub quarantine: Option<String>,
 }
@@ -149,6 +155,8 @@ pub struct Drop {
     pub place: Option<String>,
     /// The same, if its files go too.
     pub folder: Option<Location>,
+    /// No run of ours made it.
+    pub by_others: bool,
 }
 
 /// Looks at both sides. `state` is what the last commit left; `None` before the first.
@@ -192,16 +200,18 @@ async fn look_at_database(
     let location = database.location.clone();
     survey.unlogged.extend(database.parameters.contains_key(MARK).then(|| source.clone()));
     survey.bases.extend(location.as_deref().and_then(|text| Location::parse(text).ok()));
-    let (work, actual) = compare_database(sides, database, there, at, survey).await?;
+    let (mut work, actual) = compare_database(sides, database, there, at, survey).await?;
     let left = state.and_then(|state| state.databases.get(&target.database));
     let intended = state.and_then(|state| state.intent.as_ref());
     if let (Some(left), Some(actual)) = (left, &actual)
         && left.digest != *actual
         && intended.is_none_or(|intent| !intent.databases.contains(&target.database))
     {
+        work.drifted = true;
         survey.drift.push(format!("database {target}: it or its functions were changed"));
     }
     if left.is_some() && actual.is_none() && intended.is_none() {
+        work.drifted = true;
         survey.drift.push(format!("database {target}: it is gone"));
     }
     survey.databases.push(work);
@@ -279,8 +289,8 @@ async fn look_at_tables(
     while let Some(group) = groups.try_next().await? {
         for pair in group {
             let nature = natures(&pair.source);
-            let (work, folders) = look_at_table(sides, pair, nature, survey.tables.len()).await?;
-            check_drift(state, &work, survey);
+            let (mut work, folders) = look_at_table(sides, pair, nature, survey.tables.len()).await?;
+            work.drifted = check_drift(state, &work, survey);
             survey.folders.extend(folders);
             survey.tables.push(work);
         }
@@ -304,26 +314,27 @@ fn damaged_table(source: &DatabaseName, target: &DatabaseName, name: &str, why: 
         there: 0,
         digest: None,
         unread: true,
+        drifted: false,
         quarantine: Some(why),
     }
 }
 
-/// Rule 20: what the last commit left must still be so.
-fn check_drift(state: Option<&SyncState>, work: &TableWork, survey: &mut Survey) {
-    let Some(state) = state else { return };
+/// Rule 20: what the last commit left must still be so. Whether it is not.
+fn check_drift(state: Option<&SyncState>, work: &TableWork, survey: &mut Survey) -> bool {
+    let Some(state) = state else { return false };
     let (database, table) = (&work.target.database, &work.target.table);
     if work.unread || state.is_intended(database, table) {
-        return;
+        return false;
     }
     let left = state.table(database, table).and_then(|left| left.digest.as_ref());
-    match (left, &work.digest) {
-        (Some(left), Some(now)) if left != now => survey.drift.push(format!("table {}: it was changed", work.target)),
-        (Some(_), None) => survey.drift.push(format!("table {}: it was dropped", work.target)),
-        (None, Some(_)) if state.databases.contains_key(database) => {
-            survey.drift.push(format!("table {}: somebody else made it", work.target));
-        }
-        _ => {}
-    }
+    let what = match (left, &work.digest) {
+        (Some(left), Some(now)) if left != now => "it was changed",
+        (Some(_), None) => "it was dropped",
+        (None, Some(_)) if state.databases.contains_key(database) => "somebody else made it",
+        _ => return false,
+    };
+    survey.drift.push(format!("table {}: {what}", work.target));
+    true
 }
 
 async fn look_at_table(
@@ -347,6 +358,7 @@ async fn look_at_table(
         there: 0,
         digest: None,
         unread: false,
+        drifted: false,
         quarantine: None,
         source: source.name.clone(),
     };
@@ -358,7 +370,8 @@ async fn look_at_table(
         Ok(shall) => head(shall, actual.as_ref()),
         Err(_) => Head::default(),
     };
-    work.differing = changes.iter().chain(&late).map(words).collect();
+    let before = actual.as_ref().filter(|_| !recreate).map(|actual| &actual.table);
+    work.differing = changes.iter().chain(&late).map(|change| words(change, before)).collect();
     work.is_new |= recreate;
     let mut lines = Lines::default();
     if let Some(actual) = &actual {
@@ -398,11 +411,19 @@ async fn look_at_table(
     Ok((work, folders))
 }
 
-/// What a change of a table is about.
-fn words(change: &Change) -> String {
+/// What a change of a table is about; `before` is the table that it changes.
+fn words(change: &Change, before: Option<&Table>) -> String {
     match change {
-        Change::PutTable(_) => "the table itself".to_owned(),
+        Change::PutTable(shall) => match before {
+            Some(before) => compare::differing(shall, before),
+            None => "the table itself".to_owned(),
+        },
         Change::DropTable(_) => "its partition keys".to_owned(),
+        Change::PutTableStatistics { statistics, .. } => {
+            let columns: Vec<&str> = statistics.iter().map(|of| of.column.as_str()).collect();
+            format!("statistics of {}", columns.join(", "))
+        }
+        Change::DropTableStatistics { column: Some(column), .. } => format!("statistics of {column}"),
         Change::PutConstraint(constraint) => format!("constraint {}", constraint.name),
         Change::DropConstraint { name, .. } => format!("constraint {name}"),
         _ => "statistics".to_owned(),
@@ -460,13 +481,15 @@ async fn drop_tables(
                 state.table(database, table).is_some_and(|left| left.digest.is_some())
                     || state.is_intended(database, table)
             };
-            if state.is_some_and(|state| state.databases.contains_key(&target.database) && !ours(state)) {
+            let by_others = state.is_some_and(|state| state.databases.contains_key(&target.database) && !ours(state));
+            if by_others {
                 survey.drift.push(format!("table {}: somebody else made it", table.name));
             }
             let folder = table.storage.location.as_deref().and_then(|text| Location::parse(text).ok());
             survey.drops.push(Drop {
                 place: table.storage.location.clone(),
                 folder: folder.filter(|_| carry::data_goes_with(&table, keep)),
+                by_others,
                 target: table.name,
             });
         }

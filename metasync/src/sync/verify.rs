@@ -1,16 +1,32 @@
-//! Compares a replica with its source and changes nothing: metadata object by object, then the data behind it.
+//! `verify`: compares a replica with its source, tells what is wrong from what is only behind, and mends it if asked to.
 //!
-//! Takes no lease. Beside a run that goes on it finds what that run has not done yet.
+//! The comparison changes nothing and takes no lease: beside a run that goes on it finds what that run has not done yet. It
+//! is done first, whole; then, with `repair`, a run under the lease and the guards of every run mends the target, and what was
+//! mended is looked at once more. At the end two files are written, in this order: what was found (a receipt of its own), and
+//! the cursor of a rolling verification. A crash before the first leaves nothing but what a run leaves; one between them a
+//! part that is read once more.
 
-use super::survey::{Selection, Survey, survey};
-use super::{Metastores, Setting, failure};
-use crate::compare::{self, AsyncSink, Chunk, Sides, Trouble};
-use crate::metastore::Change;
-use distcp::error::Result;
+pub mod behind;
+pub mod cycle;
+mod look;
+pub mod report;
+
+use super::doubts::Doubts;
+use super::survey::Selection;
+use super::{Allowed, Setting};
+use cycle::{Cycle, Portion, Round};
+use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
-use distcp::run::Report;
 use distcp::summary::Differences;
 use distcp::verify::{Level, Mark};
+use jiff::Timestamp;
+use look::{Looked, Reads, look};
+use manifest::state::cursor::{self, Cursor};
+use manifest::state::layout::RunId;
+use manifest::state::{StateStore, Tag, marker, verification};
+use report::{MAX_FINDINGS, Repaired, VerifySummary};
+use std::sync::Arc;
+use tokio::time::Instant;
 
 /// Something that differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +40,7 @@ pub struct Finding {
 }
 
 /// What was found, in numbers.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// Of metadata.
     pub metadata: Differences,
@@ -35,135 +51,176 @@ pub struct Found {
 impl Found {
     /// How `verify` ends.
     pub fn code(&self) -> ExitCode {
-        let all = [self.metadata, self.data];
-        let any = |of: fn(&Differences) -> u64| all.iter().any(|each| of(each) > 0);
-        let differs = any(|each| each.only_source + each.only_target + each.differ).then_some(ExitCode::Differs);
-        let unsure = any(|each| each.errors + each.unproven).then_some(ExitCode::Partial);
-        ExitCode::first(differs.into_iter().chain(unsure))
+        ExitCode::first([self.metadata.code(), self.data.code()])
     }
 }
 
-/// Compares; `sink` gets every finding, equal ones included.
-///
-/// # Errors
-/// A metastore or a store that cannot be reached.
+/// What is asked for.
+#[derive(Clone, Default)]
+pub struct Ask {
+    /// Which tables.
+    pub selection: Selection,
+    /// How much of the data to look at: of what is not in `portion`.
+    pub level: Level,
+    /// Read the next part of all data, too; only of all tables.
+    pub portion: Option<Portion>,
+    /// Mend what is wrong.
+    pub repair: bool,
+}
+
+/// A finding, and when: before or after a repair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// The comparison that was asked for.
+    First,
+    /// The look at what was mended.
+    AfterRepair,
+}
+
+/// Compares, and mends; `sink` gets every finding, equal ones included. Always with a summary, and with a failure when it
+/// could not do its job.
 pub async fn verify(
     setting: &Setting,
-    selection: &Selection,
-    level: Level,
-    sink: &mut (dyn FnMut(Finding) + Send),
-) -> Result<Found> {
-    let stores = Metastores::open(setting, false).await?;
-    let sides = stores.sides(setting).await?;
-    let survey = survey(&sides, None, selection).await.map_err(failure)?;
-    let mut found = Found::default();
-    let mut tell = |mark: Mark, object: String, detail: Option<String>| {
-        found.metadata.add(mark);
-        sink(Finding { mark, object, detail });
-    };
-    databases(&survey, &mut tell);
-    tables(&sides, &survey, &mut tell).await?;
-    let level = match level {
-        // Of data that others bring there are no manifests.
-        Level::Manifest if !setting.policy.options.data => Level::Listing,
-        level => level,
-    };
-    for tree in super::data::open(setting, &survey, survey.roots(&setting.policy.locations), false)? {
-        let place = tree.root.to.place();
-        let report: Report = distcp::verify::verify(&tree.job, level, |difference| {
-            found.data.add(difference.mark);
-            let object = format!("{place}/{}", difference.key.escaped());
-            sink(Finding { mark: difference.mark, object, detail: difference.detail });
-        })
-        .await;
-        if let Some(failure) = report.failure {
-            return Err(super::planned::of_tree(&tree, failure));
-        }
+    ask: &Ask,
+    sink: &mut (dyn FnMut(Pass, Finding) + Send),
+) -> (VerifySummary, Option<Failure>) {
+    let (started, clock) = (Timestamp::now(), Instant::now());
+    let run_id = RunId::new(started);
+    let mut summary = VerifySummary::new(&setting.policy.name, &run_id, ask.level);
+    let result = go(setting, ask, &mut summary, &run_id, started, sink).await;
+    summary.duration_ms = u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let failure = result.err();
+    if let Some(failure) = &failure {
+        summary.end(failure.code);
+        summary.errors.insert(0, failure.message.clone());
+        summary.hint.clone_from(&failure.hint);
     }
-    Ok(found)
+    (summary, failure)
 }
 
-fn databases(survey: &Survey, tell: &mut impl FnMut(Mark, String, Option<String>)) {
-    for database in &survey.databases {
-        let name = format!("database {}", database.source);
-        match (database.changes.is_empty(), database.is_new) {
-            (true, _) => tell(Mark::Equal, name, None),
-            (false, true) => tell(Mark::OnlySource, name, None),
-            (false, false) => tell(Mark::Differ, name, None),
+async fn go(
+    setting: &Setting,
+    ask: &Ask,
+    summary: &mut VerifySummary,
+    run_id: &RunId,
+    started: Timestamp,
+    sink: &mut (dyn FnMut(Pass, Finding) + Send),
+) -> Result<()> {
+    let cycle = match ask.portion {
+        Some(portion) => Some(Left::load(setting, portion).await?),
+        None => None,
+    };
+    let mut round = cycle.as_ref().map(|left| Round::new(left.cycle.clone(), left.portion.budget_bytes));
+    let mut shown = Vec::new();
+    let reads = round.as_mut().map_or(Reads::ByLevel, Reads::Next);
+    let looked = look(setting, &ask.selection, ask.level, reads, &mut |finding| {
+        if finding.mark != Mark::Equal && shown.len() < MAX_FINDINGS {
+            shown.push(finding.clone());
         }
-        for change in &database.functions {
-            match change {
-                Change::PutFunction(function) => {
-                    tell(Mark::Differ, format!("function {}.{}", database.source, function.name), None);
-                }
-                Change::DropFunction { name, .. } => {
-                    tell(Mark::OnlyTarget, format!("function {}.{name}", database.target), None);
-                }
-                _ => {}
-            }
-        }
+        sink(Pass::First, finding);
+    })
+    .await?;
+    summary.take(&looked.found, looked.as_of, looked.bytes_read, looked.requests);
+    let next = round.map(|round| round.end(looked.source_bytes.saturating_mul(2), started));
+    summary.coverage = next.as_ref().map(|(_, coverage)| coverage.clone());
+    let mut failure = None;
+    if ask.repair && looked.found.code() != ExitCode::Done {
+        failure = repair(setting, ask, looked, summary, sink).await.err();
     }
-    for damaged in &survey.damaged {
-        tell(Mark::Error, damaged.object.clone(), Some(damaged.why.clone()));
+    let state = setting.state(true)?;
+    let receipt = report::receipt(&setting.job()?, run_id, started, summary, &shown, failure.as_ref());
+    keep(setting, &state, &receipt).await?;
+    if let Some((left, (next, _))) = cycle.zip(next) {
+        left.move_on(setting, &state, next, run_id).await?;
     }
-    for drop in &survey.drops {
-        tell(Mark::OnlyTarget, format!("table {}", drop.target), None);
-    }
+    failure.map_or(Ok(()), Err)
 }
 
-async fn tables(sides: &Sides, survey: &Survey, tell: &mut impl FnMut(Mark, String, Option<String>)) -> Result<()> {
-    for table in &survey.tables {
-        let name = format!("table {}", table.source);
-        if let Some(why) = &table.quarantine {
-            tell(Mark::Error, name, Some(why.clone()));
-            continue;
+/// A run mends, and what was wrong is looked at again.
+async fn repair(
+    setting: &Setting,
+    ask: &Ask,
+    looked: Looked,
+    summary: &mut VerifySummary,
+    sink: &mut (dyn FnMut(Pass, Finding) + Send),
+) -> Result<()> {
+    let doubts: Arc<Doubts> = Arc::new(looked.doubts);
+    let selection = ask.selection.clone();
+    let allowed = Allowed { overwrite_drift: true, doubts: Some(doubts.clone()), selection, ..Allowed::default() };
+    let (run, failure) = super::run(setting, "repair", &allowed).await;
+    let mut repaired = Repaired::of(&run);
+    if let Some(failure) = failure {
+        summary.repair = Some(repaired);
+        return Err(failure);
+    }
+    // What stands there now was read by the run where anything was doubted, or is read here.
+    let level = if ask.level == Level::Content { Level::Manifest } else { ask.level };
+    let again = look(setting, &ask.selection, level, Reads::Doubted(&doubts), &mut |finding| {
+        sink(Pass::AfterRepair, finding);
+    })
+    .await;
+    let again = match again {
+        Ok(again) => again,
+        Err(failure) => {
+            summary.repair = Some(repaired);
+            return Err(failure);
         }
-        match (table.is_new, table.differing.is_empty()) {
-            (true, _) => tell(Mark::OnlySource, name, None),
-            (false, true) => tell(Mark::Equal, name, None),
-            (false, false) => tell(Mark::Differ, name, Some(table.differing.join(", "))),
-        }
-        if table.is_new || (table.put.is_empty() && table.drop == 0) {
-            continue;
-        }
-        let database = table.source.database();
-        let names = [table.source.table.clone()];
-        let source = sides.source.tables(&database, &names).await.map_err(failure)?.found.pop();
-        let target = sides.target.tables(&table.target.database(), &names).await.map_err(failure)?.found.pop();
-        let Some(source) = source else { continue };
-        let mut sink = Partitions { table: table.source.to_string(), found: Vec::new() };
-        match compare::partitions(sides, &source, &table.target, target.as_ref(), None, &mut sink).await {
-            Ok(()) => {}
-            Err(Trouble::Metastore(error)) => return Err(failure(error)),
-            Err(Trouble::Table(why)) => tell(Mark::Error, format!("table {}", table.source), Some(why)),
-        }
-        for (mark, name) in sink.found {
-            tell(mark, name, None);
-        }
+    };
+    repaired.take(&again.found);
+    summary.as_of = again.as_of.map(|time| time.to_string());
+    summary.bytes_read += again.bytes_read;
+    summary.requests = summary.requests + again.requests;
+    let left = again.found.code();
+    if left != ExitCode::Done {
+        summary.errors.extend(run.quarantined.iter().map(|(table, why)| format!("{table} is not in step: {why}")));
+        summary.errors.extend(run.errors);
+    }
+    // What failed in the run, and is right all the same, failed for the damage that was mended after it.
+    let of_run = Some(run.exit_code).filter(|code| *code != ExitCode::Partial);
+    summary.end(ExitCode::first(of_run.into_iter().chain([left])));
+    summary.repair = Some(repaired);
+    Ok(())
+}
+
+/// Stores what was found, and removes what is too old.
+async fn keep(
+    setting: &Setting,
+    state: &Arc<dyn StateStore>,
+    receipt: &manifest::state::receipt::Receipt,
+) -> Result<()> {
+    marker::mark(state.as_ref()).await?;
+    verification::write(state.as_ref(), receipt).await?;
+    // Without a lease nothing is pruned (rule 17): whoever asks for that may share the state with programs of another kind.
+    if setting.leased
+        && let Err(error) = verification::prune(state.as_ref(), &receipt.job, setting.keep_runs).await
+    {
+        setting.note(format!("what old verifications found was not removed: {error}"));
     }
     Ok(())
 }
 
-/// Partitions that differ.
-struct Partitions {
-    table: String,
-    found: Vec<(Mark, String)>,
+/// Where the last run left the cycle.
+struct Left {
+    portion: Portion,
+    cycle: Cycle,
+    tag: Option<Tag>,
 }
 
-#[async_trait::async_trait]
-impl AsyncSink for Partitions {
-    async fn chunk(&mut self, chunk: Chunk) -> Result<(), Trouble> {
-        if let Some(why) = chunk.trouble {
-            return Err(Trouble::Table(why));
+impl Left {
+    async fn load(setting: &Setting, portion: Portion) -> Result<Self> {
+        let loaded = cursor::load::<Cycle>(setting.state(false)?.as_ref(), &setting.job()?).await?;
+        let (left, tag) = loaded.map(|(cursor, tag)| (cursor.state, tag)).unzip();
+        let before = left.as_ref().map(|left: &Cycle| left.slices);
+        if let Some(before) = before.filter(|before| *before != portion.slices) {
+            setting.note(format!("a new cycle begins: the last one was of {before} slices, not of {}", portion.slices));
         }
-        for (name, shall, is) in chunk.rows {
-            let mark = match (shall, is) {
-                (Some(shall), Some(is)) if shall.stamp == is.stamp => continue,
-                (Some(_), Some(_)) => Mark::Differ,
-                (Some(_), None) => Mark::OnlySource,
-                (None, _) => Mark::OnlyTarget,
-            };
-            self.found.push((mark, format!("partition {name} of {}", self.table)));
+        Ok(Self { portion, cycle: Cycle::going_on(left, portion.slices), tag })
+    }
+
+    async fn move_on(self, setting: &Setting, state: &Arc<dyn StateStore>, next: Cycle, run_id: &RunId) -> Result<()> {
+        let cursor = Cursor { job: setting.job()?, run_id: run_id.clone(), written: Timestamp::now(), state: next };
+        if !cursor::swap(state.as_ref(), &cursor, self.tag.as_ref()).await? {
+            setting.note("another verification read the same part meanwhile; the next one goes on after it");
         }
         Ok(())
     }

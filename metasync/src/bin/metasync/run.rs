@@ -88,9 +88,8 @@ pub async fn run(shell: &Shell, verb: &RunVerb) -> ExitCode {
             bootstrap: verb.bootstrap,
             overwrite_drift: verb.allowed.overwrite_drift,
             policy_change: verb.allowed.accept_policy_change,
-            empty_tables: false,
-            afresh: false,
             selection: verb.tables.selection()?,
+            ..Allowed::default()
         };
         Ok((setting, allowed))
     });

@@ -9,7 +9,7 @@ use distcp::console::shell::Shell;
 use distcp::error::Result;
 use distcp::exit::ExitCode;
 use jiff::Timestamp;
-use metasync::sync::status::{PolicyStatus, status};
+use metasync::sync::status::{EndedVerify, PolicyStatus, status};
 use serde::Serialize;
 
 const CODES: [ExitCode; 5] =
@@ -80,8 +80,42 @@ fn block(status: &PolicyStatus, now: Timestamp) -> String {
         let error = run.error.as_deref().map_or(String::new(), |error| format!(": {error}"));
         lines.push(format!("  {} {} ended with {} ({}){error}", run.command, run.started, run.exit_code, run.outcome));
     }
+    lines.extend(status.last_verify.as_ref().map(|verify| last_verify(verify, now)));
     if let Some(lease) = &status.lease {
         lines.push(format!("lease: {} (process {})", lease.holder, lease.process));
     }
     lines.join("\n")
+}
+
+/// What the last verification said.
+fn last_verify(verify: &EndedVerify, now: Timestamp) -> String {
+    let old = verify.started.parse().map_or(String::new(), |started| format!(" ({})", age(started, now)));
+    let level = verify.level.as_deref().map_or(String::new(), |level| format!(", level {level}"));
+    let mut line = format!(
+        "last verify {}{old}{level}: ended with {} ({}), {} wrong, {} behind",
+        verify.started,
+        verify.exit_code,
+        verify.outcome,
+        counted(verify.wrong, "object", "objects"),
+        verify.behind
+    );
+    if let Some(left) = verify.left_wrong {
+        line.push_str(&format!(", {left} wrong after the repair"));
+    }
+    if let Some(first) = verify.first.as_ref().filter(|_| verify.exit_code != 0) {
+        line.push_str(&format!("; first: {first}"));
+    }
+    let number = |name: &str| verify.coverage.as_ref()?.get(name)?.as_u64();
+    if let (Some(slice), Some(cycle), Some(runs)) = (
+        verify.coverage.as_ref().and_then(|coverage| coverage.get("slice")?.as_str()),
+        number("cycle"),
+        number("runs_left"),
+    ) {
+        let rest = match runs {
+            0 => "complete".to_owned(),
+            runs => format!("{} to go", counted(runs, "run", "runs")),
+        };
+        line.push_str(&format!("\n  read slice {slice} of cycle {cycle}, {rest}"));
+    }
+    line
 }

@@ -51,7 +51,7 @@ pub(super) async fn compare_database(
         None => BTreeMap::new(),
     };
     let mut functions = Vec::new();
-    let mut kept = BTreeSet::new();
+    let (mut kept, mut lacking) = (BTreeSet::new(), BTreeSet::new());
     // What the target holds once this is done: in the order of names, as it is read.
     let mut left: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let batch = sides.source.functions(&source).await?;
@@ -81,6 +81,7 @@ pub(super) async fn compare_database(
             wave: Wave::Data,
         }));
         let wanted = line(Object::Function(shall.clone()));
+        lacking.extend((!held.contains_key(&shall.name)).then(|| shall.name.clone()));
         if held.get(&shall.name).is_none_or(|held| line(Object::Function(held.clone())) != wanted) {
             functions.push(Change::PutFunction(shall.clone()));
         }
@@ -111,6 +112,8 @@ pub(super) async fn compare_database(
             digest: lines.hex(),
             last_id: parameter(LAST_ID),
             mark: parameter(MARK),
+            drifted: false,
+            lacking,
         },
         actual,
     ))
