@@ -56,6 +56,7 @@ mod sync_hops;
 mod sync_interrupted;
 mod sync_listed;
 mod sync_moving;
+mod sync_mutations;
 mod sync_places;
 mod sync_random;
 mod sync_run;
