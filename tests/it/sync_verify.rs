@@ -218,6 +218,30 @@ fn a_database_that_nobody_carried_is_told_and_left_alone() {
 }
 
 #[test]
+fn a_database_that_the_source_dropped_since_is_behind() {
+    let lake = replica();
+    lake.policy_of("databases = [\"sales\", \"x_*\"]\n", "");
+    lake.database("x_1");
+    lake.metasync("run", &[]).expect(0);
+    lake.assert_in_step();
+    lake.apply(&[Change::DropDatabase(DatabaseName::new("x_1"))]);
+    assert_eq!(told(&lake, &lake.metasync("verify", &[]).expect(0)), pairs(&[("behind", "database x_1")]));
+    lake.metasync("run", &[]).expect(0);
+    lake.assert_in_step();
+}
+
+#[test]
+fn a_verification_that_failed_is_known_to_have_failed() {
+    let lake = replica();
+    lake.metasync("verify", &[]).expect(0);
+    std::fs::rename(lake.root().join("source.db"), lake.root().join("gone.db")).unwrap();
+    let ran = lake.metasync("verify", &[]);
+    assert_ne!(ran.code, 0);
+    let last = &lake.status()["last_verify"];
+    assert_eq!((&last["exit_code"], last["first"].is_string()), (&json!(ran.code), true), "{last}");
+}
+
+#[test]
 fn plain_trees_of_the_policy_are_compared_and_mended_too() {
     let lake = replica();
     let root = lake.root().display().to_string();

@@ -87,9 +87,13 @@ pub async fn verify(
     let (started, clock) = (Timestamp::now(), Instant::now());
     let run_id = RunId::new(started);
     let mut summary = VerifySummary::new(&setting.policy.name, &run_id, ask.level);
-    let result = go(setting, ask, &mut summary, &run_id, started, sink).await;
+    let mut is_kept = false;
+    let result = go(setting, ask, &mut summary, &run_id, started, sink, &mut is_kept).await;
     summary.duration_ms = u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX);
     let failure = result.err();
+    if let Some(failure) = failure.as_ref().filter(|_| !is_kept) {
+        keep_failure(setting, &run_id, started, &summary, failure).await;
+    }
     if let Some(failure) = &failure {
         summary.end(failure.code);
         summary.errors.insert(0, failure.message.clone());
@@ -105,6 +109,7 @@ async fn go(
     run_id: &RunId,
     started: Timestamp,
     sink: &mut (dyn FnMut(Pass, Finding) + Send),
+    is_kept: &mut bool,
 ) -> Result<()> {
     let cycle = match ask.portion {
         Some(portion) => Some(Left::load(setting, portion).await?),
@@ -129,6 +134,7 @@ async fn go(
     }
     let state = setting.state(true)?;
     let receipt = report::receipt(&setting.job()?, run_id, started, summary, &shown, failure.as_ref());
+    *is_kept = true;
     keep(setting, &state, &receipt).await?;
     if let Some((left, (next, _))) = cycle.zip(next) {
         left.move_on(setting, &state, next, run_id).await?;
@@ -197,6 +203,25 @@ async fn keep(
         setting.note(format!("what old verifications found was not removed: {error}"));
     }
     Ok(())
+}
+
+/// Stores that it failed, where that can be stored: the failure itself is told anyway.
+async fn keep_failure(
+    setting: &Setting,
+    run_id: &RunId,
+    started: Timestamp,
+    summary: &VerifySummary,
+    failure: &Failure,
+) {
+    let mut ended = summary.clone();
+    ended.end(failure.code);
+    let stored = async {
+        let receipt = report::receipt(&setting.job()?, run_id, started, &ended, &[], Some(failure));
+        keep(setting, &setting.state(true)?, &receipt).await
+    };
+    if let Err(error) = stored.await {
+        setting.note(format!("the report of this verification was not stored: {}", error.message));
+    }
 }
 
 /// Where the last run left the cycle.

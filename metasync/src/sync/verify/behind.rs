@@ -64,6 +64,7 @@ pub struct Touched {
     tables: BTreeSet<TableName>,
     databases: BTreeSet<DatabaseName>,
     targets: BTreeSet<TableName>,
+    target_databases: BTreeSet<DatabaseName>,
 }
 
 impl Touched {
@@ -73,6 +74,7 @@ impl Touched {
         Self {
             targets: tables.clone().map(|table| policy.target_table(table)).collect(),
             tables: tables.cloned().collect(),
+            target_databases: seen.databases.iter().map(|database| policy.target_database(database)).collect(),
             databases: seen.databases.clone(),
         }
     }
@@ -85,6 +87,11 @@ impl Touched {
     /// Whether they name the source of this table of the target.
     pub fn target(&self, table: &TableName) -> bool {
         self.targets.contains(table)
+    }
+
+    /// Whether they name the source of this database of the target itself.
+    pub fn target_database(&self, database: &DatabaseName) -> bool {
+        self.target_databases.contains(database)
     }
 
     /// Whether they name this database of the source itself.

@@ -235,13 +235,15 @@ fn databases(survey: &Survey, touched: &Touched, tell: &mut impl Tell) {
     for damaged in &survey.damaged {
         tell(Mark::Error, damaged.object.clone(), Some(damaged.why.clone()), false, false);
     }
+    let is_dropped = |database: &DatabaseName| survey.gone.contains(database) && touched.target_database(database);
     for drop in &survey.drops {
         let detail = drop.by_others.then(|| "no run of this policy made it".to_owned());
         let name = format!("table {}", drop.target);
-        tell(Mark::OnlyTarget, name, detail, touched.target(&drop.target), drop.by_others);
+        let touched = touched.target(&drop.target) || is_dropped(&drop.target.database());
+        tell(Mark::OnlyTarget, name, detail, touched, drop.by_others);
     }
     for gone in &survey.gone {
-        tell(Mark::OnlyTarget, format!("database {gone}"), None, false, false);
+        tell(Mark::OnlyTarget, format!("database {gone}"), None, is_dropped(gone), false);
     }
 }
 
