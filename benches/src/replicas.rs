@@ -296,10 +296,17 @@ async fn idle(arguments: &Arguments, stage: &Stage, source: &str, target: &str, 
     let listed = ran.number("/counts/listed")?;
     ensure!(listed >= objects as u64, "{listed} objects were listed, not {objects}");
     let swept = Row::of(&about, objects, &ran, "< 30 s");
+    let about = format!("verify, {kind}: metadata of {tables} tables and their partitions, and listings");
+    let looked = Row::of(&about, partitions, &job.verify("listing")?, "< 20 s for the metadata, < 300 MB");
+    let about = format!("verify, {kind}: the same, with hashes from manifests");
+    let verified = job.verify("manifest")?;
+    let equal = verified.number("/data/equal")?;
+    ensure!(equal >= objects as u64, "{equal} objects were equal, not {objects}");
+    let verified = Row::of(&about, objects, &verified, "< 60 s, < 300 MB");
     let there = open::open(target, &distcp::settings::Environment::default()).await?;
     let names = there.snapshot().await?.table_names(&DatabaseName::new(objects::MANY)).await?;
     ensure!(names.len() == tables, "{} tables are on the target", names.len());
-    Ok(vec![spared, swept])
+    Ok(vec![spared, swept, looked, verified])
 }
 
 /// The middle of some runs that change nothing.

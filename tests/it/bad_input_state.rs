@@ -180,17 +180,18 @@ fn case_49_state_from_the_future_is_refused_and_names_the_versions() {
         let it = Job::new();
         let path = it.file(part);
         let text = std::fs::read_to_string(&path).unwrap();
-        let spaced = text.contains("\"version\": 1");
-        let (from, to) =
-            if spaced { ("\"version\": 1,", "\"version\": 7,") } else { ("\"version\":1,", "\"version\":7,") };
-        replace(&path, from.as_bytes(), to.as_bytes());
+        let known = if part == "/manifests/" { manifest::format::FORMAT_VERSION } else { 1 };
+        let spaced = text.contains("\"version\": ");
+        let of = |version: u32| format!("\"version\":{}{version},", if spaced { " " } else { "" });
+        replace(&path, of(known).as_bytes(), of(7).as_bytes());
         let name = if part == "/manifests/" { "needs" } else { "minimum_program" };
         let needs = |version| format!("\"{name}\":{}\"{version}\"", if spaced { " " } else { "" });
         replace(&path, needs("0.1.0").as_bytes(), needs("9.8.7").as_bytes());
         if unfinished {
             it.forget_the_commit();
         }
-        let words = [what, "format version 7", "reads up to 1", "use understudy 9.8.7 or newer"];
+        let reads = format!("reads up to {known}");
+        let words = [what, "format version 7", &reads, "use understudy 9.8.7 or newer"];
         it.refuses(&format!("{what} of the future"), &words);
     }
 }

@@ -218,8 +218,12 @@ async fn case_49_state_from_the_future_is_refused_by_name_and_nothing_is_changed
         .collect();
     assert_eq!(versioned.len(), 3);
     for name in versioned {
-        let text = std::str::from_utf8(&files[name]).unwrap().replacen("\"version\": 1", "\"version\": 9", 1);
-        let text = text.replacen("\"version\":1", "\"version\":9", 1).replace("\"0.1.0\"", "\"7.7.7\"");
+        let is_index = matches!(layout::classify(&job(), name), Item::Index(_));
+        let known = if is_index { manifest::format::FORMAT_VERSION } else { 1 };
+        let of = |version: u32| [format!("\"version\": {version},"), format!("\"version\":{version},")];
+        let ([spaced, tight], [spaced_9, tight_9]) = (of(known), of(9));
+        let text = std::str::from_utf8(&files[name]).unwrap().replacen(&spaced, &spaced_9, 1);
+        let text = text.replacen(&tight, &tight_9, 1).replace("\"0.1.0\"", "\"7.7.7\"");
         let swap = |bytes: Bytes| {
             let state = pair.state.clone();
             async move {

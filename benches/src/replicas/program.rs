@@ -63,15 +63,20 @@ impl Job<'_> {
 
     /// A run that counts.
     pub fn run(&self) -> Result<Ran> {
-        self.run_under(self.under)
+        self.do_under(self.under, &["run"])
     }
 
     /// A run that does not count.
     pub fn run_once(&self) -> Result<Ran> {
-        self.run_under(None)
+        self.do_under(None, &["run"])
     }
 
-    fn run_under(&self, under: Option<&str>) -> Result<Ran> {
+    /// A verification at this level; what it finds to differ is an error.
+    pub fn verify(&self, level: &str) -> Result<Ran> {
+        self.do_under(self.under, &["verify", "--level", level])
+    }
+
+    fn do_under(&self, under: Option<&str>, verb: &[&str]) -> Result<Ran> {
         let mut words = under.into_iter().flat_map(str::split_whitespace);
         let mut command = match words.next() {
             Some(first) => {
@@ -81,7 +86,7 @@ impl Job<'_> {
             }
             None => Command::new(self.metasync),
         };
-        command.arg("run").arg(self.policy()).arg("--json").env_remove("RUST_LOG").current_dir(self.folder);
+        command.args(verb).arg(self.policy()).arg("--json").env_remove("RUST_LOG").current_dir(self.folder);
         let (out, err) = (self.folder.join("out"), self.folder.join("err"));
         command.stdin(Stdio::null()).stdout(std::fs::File::create(&out)?).stderr(std::fs::File::create(&err)?);
         let started = Instant::now();
@@ -95,13 +100,13 @@ impl Job<'_> {
             if started.elapsed() > LIMIT {
                 child.kill()?;
                 child.wait()?;
-                bail!("metasync run took longer than {} s", LIMIT.as_secs());
+                bail!("metasync {} took longer than {} s", verb.join(" "), LIMIT.as_secs());
             }
             std::thread::sleep(POLL);
         };
         let seconds = started.elapsed().as_secs_f64();
         if !status.success() {
-            bail!("metasync run: {status}: {}", std::fs::read_to_string(err)?);
+            bail!("metasync {}: {status}: {}", verb.join(" "), std::fs::read_to_string(err)?);
         }
         let printed = std::fs::read_to_string(out)?;
         let last = printed.lines().rfind(|line| line.contains("\"type\":\"summary\"")).context("no summary")?;
