@@ -299,13 +299,16 @@ fn write_old(path: &Path, content: &str) {
     set_mtime(path, SystemTime::now() - Duration::from_secs(10));
 }
 
+/// The hint of Delta's logs, which is not carried: no comparison of files looks at it.
+pub const NOT_CARRIED: &str = "_last_checkpoint";
+
 fn collect(root: &Path, folder: &Path, found: &mut BTreeMap<String, String>) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries {
         let path = entry.unwrap().path();
         if path.is_dir() {
             collect(root, &path, found);
-        } else {
+        } else if !path.ends_with(NOT_CARRIED) {
             let key = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
             found.insert(key, String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned());
         }

@@ -9,6 +9,7 @@ pub use engines::{Spark, truncate};
 
 use crate::cli::{Ran, Shell};
 use crate::hms::{self, Hms, Kind, Version};
+use crate::lake::NOT_CARRIED;
 use crate::metastores::{adapters, contract, objects};
 use crate::trees::set_mtime;
 use metasync::metastore::Change;
@@ -440,7 +441,7 @@ pub fn files(root: &Path) -> BTreeMap<String, String> {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
                 folders.push(path);
-            } else {
+            } else if !path.ends_with(NOT_CARRIED) {
                 let key = path.strip_prefix(root).expect("below it").to_string_lossy().into_owned();
                 let content = std::fs::read(&path).expect("a file");
                 found.insert(key, blake3::hash(&content).to_hex().to_string());

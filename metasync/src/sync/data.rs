@@ -200,7 +200,8 @@ fn within(root: &Root, taken: impl Fn(&[Owner]) -> bool) -> Option<Within> {
     let except = root.except.iter().cloned().chain(left_out.into_iter().map(key));
     let within = Within::new(meant.into_iter().map(key)).except(except).keep_others(true);
     let removed = root.folders.iter().filter(|(_, owners)| owners.iter().all(|owner| *owner == Owner::Removal));
-    Some(within.emptied(removed.map(key)))
+    let within = within.emptied(removed.map(key));
+    Some(if root.wave == Wave::Log { within.without(delta::hints(root)) } else { within })
 }
 
 /// A plain tree of the policy with the job that copies it.

@@ -326,15 +326,12 @@ impl Run<'_> {
         planned: &Planned,
         lacking: &mut Lacking,
     ) -> Result<Vec<(Root, Report)>> {
-        let mut sidecars = Vec::new();
-        for tree in &trees {
-            sidecars.extend(tree.logs(&lacking.tables(), &planned.survey).await?.0);
-        }
+        let survey = &planned.survey;
+        let parts = |without: &BTreeSet<usize>| trees.iter().filter_map(|tree| tree.logs(without, survey)).unzip();
+        let (sidecars, _): (Vec<Option<Tree>>, Vec<Tree>) = parts(&lacking.tables());
+        let sidecars = sidecars.into_iter().flatten().collect();
         let mut done = self.carry_some_logs(sidecars, planned, lacking).await?;
-        let mut logs = Vec::new();
-        for tree in &trees {
-            logs.extend(tree.logs(&lacking.tables(), &planned.survey).await?.1);
-        }
+        let (_, logs): (Vec<Option<Tree>>, Vec<Tree>) = parts(&lacking.tables());
         done.extend(self.carry_some_logs(logs, planned, lacking).await?);
         Ok(done)
     }

@@ -3,10 +3,13 @@
 //!
 //! A run plans the logs before it lists any data. What a plan names is the version that the replica gets: its data files stood
 //! there before, so the data that is listed after holds them. Commits that come in meanwhile are the next run's, whatever the
-//! log holds by the time that it is copied. Then data, sidecars of checkpoints, and the log by name, one file after the other
-//! where the replica has a log already: a checkpoint stands before the commit of its number, no commit before the one that it
-//! builds on, and `_last_checkpoint` after all. A kill anywhere in that leaves the last commit that arrived as the version that is
-//! read, and data files that no commit names yet; the next run goes on behind it.
+//! log holds by the time that it is copied; so is a checkpoint whose sidecars were not planned. Then data, sidecars of checkpoints,
+//! and the log by name, one file after the other where the replica has a log already: a checkpoint stands before the commit of
+//! its number, and no commit before the one that it builds on. A kill anywhere in that leaves the last commit that arrived as the
+//! version that is read, and data files that no commit names yet; the next run goes on behind it.
+//!
+//! `_last_checkpoint` is not carried. It is written over at any moment, and may name a checkpoint that the replica does not have
+//! yet; readers that do not find it list the log.
 //!
 //! What is relied on, of Delta's protocol (github.com/delta-io/delta, PROTOCOL.md): commits are `<20 digits>.json`, all files
 //! of a version begin with its 20 digits, and a commit is never written twice. A commit that is another one on the replica
@@ -15,46 +18,32 @@
 use super::{Draft, Tree};
 use crate::roots::{Owner, Root, Wave};
 use crate::sync::survey::Survey;
-use distcp::error::Result;
 use distcp::list::within::Within;
 use distcp::plan::{Action, Step};
-use distcp::scan;
-use distcp::store::{self, Store, StoreErrorKind};
-use manifest::{Class, Fingerprint, ObjectKey};
+use manifest::ObjectKey;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Digits of a version in the name of a file.
 const DIGITS: usize = 20;
-/// Names the newest checkpoint; written over.
+/// Names the newest checkpoint; a hint.
 const LAST_CHECKPOINT: &[u8] = b"_last_checkpoint";
 /// Files that checkpoints name.
 const SIDECARS: &str = "_sidecars";
+
+/// What a commit is called, and its checksum, behind the version and a dot; sorted.
+const OF_COMMIT: [&str; 2] = ["crc", "json"];
+/// A checkpoint is made right after its commit. One that was not planned is looked for in this many versions.
+const CHECKPOINT_WINDOW: u64 = 1_000;
 
 /// What a plan says of one log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pin {
     /// The newest version of which a file is planned.
     newest: Option<u64>,
-    /// `_last_checkpoint`, as it was listed.
-    last_checkpoint: Option<Fingerprint>,
-    /// It is still the one that was listed, and what it names is carried.
-    names_what_is_there: bool,
+    /// The newest version of which a checkpoint is planned.
+    newest_checkpoint: Option<u64>,
     /// Sidecars are planned.
     has_sidecars: bool,
-}
-
-impl Pin {
-    /// `_last_checkpoint` still is what was listed, with this content. What it names stood there before it, so its version
-    /// belongs to the plan.
-    fn confirm(&mut self, content: &[u8]) {
-        #[derive(serde::Deserialize)]
-        struct LastCheckpoint {
-            version: u64,
-        }
-        self.names_what_is_there = true;
-        let named = serde_json::from_slice::<LastCheckpoint>(content).ok();
-        self.newest = self.newest.max(named.map(|named| named.version));
-    }
 }
 
 /// What a plan says of the logs of a tree, by their folders. Logs of which nothing is planned are not named.
@@ -69,10 +58,10 @@ pub fn take(action: &Action, is_foreign: bool, root: &Root, pins: &mut Pins, for
     let pin = pins.entry(folder).or_default();
     let version = version(name);
     pin.newest = pin.newest.max(version);
-    pin.has_sidecars |= name.starts_with(SIDECARS.as_bytes());
-    if name == LAST_CHECKPOINT {
-        pin.last_checkpoint.clone_from(&action.source);
+    if version.is_some_and(|_| !is_of_commit(name)) {
+        pin.newest_checkpoint = pin.newest_checkpoint.max(version);
     }
+    pin.has_sidecars |= name.starts_with(SIDECARS.as_bytes());
     let is_commit = version.is_some() && name.get(DIGITS..) == Some(b".json");
     let is_replaced = action.step == Step::Copy && action.source.is_some() && action.target.is_some();
     if is_commit && is_replaced && !is_foreign {
@@ -82,6 +71,11 @@ pub fn take(action: &Action, is_foreign: bool, root: &Root, pins: &mut Pins, for
             }
         }
     }
+}
+
+/// Whether a file of a version is its commit, or the checksum of that: anything else may name sidecars.
+fn is_of_commit(name: &[u8]) -> bool {
+    OF_COMMIT.iter().any(|end| name.get(DIGITS + 1..) == Some(end.as_bytes()))
 }
 
 /// The folder of a log that holds the key, and the key's name in it.
@@ -107,18 +101,10 @@ fn key(folder: &ObjectKey, name: &[u8]) -> ObjectKey {
     }
 }
 
-/// Looks whether what names the newest checkpoint of each log is still what was listed; one that was written over since is the
-/// next run's.
-async fn confirm(pins: &mut Pins, source: &dyn Store) -> store::Result<()> {
-    for (folder, pin) in pins {
-        let Some(listed) = pin.last_checkpoint.clone() else { continue };
-        match scan::read_whole(source, &key(folder, LAST_CHECKPOINT), &listed).await {
-            Ok((_, content)) => pin.confirm(&content),
-            Err(error) if matches!(error.class(), Class::Conflict) || error.kind == StoreErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
+/// What of these logs is never carried, as stretches of keys.
+pub fn hints(root: &Root) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
+    let names = root.folders.keys().map(|folder| key(folder, LAST_CHECKPOINT).as_bytes().to_vec());
+    names.map(|name| (name.clone(), [&name[..], &[0]].concat()))
 }
 
 /// The logs that have sidecars to carry: their folders.
@@ -140,9 +126,11 @@ fn within(within: Within, root: &Root, pins: &Pins) -> Within {
         // What is named by a number is all that sorts between the digits and what follows them.
         let newer = pin.newest.map_or(Some(0), |newest| newest.checked_add(1));
         gaps.extend(newer.map(|newer| (from(format!("{newer:0DIGITS$}").as_bytes()), from(b":"))));
-        if !pin.names_what_is_there {
-            gaps.push((from(LAST_CHECKPOINT), [&from(LAST_CHECKPOINT)[..], &[0]].concat()));
-        }
+        gaps.extend(pin.newest.iter().flat_map(|newest| {
+            let after = pin.newest_checkpoint.map_or(0, |checkpoint| checkpoint + 1);
+            (after.max(newest.saturating_sub(CHECKPOINT_WINDOW))..=*newest)
+                .flat_map(|version| beside_commit(&from, version))
+        }));
     }
     within.without(gaps)
 }
@@ -159,9 +147,8 @@ impl Tree {
 
     /// The sidecars that checkpoints of its logs name, and the logs as they were planned without these tables; `None` where
     /// nothing is left.
-    pub async fn logs(&self, without: &BTreeSet<usize>, survey: &Survey) -> Result<(Option<Self>, Option<Self>)> {
-        let Some(mut logs) = self.without(without, survey) else { return Ok((None, None)) };
-        confirm(&mut logs.pins, self.job.source.store.as_ref()).await?;
+    pub fn logs(&self, without: &BTreeSet<usize>, survey: &Survey) -> Option<(Option<Self>, Self)> {
+        let mut logs = self.without(without, survey)?;
         let meant = logs.job.within.clone().unwrap_or_default();
         let planned = within(meant.as_ref().clone(), &logs.root, &logs.pins);
         let named: Vec<ObjectKey> = sidecars(&logs.pins).into_iter().filter(|folder| planned.holds(folder)).collect();
@@ -172,8 +159,22 @@ impl Tree {
             first
         });
         logs.job = logs.job_within(planned);
-        Ok((first, Some(logs)))
+        Some((first, logs))
     }
+}
+
+/// The stretches of names of a version that are no commit's: a checkpoint that came after the plan, and before its sidecars.
+fn beside_commit(from: &impl Fn(&[u8]) -> Vec<u8>, version: u64) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let name = |end: &str| from(format!("{version:0DIGITS$}.{end}").as_bytes());
+    let mut stretches = Vec::with_capacity(OF_COMMIT.len() + 1);
+    let mut start = name("");
+    for end in OF_COMMIT {
+        stretches.push((start, name(end)));
+        start = [&name(end)[..], &[0]].concat();
+    }
+    // A dot is followed by a slash.
+    stretches.push((start, from(format!("{version:0DIGITS$}/").as_bytes())));
+    stretches
 }
 
 #[cfg(test)]
@@ -181,7 +182,7 @@ mod tests {
     use super::*;
     use crate::location::Location;
     use distcp::plan::Reason;
-    use manifest::EntryKind;
+    use manifest::{EntryKind, Fingerprint};
 
     fn root(folders: &[&str]) -> Root {
         let place = |text| Location::parse(text).unwrap();
@@ -228,31 +229,46 @@ mod tests {
         let holds = |key: String| meant.holds(&ObjectKey::from(key.as_str()));
         for version in 0..=5 {
             assert!(holds(format!("a/_delta_log/{}", commit(version))), "{version}");
-            assert!(holds(format!("a/_delta_log/{version:020}.checkpoint.parquet")), "{version}");
+            assert!(holds(format!("a/_delta_log/{version:020}.crc")), "{version}");
+            for checkpoint in ["checkpoint.parquet", "80a083e8.checkpoint.json", "checkpoint.1.2.parquet"] {
+                assert!(
+                    !holds(format!("a/_delta_log/{version:020}.{checkpoint}")),
+                    "{version}: no sidecar was planned"
+                );
+            }
         }
         for version in [6, 7, 10, 100, 12_345] {
             assert!(!holds(format!("a/_delta_log/{}", commit(version))), "{version}");
             assert!(!holds(format!("a/_delta_log/{version:020}.checkpoint.parquet")), "{version}");
         }
-        assert!(!holds("a/_delta_log/_last_checkpoint".to_owned()), "it may name a later one");
         assert!(holds("a/_delta_log/_sidecars/x.parquet".to_owned()));
         // Of the other log nothing was planned.
         assert!(!holds(format!("b/_delta_log/{}", commit(0))) && !holds("b/_delta_log/_last_checkpoint".to_owned()));
     }
 
     #[test]
-    fn what_names_the_newest_checkpoint_comes_with_that() {
+    fn a_checkpoint_that_was_planned_is_carried_and_those_after_it_are_not() {
         let root = root(&[""]);
-        let meant = |pins: &Pins| within(Within::new([ObjectKey::default()]), &root, pins);
-        let holds = |pins: &Pins, key: &str| meant(pins).holds(&ObjectKey::from(key));
-        let (mut pins, _) = pinned(&root, &["_last_checkpoint".to_owned()]);
-        assert!(!holds(&pins, "_last_checkpoint") && !holds(&pins, &commit(0)), "it was written over since");
-        pins.get_mut(&ObjectKey::default()).unwrap().confirm(b"{\"version\":20,\"size\":3}");
-        assert!(holds(&pins, "_last_checkpoint") && holds(&pins, "00000000000000000020.checkpoint.parquet"));
-        assert!(holds(&pins, &commit(20)) && !holds(&pins, &commit(21)));
-        pins.get_mut(&ObjectKey::default()).unwrap().confirm(b"no JSON");
-        assert!(holds(&pins, "_last_checkpoint") && !holds(&pins, &commit(21)));
-        assert!(!holds(&Pins::new(), "_last_checkpoint") && !holds(&Pins::new(), &commit(3)));
+        let checkpoint = |version: u64| format!("{version:020}.checkpoint.parquet");
+        let (pins, _) = pinned(&root, &[checkpoint(4), commit(5), commit(6), format!("{:020}.crc", 6)]);
+        let meant = within(Within::new([ObjectKey::default()]), &root, &pins);
+        let holds = |key: String| meant.holds(&ObjectKey::from(key.as_str()));
+        assert!(holds(checkpoint(4)) && !holds(checkpoint(5)) && !holds(checkpoint(6)));
+        assert!((4..7).all(|version| holds(commit(version))) && !holds(commit(7)));
+    }
+
+    #[test]
+    fn of_a_log_without_a_plan_nothing_is_carried_and_its_hint_never() {
+        let root = root(&["", "a/_delta_log"]);
+        let meant = within(Within::new([ObjectKey::default()]), &root, &Pins::new());
+        assert!(!meant.holds(&ObjectKey::from(commit(3).as_str())));
+        let hinted = Within::new([ObjectKey::default()]).without(hints(&root));
+        for key in ["_last_checkpoint", "a/_delta_log/_last_checkpoint"] {
+            assert!(!hinted.holds(&ObjectKey::from(key)), "{key}");
+        }
+        for key in ["a/_delta_log/_last_checkpoint2", "a/_last_checkpoint", "a/_delta_log/_sidecars/x.parquet"] {
+            assert!(hinted.holds(&ObjectKey::from(key)), "{key}");
+        }
     }
 
     #[test]
