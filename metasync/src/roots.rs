@@ -58,6 +58,11 @@ pub struct Root {
 impl Root {
     /// The owners of the folders that hold this key, the innermost folder's first.
     pub fn owners<'a>(&'a self, key: &ObjectKey) -> impl Iterator<Item = Owner> + 'a {
+        self.around(key).flat_map(|(_, owners)| owners).copied()
+    }
+
+    /// The folders that hold this key, with their owners, the innermost first.
+    pub fn around<'a>(&'a self, key: &ObjectKey) -> impl Iterator<Item = (&'a ObjectKey, &'a Vec<Owner>)> + 'a {
         let bytes = key.as_bytes().to_vec();
         let ends = bytes.iter().enumerate().rev().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
         let above: Vec<ObjectKey> = std::iter::once(bytes.len())
@@ -65,7 +70,7 @@ impl Root {
             .chain([0])
             .filter_map(|end| bytes.get(..end).map(|folder| ObjectKey::from(folder.to_vec())))
             .collect();
-        above.into_iter().filter_map(|folder| self.folders.get(&folder)).flatten().copied()
+        above.into_iter().filter_map(|folder| self.folders.get_key_value(&folder))
     }
 }
 

@@ -5,6 +5,7 @@
 //! never written twice, a checkpoint now and then with the file that names it. `UNDERSTUDY_TEST_SEED=N` replays one seed.
 
 use metasync::metastore::Change;
+use metasync::object::Object;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use rustix::process::Signal;
@@ -14,13 +15,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
-use tests::lake::Lake;
-use tests::running::Running;
+use tests::lake::{LARGE, Lake};
 
 const TABLE: &str = "sales.db/events";
-/// A file that is a second and more on its way at [`SLOW`].
-const LARGE: usize = 900_000;
-const SLOW: &str = "bwlimit = \"400K\"";
 /// Commits between two checkpoints.
 const CHECKPOINT: u64 = 4;
 /// The writer's pause between two commits, and the reader's between two looks.
@@ -98,17 +95,6 @@ fn read(table: &Path) -> Option<u64> {
     Some(newest)
 }
 
-/// Starts a run that is slow, and stops it once a file is on its way into the table's folder.
-fn copying(lake: &Lake) -> Running {
-    let count = || std::fs::read_dir(lake.target(TABLE)).map_or(0, Iterator::count);
-    let before = count();
-    lake.policy(SLOW);
-    let mut running = lake.start();
-    running.until("the copy", || count() > before);
-    running.signal(Signal::STOP);
-    running
-}
-
 #[test]
 fn commits_that_come_while_data_is_copied_wait_for_their_own_data() {
     let lake = lake();
@@ -117,7 +103,7 @@ fn commits_that_come_while_data_is_copied_wait_for_their_own_data() {
     lake.metasync("run", &[]).expect(0);
     assert_eq!(read(&target), Some(0));
     commit(&source, 1, LARGE);
-    let mut running = copying(&lake);
+    let mut running = lake.copying(TABLE);
     for version in 2..=4 {
         commit(&source, version, LARGE / 4);
     }
@@ -214,6 +200,27 @@ fn a_log_that_went_another_way_stops_its_table_until_somebody_says_which_is_righ
     assert_eq!(std::fs::metadata(target.join("part-2.parquet")).unwrap().len(), 10);
     lake.metasync("resync", &["--table", "sales.events"]).expect(0);
     assert_eq!(std::fs::metadata(target.join("part-2.parquet")).unwrap().len(), 2000);
+    lake.metasync("run", &[]).expect(0);
+    lake.assert_in_step();
+}
+
+#[test]
+fn a_table_that_was_dropped_and_made_anew_begins_a_new_log() {
+    let lake = lake();
+    let (source, target) = (lake.source(TABLE), lake.target(TABLE));
+    (0..3).for_each(|version| commit(&source, version, 10));
+    lake.metasync("run", &[]).expect(0);
+    lake.policy("max_drops = \"100%\"\nmax_deletes = \"100%\"");
+    let table = lake.objects("source").into_iter().find_map(|object| match object {
+        Object::Table(table) => Some(table),
+        _ => None,
+    });
+    let table = table.unwrap();
+    lake.apply(&[Change::DropTable(table.name.clone()), Change::PutTable(table)]);
+    std::fs::remove_dir_all(&source).unwrap();
+    commit(&source, 0, 2000);
+    lake.metasync("run", &[]).expect(0);
+    assert_eq!((read(&target), std::fs::metadata(target.join("part-0.parquet")).unwrap().len()), (Some(0), 2000));
     lake.metasync("run", &[]).expect(0);
     lake.assert_in_step();
 }

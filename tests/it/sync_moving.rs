@@ -11,12 +11,8 @@ use serde_json::json;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tests::lake::Lake;
-use tests::running::Running;
+use tests::lake::{LARGE, Lake};
 
-/// A file that is a second and more on its way at [`SLOW`].
-const LARGE: usize = 900_000;
-const SLOW: &str = "bwlimit = \"400K\"";
 /// Between two files of a writer that does not stop.
 const PACE: Duration = Duration::from_millis(10);
 
@@ -34,17 +30,6 @@ fn managed(lake: &Lake, name: &str, keys: &[&str]) -> Table {
 fn drop_managed(lake: &Lake, name: &str) {
     lake.apply(&[Change::DropTable(TableName::new("sales", name))]);
     std::fs::remove_dir_all(lake.source(&format!("sales.db/{name}"))).unwrap();
-}
-
-/// Starts a run that is slow, waits until a file is on its way into this folder of the target, and stops it there.
-fn copying(lake: &Lake, folder: &str) -> Running {
-    let count = || std::fs::read_dir(lake.target(folder)).map_or(0, Iterator::count);
-    let before = count();
-    lake.policy(SLOW);
-    let mut running = lake.start();
-    running.until("the copy", || count() > before);
-    running.signal(Signal::STOP);
-    running
 }
 
 fn is_on_target(lake: &Lake, table: &str) -> bool {
@@ -66,7 +51,7 @@ fn case_06_a_partitioned_table_that_is_dropped_while_its_partitions_are_copied_i
         for day in ["1", "2", "3"] {
             lake.partition(&days, &[day], &day.repeat(LARGE / 3));
         }
-        let mut running = copying(&lake, "sales.db/days/dt=1");
+        let mut running = lake.copying("sales.db/days/dt=1");
         drop_managed(&lake, "days");
         running.signal(Signal::CONT);
         let ran = running.end().expect(0);
@@ -93,7 +78,7 @@ fn case_60_a_table_that_vanishes_during_its_copy_is_skipped_and_the_others_go_on
         lake.table(name, &[]);
         lake.write(&format!("sales.db/{name}/part-0"), name);
     }
-    let mut running = copying(&lake, "sales.db/brief");
+    let mut running = lake.copying("sales.db/brief");
     drop_managed(&lake, "brief");
     running.signal(Signal::CONT);
     let ran = running.end().expect(0);
@@ -117,7 +102,7 @@ fn rule_22_case_73_a_run_ends_at_the_id_that_it_saw_first_and_as_of_says_so() {
     lake.apply(&[Change::PutTable(Box::new(changed))]);
     let newest = lake.status()["newest_event"].as_u64().unwrap();
     for round in 0..2 {
-        let mut running = copying(&lake, "sales.db/a");
+        let mut running = lake.copying("sales.db/a");
         let late = Timestamp::now();
         let names: Vec<String> = (0..20).map(|number| format!("late{round}_{number}")).collect();
         names.iter().for_each(|name| drop(lake.table(name, &[])));

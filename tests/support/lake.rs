@@ -18,6 +18,7 @@ use metasync::policy::Policy;
 use metasync::sync::Setting;
 use metasync::volatile::strip;
 use metasync::walk::{Step, walk};
+use rustix::process::Signal;
 use serde_json::Value;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
@@ -129,6 +130,21 @@ impl Lake {
             listener: Arc::new(|_| ()),
             progress: Arc::default(),
         }
+    }
+
+    /// Starts a run that is slowed down to [`SLOW`], waits until a file is on its way into this folder of the target, and stops
+    /// it there.
+    ///
+    /// # Panics
+    /// If it ends before.
+    pub fn copying(&self, folder: &str) -> Running {
+        let count = || std::fs::read_dir(self.target(folder)).map_or(0, Iterator::count);
+        let before = count();
+        self.policy(SLOW);
+        let mut running = self.start();
+        running.until("the copy", || count() > before);
+        running.signal(Signal::STOP);
+        running
     }
 
     /// Starts `metasync run p.toml --json`, and comes back while it goes on.
@@ -298,6 +314,11 @@ fn write_old(path: &Path, content: &str) {
     std::fs::write(path, content).unwrap();
     set_mtime(path, SystemTime::now() - Duration::from_secs(10));
 }
+
+/// The bandwidth of a run that a test stops in the middle.
+const SLOW: &str = "bwlimit = \"400K\"";
+/// Bytes of a file that is a second and more on its way then.
+pub const LARGE: usize = 900_000;
 
 /// The hint of Delta's logs, which is not carried: no comparison of files looks at it.
 pub const NOT_CARRIED: &str = "_last_checkpoint";

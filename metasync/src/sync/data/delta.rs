@@ -55,6 +55,7 @@ pub type Forks = BTreeMap<usize, String>;
 /// Takes an action of a tree of logs. What somebody else wrote on the target is no fork: the run stops for it (rule 20).
 pub fn take(action: &Action, is_foreign: bool, root: &Root, pins: &mut Pins, forks: &mut Forks) {
     let Some((folder, name)) = of_log(root, &action.key) else { return };
+    let name = name.as_bytes();
     let pin = pins.entry(folder).or_default();
     let version = version(name);
     pin.newest = pin.newest.max(version);
@@ -78,12 +79,11 @@ fn is_of_commit(name: &[u8]) -> bool {
     OF_COMMIT.iter().any(|end| name.get(DIGITS + 1..) == Some(end.as_bytes()))
 }
 
-/// The folder of a log that holds the key, and the key's name in it.
-fn of_log<'a>(root: &Root, key: &'a ObjectKey) -> Option<(ObjectKey, &'a [u8])> {
-    let around = root.folders.keys().filter(|folder| key.is_within(folder));
-    let folder = around.max_by_key(|folder| folder.as_bytes().len())?;
-    let skip = if folder.is_empty() { 0 } else { folder.as_bytes().len() + 1 };
-    Some((folder.clone(), key.as_bytes().get(skip..).filter(|name| !name.is_empty())?))
+/// The folder of a log that holds the key, and the key in it.
+fn of_log(root: &Root, key: &ObjectKey) -> Option<(ObjectKey, ObjectKey)> {
+    let (folder, _) = root.around(key).next()?;
+    let name = key.strip_prefix(folder).filter(|name| !name.is_empty())?;
+    Some((folder.clone(), name))
 }
 
 /// The version that a file of a log belongs to.
@@ -95,10 +95,7 @@ fn version(name: &[u8]) -> Option<u64> {
 
 /// The key of this name in a log.
 fn key(folder: &ObjectKey, name: &[u8]) -> ObjectKey {
-    match folder.is_empty() {
-        true => ObjectKey::from(name.to_vec()),
-        false => ObjectKey::from([folder.as_bytes(), b"/", name].concat()),
-    }
+    ObjectKey::from(name.to_vec()).below(folder)
 }
 
 /// What of these logs is never carried, as stretches of keys.
@@ -119,8 +116,10 @@ fn within(within: Within, root: &Root, pins: &Pins) -> Within {
         let from = |name: &[u8]| key(folder, name).as_bytes().to_vec();
         let Some(pin) = pins.get(folder) else {
             // Nothing was planned: what is there now came later. A slash is followed by 0.
-            let end = if folder.is_empty() { vec![0xff; 4] } else { [folder.as_bytes(), b"0"].concat() };
-            gaps.push((from(b""), end));
+            gaps.push(match folder.is_empty() {
+                true => (Vec::new(), vec![0xff; 4]),
+                false => ([folder.as_bytes(), b"/"].concat(), [folder.as_bytes(), b"0"].concat()),
+            });
             continue;
         };
         // What is named by a number is all that sorts between the digits and what follows them.
