@@ -132,7 +132,7 @@ impl Lake {
         }
     }
 
-    /// Starts a run that is slowed down to [`SLOW`], waits until a file is on its way into this folder of the target, and stops
+    /// Starts a run that is slowed down to `SLOW`, waits until a file is on its way into this folder of the target, and stops
     /// it there.
     ///
     /// # Panics
