@@ -1,9 +1,12 @@
 //! What a server can do: objects of one size read, written, or read and written, by a client that does nothing else.
 //!
 //! Plain HTTP/1.1 over connections that are kept, signed headers, unsigned bodies, no hash, no checksum, no retry: an
-//! answer that is not 200 ends it. The bytes that it writes are zeros unless it reads them somewhere.
+//! answer that is not 200 ends it. The bytes that it writes are zeros unless it reads them somewhere. Files that it writes are
+//! on the disk when it ends, by one sync of their file system.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -40,6 +43,9 @@ struct Arguments {
     /// Where objects are written
     #[arg(long)]
     to: Option<String>,
+    /// The folder into which what is read is written, as files
+    #[arg(long)]
+    into: Option<PathBuf>,
     /// Objects at a time
     #[arg(long, default_value_t = 16)]
     concurrency: usize,
@@ -140,6 +146,16 @@ impl Connection {
     }
 }
 
+/// An empty file for a key, in folders that are made when they are missing.
+fn create(folder: &Path, key: &str) -> Result<File> {
+    let path = folder.join(key);
+    let made = File::create(&path).or_else(|_| {
+        path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+        File::create(&path)
+    });
+    made.with_context(|| format!("create {}", path.display()))
+}
+
 /// One worker: the next key, until there is none.
 async fn work(
     signer: Arc<Signer>,
@@ -162,6 +178,7 @@ async fn work(
         if let Some(to) = &arguments.to {
             target.stream.write_all(signer.head("PUT", &path(to, key), left).as_bytes()).await?;
         }
+        let mut file = arguments.into.as_deref().map(|folder| create(folder, key)).transpose()?;
         while left > 0 {
             let bytes = match &arguments.from {
                 Some(_) => {
@@ -172,6 +189,9 @@ async fn work(
             };
             if arguments.to.is_some() {
                 target.stream.write_all(bytes).await?;
+            }
+            if let Some(file) = &mut file {
+                file.write_all(bytes).context("write a file")?;
             }
             left -= bytes.len() as u64;
         }
@@ -196,6 +216,9 @@ async fn main() -> Result<()> {
     }
     while let Some(worker) = workers.join_next().await {
         worker??;
+    }
+    if let Some(folder) = &arguments.into {
+        rustix::fs::syncfs(File::open(folder)?).context("sync what was written")?;
     }
     Ok(())
 }

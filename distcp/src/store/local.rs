@@ -427,10 +427,7 @@ impl Store for LocalStore {
 
     async fn put(&self, key: &ObjectKey, body: Payload, options: &PutOptions) -> Result<Written> {
         let (wanted, options) = (key.clone(), options.clone());
-        self.blocking("write", Some(key), move |tree| {
-            tree.put(&wanted, tree.intact("write", &wanted, &body)?, &options)
-        })
-        .await
+        self.blocking("write", Some(key), move |tree| tree.put(&wanted, &body, &options)).await
     }
 
     async fn create_upload(&self, key: &ObjectKey, size_bytes: u64, options: &PutOptions) -> Result<UploadId> {
@@ -446,10 +443,7 @@ impl Store for LocalStore {
         body: Payload,
     ) -> Result<UploadedPart> {
         let (wanted, upload) = (key.clone(), upload.clone());
-        self.blocking("write a part of", Some(key), move |tree| {
-            tree.put_part(&wanted, &upload, part, tree.intact("write a part of", &wanted, &body)?)
-        })
-        .await
+        self.blocking("write a part of", Some(key), move |tree| tree.put_part(&wanted, &upload, part, &body)).await
     }
 
     async fn list_parts(&self, key: &ObjectKey, upload: &UploadId) -> Result<Vec<UploadedPart>> {

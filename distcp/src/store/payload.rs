@@ -1,7 +1,7 @@
 //! Bytes on their way from one store to another, with the checksum that was taken when they were read.
 
 use bytes::Bytes;
-use crc_fast::{CrcAlgorithm, checksum};
+use crc_fast::{CrcAlgorithm, Digest, checksum};
 
 /// Content and its CRC-64/NVME. The checksum travels with the bytes from the moment they were read and hashed: whoever
 /// writes them hands it to the store, or compares it with what was written, so that damage in between is caught (case 27).
@@ -60,6 +60,26 @@ impl From<Bytes> for Payload {
 impl From<&'static str> for Payload {
     fn from(text: &'static str) -> Self {
         Self::new(Bytes::from_static(text.as_bytes()))
+    }
+}
+
+/// CRC-64/NVME of bytes that come in pieces.
+pub struct Crc64(Digest);
+
+impl Crc64 {
+    /// Of nothing so far.
+    pub fn of_nothing() -> Self {
+        Self(Digest::new(CrcAlgorithm::Crc64Nvme))
+    }
+
+    /// The next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The checksum of all bytes so far.
+    pub fn value(&self) -> u64 {
+        self.0.finalize()
     }
 }
 

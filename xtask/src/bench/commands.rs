@@ -137,9 +137,10 @@ impl Stage {
         if source.starts_with("s3:") {
             command.args(["--from", source]);
         }
-        if target.starts_with("s3:") {
-            command.args(["--to", target]);
-        }
+        match target.starts_with("s3:") {
+            true => command.args(["--to", target]),
+            false => command.args(["--into", target]),
+        };
         Ok(command)
     }
 

@@ -183,8 +183,7 @@ impl Stage {
             (Kind::Upload | Kind::Across | Kind::Unchanged, _) => {
                 data::check(&self.stored.join(BUCKET).join(prefix(case, tool)), case.tree)
             }
-            // What the raw client reads goes nowhere.
-            (Kind::Download, Tool::Raw) | (Kind::Hash | Kind::Hdfs, _) => Ok(()),
+            (Kind::Hash | Kind::Hdfs, _) => Ok(()),
             (Kind::Download | Kind::Folders, _) => data::check(&self.local(case, tool), case.tree),
         }
     }

@@ -161,15 +161,22 @@ pub(super) fn unchanged(before: &Stat, after: &Stat) -> bool {
 /// Reads exactly `length` bytes at `offset`; `None` when the file ends before.
 pub(super) fn read_exactly(file: &OwnedFd, offset: u64, length: usize) -> Result<Option<Vec<u8>>, Errno> {
     let mut bytes = Vec::with_capacity(length);
+    Ok(read_into(file, offset, length, &mut bytes)?.then_some(bytes))
+}
+
+/// Reads exactly `length` bytes at `offset` in place of what `bytes` held; false when the file ends before.
+pub(super) fn read_into(file: &OwnedFd, offset: u64, length: usize, bytes: &mut Vec<u8>) -> Result<bool, Errno> {
+    bytes.clear();
+    bytes.reserve(length);
     while bytes.len() < length {
         // An allocation may be larger than asked for: what lies past `length` is cut off below.
         let at = offset + bytes.len() as u64;
-        if retry_on_intr(|| pread(file, spare_capacity(&mut bytes), at))? == 0 {
-            return Ok(None);
+        if retry_on_intr(|| pread(file, spare_capacity(bytes), at))? == 0 {
+            return Ok(false);
         }
     }
     bytes.truncate(length);
-    Ok(Some(bytes))
+    Ok(true)
 }
 
 /// A file that is being read, with its identity at the beginning.

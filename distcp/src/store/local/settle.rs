@@ -139,7 +139,7 @@ mod tests {
 
     fn put(store: &LocalStore, key: &str, precondition: Precondition) {
         let options = PutOptions { precondition, ..PutOptions::default() };
-        store.0.put(&key.into(), b"body", &options).unwrap();
+        store.0.put(&key.into(), &"body".into(), &options).unwrap();
     }
 
     #[test]

@@ -317,7 +317,7 @@ fn rule_15_one_of_two_swappers_wins_each_round() {
     let root = scratch();
     let (store, key) = (open(root.path(), LinkMode::Skip), ObjectKey::from("x"));
     let tree = &store.0;
-    tree.put(&key, b"first", &PutOptions::default()).unwrap();
+    tree.put(&key, &"first".into(), &PutOptions::default()).unwrap();
     for round in 0..2_000 {
         let precondition = Precondition::Matches(tree.head(&key).unwrap().fingerprint);
         let barrier = std::sync::Barrier::new(2);

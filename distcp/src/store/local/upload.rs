@@ -8,7 +8,8 @@ use std::os::fd::OwnedFd;
 use bytes::Bytes;
 use manifest::ObjectKey;
 use rustix::fs::{
-    AtFlags, FallocateFlags, FileType, Mode, OFlags, fallocate, fstat, fsync, ftruncate, openat, unlinkat,
+    Advice, AtFlags, FallocateFlags, FileType, Mode, OFlags, fadvise, fallocate, fstat, fsync, ftruncate, openat,
+    unlinkat,
 };
 use rustix::io::Errno;
 
@@ -16,7 +17,7 @@ use super::path::{Reach, is_temporary};
 use super::read::read_exactly;
 use super::write::Temporary;
 use super::{Spot, SyncMode, Tree};
-use crate::store::{PartSpec, Proof, PutOptions, Result, StoreErrorKind, UploadId, UploadedPart, Written};
+use crate::store::{PartSpec, Payload, Proof, PutOptions, Result, StoreErrorKind, UploadId, UploadedPart, Written};
 
 impl Tree {
     /// Makes the temporary file, with room for the whole object where the file system can reserve it.
@@ -71,7 +72,7 @@ impl Tree {
         key: &ObjectKey,
         upload: &UploadId,
         part: PartSpec,
-        body: &[u8],
+        body: &Payload,
     ) -> Result<UploadedPart> {
         let operation = "write a part of";
         let (_, file, size_bytes) = self.open_upload(operation, key, upload)?;
@@ -80,8 +81,17 @@ impl Tree {
             let detail = format!("part {} is of {} bytes, not {}", part.number, part.size_bytes, body.len());
             return Err(self.error(operation, key, StoreErrorKind::Other, detail));
         }
-        self.write_and_compare(key, &file, part.offset, body)?;
+        self.write_and_check(operation, key, &file, part.offset, body)?;
+        self.begin_to_sync(&file, part.offset, part.size_bytes);
         Ok(UploadedPart { part, etag: String::new(), checksum: String::new(), proof: Proof::ReadBack })
+    }
+
+    /// Has the kernel begin to write a part to the disk, without waiting: the sync of the whole finds little left to do. Only
+    /// a hint, whose failure changes nothing.
+    fn begin_to_sync(&self, file: &OwnedFd, offset: u64, size_bytes: u64) {
+        if self.options.sync != SyncMode::Never {
+            let _ = fadvise(file, offset, std::num::NonZeroU64::new(size_bytes), Advice::DontNeed);
+        }
     }
 
     /// Whether the upload is still there.

@@ -16,12 +16,16 @@ use rustix::fs::{
 use rustix::io::{Errno, pread, pwrite, retry_on_intr};
 
 use super::path::{self, Reach, SyncFolders, sync_folder, temporary_name};
-use super::read::{Opened, read_exactly, unchanged};
+use super::read::{Opened, read_into, unchanged};
 use super::{Spot, SyncMode, Tree, attributes};
-use crate::store::{Payload, Precondition, Proof, PutOptions, Result, StoreErrorKind, Written};
+use crate::store::payload::Crc64;
+use crate::store::{Payload, Precondition, Proof, PutOptions, Result, StoreError, StoreErrorKind, Written};
 
-/// How much is copied, or read back and compared, in one step.
+/// How much is copied in one step.
 const STEP_BYTES: usize = 1 << 20;
+/// How much is written, read back and checked in one step: it is still in the processor's cache when it is checked, and
+/// the kernel finds memory for it without looking for a large piece (a write of many MiB takes several times as long).
+const WRITE_BYTES: usize = 128 << 10;
 /// How often a temporary file is tried: its name can be taken, or its folder be removed by a delete at the same moment.
 const CREATE_ATTEMPTS: usize = 16;
 
@@ -99,19 +103,16 @@ impl Tree {
         self.temporary(operation, key, |folder, name| openat(folder, name, flags, Mode::from_raw_mode(bits)))
     }
 
-    /// The bytes of a payload, if they still are what was read.
-    pub(super) fn intact<'a>(&self, operation: &'static str, key: &ObjectKey, body: &'a Payload) -> Result<&'a [u8]> {
-        match body.is_intact() {
-            true => Ok(body.bytes()),
-            false => Err(self.error(operation, key, StoreErrorKind::Corrupt, "the bytes changed after they were read")),
-        }
+    fn changed_in_memory(&self, operation: &'static str, key: &ObjectKey) -> StoreError {
+        self.error(operation, key, StoreErrorKind::Corrupt, "the bytes changed after they were read")
     }
 
     /// Writes a whole object, a link or a folder.
-    pub(super) fn put(&self, key: &ObjectKey, body: &[u8], options: &PutOptions) -> Result<Written> {
+    pub(super) fn put(&self, key: &ObjectKey, body: &Payload, options: &PutOptions) -> Result<Written> {
         match options.kind {
             EntryKind::Object => self.put_file(key, body, options),
-            EntryKind::Symlink => self.put_link(key, body, options),
+            EntryKind::Symlink if !body.is_intact() => Err(self.changed_in_memory("write", key)),
+            EntryKind::Symlink => self.put_link(key, body.bytes(), options),
             EntryKind::Folder => self.put_folder(key, options),
             EntryKind::Special => {
                 Err(self.error("write", key, StoreErrorKind::Unsupported, "pipes, sockets and devices are not copied"))
@@ -119,28 +120,45 @@ impl Tree {
         }
     }
 
-    fn put_file(&self, key: &ObjectKey, body: &[u8], options: &PutOptions) -> Result<Written> {
+    fn put_file(&self, key: &ObjectKey, body: &Payload, options: &PutOptions) -> Result<Written> {
         let (spot, temporary, file) = self.temporary_file("write", key, options)?;
-        self.write_and_compare(key, &file, 0, body)?;
+        self.write_and_check("write", key, &file, 0, body)?;
         self.finish(key, &spot, temporary, &file, options, (Proof::ReadBack, true))
     }
 
-    /// Writes `body` at `offset` and compares what the file then holds.
-    pub(super) fn write_and_compare(&self, key: &ObjectKey, file: &OwnedFd, offset: u64, body: &[u8]) -> Result<()> {
-        let fail = |errno| self.fail("write", key, errno);
-        let mut done = 0;
-        while let Some(rest) = body.get(done..).filter(|rest| !rest.is_empty()) {
-            done += retry_on_intr(|| pwrite(file, rest, offset + done as u64)).map_err(fail)?;
+    /// Writes `body` at `offset`, reads it back, and compares the checksum of what the file holds with the one that was
+    /// taken when the bytes were read at the source: damage in memory and on the way to the file both show.
+    pub(super) fn write_and_check(
+        &self,
+        operation: &'static str,
+        key: &ObjectKey,
+        file: &OwnedFd,
+        offset: u64,
+        body: &Payload,
+    ) -> Result<()> {
+        let fail = |errno| self.fail(operation, key, errno);
+        let mut held = Vec::with_capacity(WRITE_BYTES.min(body.len()));
+        let mut checksum = Crc64::of_nothing();
+        for (step, piece) in (0u64..).zip(body.bytes().chunks(WRITE_BYTES)) {
+            let at = offset + step * WRITE_BYTES as u64;
+            let mut done = 0;
+            while let Some(rest) = piece.get(done..).filter(|rest| !rest.is_empty()) {
+                done += retry_on_intr(|| pwrite(file, rest, at + done as u64)).map_err(fail)?;
+            }
+            if !read_into(file, at, piece.len(), &mut held).map_err(fail)? {
+                let detail = format!("what was written at byte {at} is gone");
+                return Err(self.error(operation, key, StoreErrorKind::Corrupt, detail));
+            }
+            checksum.update(&held);
         }
-        for (step, expected) in (0u64..).zip(body.chunks(STEP_BYTES)) {
-            let at = offset + step * STEP_BYTES as u64;
-            let held = read_exactly(file, at, expected.len()).map_err(fail)?;
-            if held.as_deref() != Some(expected) {
-                let detail = format!("what was written at byte {at} reads back differently");
-                return Err(self.error("write", key, StoreErrorKind::Corrupt, detail));
+        match checksum.value() == body.crc64nvme() {
+            true => Ok(()),
+            false if !body.is_intact() => Err(self.changed_in_memory(operation, key)),
+            false => {
+                let detail = format!("what was written from byte {offset} on reads back differently");
+                Err(self.error(operation, key, StoreErrorKind::Corrupt, detail))
             }
         }
-        Ok(())
     }
 
     /// Mode, time, durability, precondition, name: from a complete temporary file to the object. One that `may_wait` and
