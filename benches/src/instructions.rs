@@ -117,7 +117,7 @@ async fn diff(store: &Arc<dyn StateStore>, changed: impl Fn(u64) -> bool) -> Res
     let left = write(store, (0..ROWS).map(|i| entry(i, 0))).await?;
     let right = write(store, (0..ROWS).map(|i| entry(i, u64::from(changed(i))))).await?;
     begin_counting();
-    let found = diff_manifests(&left, &right).try_fold(0, |n: usize, _| async move { Ok(n + 1) }).await?;
+    let found = diff_manifests(&left, &right).try_fold(0, |n: usize, batch| async move { Ok(n + batch.len()) }).await?;
     end_counting();
     let expected = (0..ROWS).filter(|i| changed(*i)).count();
     ensure!(found == expected, "{found} differences of {expected}");

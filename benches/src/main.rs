@@ -81,12 +81,12 @@ async fn run(arguments: &Arguments) -> Result<()> {
 
     let b = write(&store, (0..rows).map(|i| entry(i, 1))).await?;
     let started = Instant::now();
-    let differences = diff_manifests(&a, &b).try_fold(0u64, |n, _| async move { Ok(n + 1) }).await?;
+    let differences = diff_manifests(&a, &b).try_fold(0, |n, found| async move { Ok(n + found.len() as u64) }).await?;
     rate("diff, unrelated", rows + differences, "rows", started);
     let step = (rows / CHANGED_ROWS).max(1);
     let c = write(&store, (0..rows).map(|i| entry(i, u64::from(i % step == 0)))).await?;
     let started = Instant::now();
-    let differences = diff_manifests(&a, &c).try_fold(0u64, |n, _| async move { Ok(n + 1) }).await?;
+    let differences = diff_manifests(&a, &c).try_fold(0, |n, found| async move { Ok(n + found.len() as u64) }).await?;
     rate(&format!("diff, {differences} changed"), rows, "rows", started);
 
     let options = CopyOptions::default();

@@ -175,39 +175,35 @@ pub fn compare(a: &Entry, b: &Entry) -> Comparison {
     }
 }
 
-/// One difference of two manifests. Its entries own their keys.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Difference {
+/// In what two manifests differ about a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Unlike {
     /// Only the left manifest has the key.
-    OnlyLeft(Entry),
+    OnlyLeft,
     /// Only the right manifest has the key.
-    OnlyRight(Entry),
-    /// Both have the key, with different contents: left, right.
-    Differ(Entry, Entry),
-    /// Both have the key, and whether the contents are equal cannot be told: left, right.
-    Unproven(Entry, Entry),
+    OnlyRight,
+    /// Both have the key, with different contents.
+    Differ,
+    /// Both have the key, and whether the contents are equal cannot be told.
+    Unproven,
 }
 
-impl Difference {
+/// One difference of two manifests. It owns its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
     /// The key.
-    pub fn key(&self) -> &ObjectKey {
-        match self {
-            Difference::OnlyLeft(entry)
-            | Difference::OnlyRight(entry)
-            | Difference::Differ(entry, _)
-            | Difference::Unproven(entry, _) => &entry.key,
-        }
-    }
+    pub key: ObjectKey,
+    /// What is not the same.
+    pub unlike: Unlike,
+}
 
-    fn of(mut a: Entry, mut b: Entry) -> Option<Self> {
+/// What two rows under one key say; `None` if they say the same.
+fn unlike(a: &Entry, b: &Entry) -> Option<Unlike> {
+    match compare(a, b) {
+        Comparison::Equal => None,
+        Comparison::Differ => Some(Unlike::Differ),
         // The same row says the same of both: so it is skipped here as it would be in a part that both manifests name.
-        let comparison = if a == b { Comparison::Equal } else { compare(&a, &b) };
-        if comparison == Comparison::Equal {
-            return None;
-        }
-        a.key = detached(&a.key);
-        b.key = a.key.clone();
-        Some(if comparison == Comparison::Differ { Self::Differ(a, b) } else { Self::Unproven(a, b) })
+        Comparison::Unproven => (a != b).then_some(Unlike::Unproven),
     }
 }
 
@@ -217,7 +213,9 @@ const PREFETCH_PARTS_OF_A_SIDE: usize = PREFETCH_PARTS / 2;
 /// The rows of some runs of a manifest.
 struct Rows {
     batches: BoxStream<'static, Result<Vec<Entry>>>,
-    batch: std::vec::IntoIter<Entry>,
+    batch: Vec<Entry>,
+    /// How many of the batch were looked at.
+    done: usize,
 }
 
 impl Rows {
@@ -228,66 +226,82 @@ impl Rows {
             let runs = part.runs.iter().enumerate();
             runs.filter(|(_, run)| !shared.contains(&run.digest)).map(|(number, _)| number).collect()
         };
-        Self { batches: manifest.entries_of_runs(PREFETCH_PARTS_OF_A_SIDE, wanted), batch: Vec::new().into_iter() }
+        let batches = manifest.entries_of_runs(PREFETCH_PARTS_OF_A_SIDE, wanted);
+        Self { batches, batch: Vec::new(), done: 0 }
     }
 
+    /// What is left of the batch, or the next one. Nothing once there is no more.
     async fn fill(&mut self) -> Result<()> {
-        while self.batch.as_slice().is_empty() {
+        while self.done >= self.batch.len() {
+            (self.batch, self.done) = (Vec::new(), 0);
             match self.batches.try_next().await? {
-                Some(batch) => self.batch = batch.into_iter(),
+                Some(batch) => self.batch = batch,
                 None => break,
             }
         }
         Ok(())
     }
 
-    fn head(&self) -> Option<&ObjectKey> {
-        self.batch.as_slice().first().map(|row| &row.key)
-    }
-
-    fn take(&mut self) -> Option<Entry> {
-        self.batch.next()
-    }
-
-    fn take_owned(&mut self) -> Option<Entry> {
-        self.take().map(|row| Entry { key: detached(&row.key), ..row })
+    fn left(&self) -> &[Entry] {
+        self.batch.get(self.done..).unwrap_or_default()
     }
 }
 
-/// The differences of two manifests in the order of their keys. Of parts that both name nothing is read, of others only the
-/// runs that the other manifest does not name: the cost follows the change. A row that is equal in every column is no difference, whether it has a hash or not. Ends after an error.
-pub fn diff_manifests(left: &Manifest, right: &Manifest) -> BoxStream<'static, Result<Difference>> {
+/// The differences of two manifests in the order of their keys, some at a time. Of parts that both name nothing is read, of
+/// others only the runs that the other manifest does not name: the cost follows the change. A row that is equal in every
+/// column is no difference, whether it has a hash or not. Ends after an error.
+pub fn diff_manifests(left: &Manifest, right: &Manifest) -> BoxStream<'static, Result<Vec<Difference>>> {
     let runs = |manifest: &Manifest| -> HashSet<RunDigest> {
         manifest.parts().iter().flat_map(|part| part.runs.iter().map(|run| run.digest)).collect()
     };
     let shared: HashSet<_> = runs(left).intersection(&runs(right)).copied().collect();
     let rows = (Rows::of(left, &shared), Rows::of(right, &shared));
     stream::try_unfold(rows, |(mut left, mut right)| async move {
-        let difference = next_difference(&mut left, &mut right).await?;
-        Ok(difference.map(|difference| (difference, (left, right))))
+        let differences = next_differences(&mut left, &mut right).await?;
+        Ok((!differences.is_empty()).then_some((differences, (left, right))))
     })
     .boxed()
 }
 
-async fn next_difference(left: &mut Rows, right: &mut Rows) -> Result<Option<Difference>> {
-    use std::cmp::Ordering::{Equal, Greater, Less};
-    loop {
+/// What the rows in memory differ in; empty at the end of both.
+async fn next_differences(left: &mut Rows, right: &mut Rows) -> Result<Vec<Difference>> {
+    let mut found = Vec::new();
+    while found.is_empty() {
         futures::future::try_join(left.fill(), right.fill()).await?;
-        let order = match (left.head(), right.head()) {
-            (Some(a), Some(b)) => a.cmp(b),
-            (Some(_), None) => Less,
-            (None, Some(_)) => Greater,
-            (None, None) => return Ok(None),
+        let (a, b) = (left.left(), right.left());
+        if a.is_empty() && b.is_empty() {
+            break;
+        }
+        let (of_left, of_right) = join_batches(a, b, &mut found);
+        left.done += of_left;
+        right.done += of_right;
+    }
+    Ok(found)
+}
+
+/// Joins what is in memory of both sides, as far as both reach: behind the end of one more may come. A side without rows has
+/// ended. How many rows of each are done with.
+fn join_batches(left: &[Entry], right: &[Entry], found: &mut Vec<Difference>) -> (usize, usize) {
+    use std::cmp::Ordering::{Equal, Greater, Less};
+    let mut add = |row: &Entry, unlike| found.push(Difference { key: detached(&row.key), unlike });
+    let (mut a, mut b) = (left.iter().peekable(), right.iter().peekable());
+    loop {
+        let order = match (a.peek(), b.peek()) {
+            (Some(x), Some(y)) => x.key.cmp(&y.key),
+            (Some(_), None) if right.is_empty() => Less,
+            (None, Some(_)) if left.is_empty() => Greater,
+            _ => break,
         };
-        let difference = match order {
-            Less => left.take_owned().map(Difference::OnlyLeft),
-            Greater => right.take_owned().map(Difference::OnlyRight),
-            Equal => left.take().zip(right.take()).and_then(|(a, b)| Difference::of(a, b)),
-        };
-        if difference.is_some() {
-            return Ok(difference);
+        let x = a.next_if(|_| order != Greater);
+        let y = b.next_if(|_| order != Less);
+        match (x, y) {
+            (Some(x), Some(y)) if order == Equal => unlike(x, y).into_iter().for_each(|unlike| add(x, unlike)),
+            (Some(x), _) => add(x, Unlike::OnlyLeft),
+            (None, Some(y)) => add(y, Unlike::OnlyRight),
+            (None, None) => break,
         }
     }
+    (left.len() - a.len(), right.len() - b.len())
 }
 
 #[cfg(test)]
@@ -348,21 +362,25 @@ mod tests {
             }
             let b: Vec<_> = b.into_values().collect();
             let naive = |rows: &[Entry]| rows.iter().cloned().map(Ok).collect::<Vec<_>>().into_iter();
-            let expected: Vec<_> = join2(naive(&a), naive(&b)).filter_map(|joined| match joined.unwrap() {
-                (_, Some(a), None) => Some(Difference::OnlyLeft(a)),
-                (_, None, Some(b)) => Some(Difference::OnlyRight(b)),
-                (_, Some(a), Some(b)) if a == b => None,
-                (_, Some(a), Some(b)) => match compare(&a, &b) {
-                    Comparison::Equal => None,
-                    Comparison::Differ => Some(Difference::Differ(a, b)),
-                    Comparison::Unproven => Some(Difference::Unproven(a, b)),
-                },
-                (_, None, None) => None,
+            let expected: Vec<_> = join2(naive(&a), naive(&b)).filter_map(|joined| {
+                let (key, a, b) = joined.unwrap();
+                let unlike = match (a, b) {
+                    (Some(_), None) => Some(Unlike::OnlyLeft),
+                    (None, Some(_)) => Some(Unlike::OnlyRight),
+                    (Some(a), Some(b)) if a == b => None,
+                    (Some(a), Some(b)) => match compare(&a, &b) {
+                        Comparison::Equal => None,
+                        Comparison::Differ => Some(Unlike::Differ),
+                        Comparison::Unproven => Some(Unlike::Unproven),
+                    },
+                    (None, None) => None,
+                };
+                unlike.map(|unlike| Difference { key, unlike })
             }).collect();
             let found: Vec<Difference> = block_on(async {
                 let (left, right) = (MemoryStore::new(), MemoryStore::new());
                 let (left, right) = (write(&left, "", a, None).await, write(&right, "", b, None).await);
-                diff_manifests(&left, &right).try_collect().await.unwrap()
+                diff_manifests(&left, &right).try_concat().await.unwrap()
             });
             prop_assert_eq!(found, expected);
         }
@@ -441,8 +459,8 @@ mod tests {
             expected.push(rows[i].key.clone());
         }
         let (left, right) = (write_v2(&store, rows).await, write_v2(&store, changed).await);
-        let differences: Vec<Difference> = diff_manifests(&left, &right).try_collect().await.unwrap();
-        assert_eq!(differences.iter().map(|difference| difference.key().clone()).collect::<Vec<_>>(), expected);
+        let differences: Vec<Difference> = diff_manifests(&left, &right).try_concat().await.unwrap();
+        assert_eq!(differences.into_iter().map(|difference| difference.key).collect::<Vec<_>>(), expected);
 
         let known: HashSet<_> = left.parts().iter().map(|part| part.digest).collect();
         let unshared = right.parts().iter().filter(|part| !known.contains(&part.digest)).count() as u64;

@@ -33,7 +33,7 @@ mod test_rows;
 mod test_store;
 
 pub use chunk::ChunkSize;
-pub use diff::{Comparison, Difference, Keyed, compare, diff_manifests, join2, join3};
+pub use diff::{Comparison, Difference, Keyed, Unlike, compare, diff_manifests, join2, join3};
 pub use entry::{Attributes, Chunks, Entry, EntryKind, Evidence, Fingerprint, Listed};
 pub use error::{Class, Error, Result};
 pub use hash::{ChunkHash, ContentHash, Hashed, TreeHasher};

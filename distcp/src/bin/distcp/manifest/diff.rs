@@ -11,7 +11,7 @@ use distcp::run::Report;
 use distcp::summary::{Differences, Summary};
 use distcp::verify::{self, Lineage, Mark};
 use futures::TryStreamExt as _;
-use manifest::{Difference, diff_manifests};
+use manifest::{Difference, Unlike, diff_manifests};
 
 use crate::verify::print;
 
@@ -51,20 +51,21 @@ pub async fn run(shell: &Shell, verb: &DiffVerb) -> Result<ExitCode> {
     let left = super::open(shell, &verb.left).await?;
     let right = super::open(shell, &verb.right).await?;
     let mut found = Differences::default();
-    let mut rows = diff_manifests(&left, &right);
-    while let Some(difference) = rows.try_next().await? {
-        if shell.output.reader_gone().is_cancelled() {
-            return Ok(ExitCode::Failed);
+    let mut batches = diff_manifests(&left, &right);
+    while let Some(batch) = batches.try_next().await? {
+        for Difference { key, unlike } in batch {
+            if shell.output.reader_gone().is_cancelled() {
+                return Ok(ExitCode::Failed);
+            }
+            let (mark, counter) = match unlike {
+                Unlike::OnlyLeft => (Mark::OnlySource, &mut found.only_source),
+                Unlike::OnlyRight => (Mark::OnlyTarget, &mut found.only_target),
+                Unlike::Differ => (Mark::Differ, &mut found.differ),
+                Unlike::Unproven => (Mark::Unproven, &mut found.unproven),
+            };
+            *counter += 1;
+            print(&shell.output, &verify::Difference { mark, key, detail: None, lineage: Lineage::default() });
         }
-        let (mark, counter) = match &difference {
-            Difference::OnlyLeft(_) => (Mark::OnlySource, &mut found.only_source),
-            Difference::OnlyRight(_) => (Mark::OnlyTarget, &mut found.only_target),
-            Difference::Differ(..) => (Mark::Differ, &mut found.differ),
-            Difference::Unproven(..) => (Mark::Unproven, &mut found.unproven),
-        };
-        *counter += 1;
-        let (key, lineage) = (difference.key().clone(), Lineage::default());
-        print(&shell.output, &verify::Difference { mark, key, detail: None, lineage });
     }
     let on_both = left.index().totals.entries - found.only_source;
     found.equal = on_both - found.differ - found.unproven;
