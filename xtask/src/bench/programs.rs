@@ -136,6 +136,8 @@ impl Program {
 
     fn command(&self, how: &How<'_>, folders: &Folders, up: &Up) -> Result<Command> {
         let mut command = program(folders.target.join("release").join(self.binary));
+        // As `distcp` and `metasync` limit it themselves: their memory is what is to be measured.
+        command.env("MALLOC_ARENA_MAX", "2");
         for (option, variable) in self.options {
             let value = up.variables.get(*variable).with_context(|| format!("{variable} is not known"))?;
             command.arg(option).arg(value);
