@@ -312,7 +312,10 @@ fn stream(
             let mut ours = Ours::default();
             let mut reader = Reader::new(reading);
             for row in join3(rows.into_iter().flatten(), source, target) {
-                let (key, row, source, target) = row?;
+                let (key, row, mut source, target) = row?;
+                if job.within.as_ref().is_some_and(|within| within.empties(&key)) {
+                    source = None;
+                }
                 if ours.holds(&key) || job.within.as_ref().is_some_and(|within| !within.holds(&key)) {
                     continue;
                 }

@@ -18,6 +18,10 @@ pub struct Within {
     keeps_others: bool,
     /// Folders that hold nothing at the source, whatever stands there; as these are written.
     emptied: Vec<Vec<u8>>,
+    /// Folders of which the source holds only what is shown, whatever else stands there; as these are written.
+    narrowed: Vec<Vec<u8>>,
+    /// What of those is shown, with all that is in it: folders and single keys; as these are written.
+    shown: Vec<Vec<u8>>,
     /// Stretches of keys, from the first to before the second, that are not meant; sorted, none overlaps another.
     gaps: Vec<(Vec<u8>, Vec<u8>)>,
 }
@@ -55,9 +59,34 @@ impl Within {
         self
     }
 
+    /// Of what is in these folders only what is `shown` counts at the source: folders, and single keys. What else they hold on
+    /// the target is deleted. The folders themselves, and those above what is shown, count as they are.
+    pub fn narrowed(
+        mut self,
+        folders: impl IntoIterator<Item = ObjectKey>,
+        shown: impl IntoIterator<Item = ObjectKey>,
+    ) -> Self {
+        (self.narrowed, _) = outermost(folders);
+        (self.shown, _) = outermost(shown);
+        self
+    }
+
     /// Whether the key counts as not there at the source.
     pub fn empties(&self, key: &ObjectKey) -> bool {
-        !self.emptied.is_empty() && stands_in(&self.emptied, &[key.as_bytes(), b"/"].concat())
+        if self.emptied.is_empty() && self.narrowed.is_empty() {
+            return false;
+        }
+        let path = [key.as_bytes(), b"/"].concat();
+        stands_in(&self.emptied, &path) || self.hides(&path)
+    }
+
+    fn hides(&self, path: &[u8]) -> bool {
+        let is_itself = || self.narrowed.binary_search_by(|folder| folder.as_slice().cmp(path)).is_ok();
+        let is_above = || {
+            let after = self.shown.partition_point(|shown| shown.as_slice() < path);
+            self.shown.get(after).is_some_and(|shown| shown.starts_with(path))
+        };
+        stands_in(&self.narrowed, path) && !is_itself() && !stands_in(&self.shown, path) && !is_above()
     }
 
     /// What the manifest says of all other keys stays as it is: they are not meant now, and will be again.
@@ -135,6 +164,30 @@ mod tests {
             ("db/items/_delta_log/0.json", true),
         ] {
             assert_eq!(within.holds(&ObjectKey::from(key)), held, "{key}");
+        }
+    }
+
+    #[test]
+    fn of_a_narrowed_folder_only_what_is_shown_counts() {
+        let keys = |keys: &[&str]| keys.iter().map(|key| ObjectKey::from(*key)).collect::<Vec<_>>();
+        let within = within(&["db"]).narrowed(keys(&["db/t", "db/x"]), keys(&["db/t/base_5", "db/t/p=1/f"]));
+        for (key, empty) in [
+            ("db/t", false),
+            ("db/t/delta_1_1/f", true),
+            ("db/t/delta_1_1", true),
+            ("db/t/base_5/f", false),
+            ("db/t/base_5", false),
+            ("db/t/base_55/f", true),
+            ("db/t/base", true),
+            ("db/t/p=1", false),
+            ("db/t/p=1/f", false),
+            ("db/t/p=1/f2", true),
+            ("db/t/p=2", true),
+            ("db/x", false),
+            ("db/x/f", true),
+            ("db/u/f", false),
+        ] {
+            assert_eq!(within.empties(&ObjectKey::from(key)), empty, "{key}");
         }
     }
 
