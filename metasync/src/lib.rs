@@ -3,6 +3,7 @@
 //! [`model`] is what a metastore holds, as plain data; [`metastore`] is the one door to real ones. Like all libraries here it
 //! never prints, ends the process or reads its environment.
 
+pub mod acid;
 pub mod carry;
 pub mod compare;
 pub mod event;

@@ -16,7 +16,7 @@ pub use error::{Error, Result};
 use crate::held::Holder;
 use crate::model::{
     Catalog, ColumnStatistics, Constraint, Database, DatabaseName, Function, Grant, Partition, PartitionName, Role,
-    RoleGrant, Table, TableName,
+    RoleGrant, Table, TableName, Transactions, WriteIds,
 };
 use async_trait::async_trait;
 use std::collections::HashMap;
@@ -133,6 +133,21 @@ pub trait Snapshot: Send + Sync {
         table: &Table,
         names: &[PartitionName],
     ) -> Result<Vec<(PartitionName, ColumnStatistics)>>;
+
+    /// What is known of the writes of each of these tables of a database, whether they are transactional or not; `None` where
+    /// it cannot be told.
+    async fn write_ids(
+        &self,
+        _database: &DatabaseName,
+        _tables: &[String],
+    ) -> Result<Option<HashMap<String, WriteIds>>> {
+        Ok(None)
+    }
+
+    /// The transactions; `None` where [`Self::write_ids`] cannot be told either.
+    async fn transactions(&self) -> Result<Option<Transactions>> {
+        Ok(None)
+    }
 
     /// The functions of a database.
     async fn functions(&self, database: &DatabaseName) -> Result<Batch<Function>>;

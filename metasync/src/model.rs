@@ -12,6 +12,7 @@ pub mod privilege;
 pub mod statistics;
 pub mod storage;
 pub mod table;
+pub mod write_ids;
 
 pub use constraint::{Constraint, ConstraintKind, ForeignColumn};
 pub use function::{Function, FunctionKind, Resource, ResourceKind};
@@ -21,6 +22,7 @@ pub use privilege::{Grant, GrantObject, Principal, PrincipalKind, Role, RoleGran
 pub use statistics::{ColumnStatistics, Decimal, HIVE_ENGINE, LongUnit, StatisticsData};
 pub use storage::{Column, SerDe, Skew, SortColumn, SortOrder, StorageDescriptor};
 pub use table::{CreationMetadata, MaterializationSource, Partition, Table};
+pub use write_ids::{Share, Transactions, WriteIds};
 
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;

@@ -122,6 +122,27 @@ pub enum Change {
         /// Only of this one.
         partition: Option<PartitionName>,
     },
+    /// Of the writes of a transactional table those up to `mark` are all there, and no other: what a reader sees from now on. What
+    /// [`Self::HoldCompactions`] kept from readers of it is shown.
+    PutWriteIds {
+        /// Of this table, which is there.
+        table: TableName,
+        /// The largest id of a write that counts; `None`: nothing was ever written as Hive counts it.
+        mark: Option<i64>,
+        /// The compactions that made folders of it, by the ids of their transactions at the source.
+        compactions: Vec<i64>,
+        /// The largest id of a transaction at the source: those that begin here get larger ones.
+        above: i64,
+    },
+    /// What these compactions made is not there yet for readers, until [`Self::PutWriteIds`] says so, however long that takes.
+    HoldCompactions {
+        /// Of this table.
+        table: TableName,
+        /// By the ids of their transactions at the source.
+        compactions: Vec<i64>,
+        /// As there.
+        above: i64,
+    },
     /// A role. `admin` and `public`, which every metastore has, are left as they are.
     PutRole(Role),
     /// A role with its memberships, by name.

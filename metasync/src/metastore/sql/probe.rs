@@ -101,6 +101,14 @@ impl Schema {
         self.tables.contains_key(table)
     }
 
+    /// Whether transactions are kept as Hive 4 keeps them: what Hive 3 has of the same names means other things.
+    pub(crate) fn has_transactions(&self) -> bool {
+        let needed = [("TXNS", "TXN_TYPE"), ("TXN_TO_WRITE_ID", "T2W_WRITEID"), ("NEXT_WRITE_ID", "NWI_NEXT")];
+        self.version >= Version::V4_0
+            && needed.iter().all(|(table, column)| self.has(table, column))
+            && !self.has_table("NEXT_TXN_ID")
+    }
+
     pub(crate) fn has(&self, table: &str, column: &str) -> bool {
         self.column(table, column).is_some()
     }

@@ -13,13 +13,14 @@ pub(crate) mod privileges;
 pub(crate) mod statistics;
 pub(crate) mod storage;
 pub(crate) mod tables;
+pub(crate) mod transactions;
 
 use super::connection::Connection;
 use super::probe::Schema;
 use crate::metastore::{AllPartitions, Batch, EventRow, GrantScope, Result, Snapshot};
 use crate::model::{
     Catalog, ColumnStatistics, Constraint, Database, DatabaseName, Function, Grant, HIVE_CATALOG, Partition,
-    PartitionName, Role, RoleGrant, Table, TableName,
+    PartitionName, Role, RoleGrant, Table, TableName, Transactions, WriteIds,
 };
 use async_trait::async_trait;
 use std::collections::HashMap;
@@ -177,6 +178,14 @@ impl Snapshot for SqlSnapshot {
         names: &[PartitionName],
     ) -> Result<Vec<(PartitionName, ColumnStatistics)>> {
         statistics::of_partitions(&mut *self.0.lock().await, &table.name, names).await
+    }
+
+    async fn write_ids(&self, database: &DatabaseName, tables: &[String]) -> Result<Option<HashMap<String, WriteIds>>> {
+        transactions::write_ids(&mut *self.0.lock().await, database, tables).await
+    }
+
+    async fn transactions(&self) -> Result<Option<Transactions>> {
+        transactions::transactions(&mut *self.0.lock().await).await
     }
 
     async fn functions(&self, database: &DatabaseName) -> Result<Batch<Function>> {

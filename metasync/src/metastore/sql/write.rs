@@ -15,6 +15,7 @@ pub(crate) mod privileges;
 mod statistics;
 mod storage;
 mod tables;
+mod transactions;
 
 use super::ids::Ids;
 use super::read::Reader;
@@ -98,6 +99,12 @@ impl<'a> Writer<'a> {
                 statistics::drop_partition(self, table, partition, column.as_deref()).await
             }
             Change::TellEmptied { table, partition } => self.note_emptied(table, partition.as_ref()).await,
+            Change::PutWriteIds { table, mark, compactions, above } => {
+                transactions::put_write_ids(self, table, *mark, compactions, *above).await
+            }
+            Change::HoldCompactions { table, compactions, above } => {
+                transactions::hold(self, table, compactions, *above).await
+            }
             Change::PutRole(role) => privileges::put_role(self, role).await,
             Change::DropRole(name) => privileges::drop_role(self, name).await,
             Change::PutRoleGrant(grant) => privileges::put_role_grant(self, grant).await,

@@ -76,6 +76,9 @@ impl ThriftSnapshot {
                 self.drop_partition_statistics(table, partition, column.as_deref()).await
             }
             Change::TellEmptied { .. } => Ok(()),
+            Change::PutWriteIds { table, .. } | Change::HoldCompactions { table, .. } => {
+                Err(self.cannot(&format!("table {table}"), "over Thrift no server takes the ids of writes"))
+            }
             Change::PutRole(role) => self.put_role(role).await,
             Change::DropRole(name) => self.drop_role(name).await,
             Change::PutRoleGrant(grant) => self.put_role_grant(grant).await,

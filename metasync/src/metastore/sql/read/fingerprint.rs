@@ -7,8 +7,9 @@
 use super::Reader;
 use crate::metastore::Result;
 
-/// The tables that hold what is carried. The log, transactions, locks and privileges are not among them.
-const TABLES: [&str; 27] = [
+/// The tables that hold what is carried. The log, transactions, locks and privileges are not among them,
+/// but for how far the writes of transactional tables got.
+const TABLES: [&str; 28] = [
     "CTLGS",
     "DBS",
     "DATABASE_PARAMS",
@@ -36,6 +37,7 @@ const TABLES: [&str; 27] = [
     "KEY_CONSTRAINTS",
     "FUNCS",
     "FUNC_RU",
+    "NEXT_WRITE_ID",
 ];
 
 /// Of all of them; `None` where the server cannot hash rows. Errors: those of any read.

@@ -85,7 +85,9 @@ fn about(change: &Change) -> Touches {
             Some(name) => partitions(of, vec![name.clone()]),
             None => table(of),
         },
-        Change::PutCatalog(_)
+        Change::PutWriteIds { .. }
+        | Change::HoldCompactions { .. }
+        | Change::PutCatalog(_)
         | Change::DropCatalog(_)
         | Change::PutRole(_)
         | Change::DropRole(_)

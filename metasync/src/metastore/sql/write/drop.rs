@@ -1,6 +1,6 @@
 //! Tables and partitions that go, with every row that belongs to them and to nothing else.
 
-use super::{Writer, conflict, lists, storage, tables};
+use super::{Writer, conflict, lists, storage, tables, transactions};
 use crate::event::write::Happened;
 use crate::metastore::Result;
 use crate::metastore::sql::read::children::IDS_PER_STATEMENT;
@@ -124,6 +124,7 @@ pub(super) async fn table(writer: &mut Writer<'_>, name: &TableName) -> Result<(
     }
     remove_indexes(writer, shape.id).await?;
     tables::remove_creation_metadata(writer, name).await?;
+    transactions::forget(writer, name).await?;
     writer.delete(&OF_TABLES, &[shape.id]).await?;
     let (sds, serdes): (Vec<i64>, Vec<i64>) = (shape.sd.into_iter().collect(), shape.serde.into_iter().collect());
     remove_storage(writer, &sds, &serdes).await?;

@@ -1,7 +1,7 @@
 //! Tables and views, put and renamed.
 
 use super::storage::{Slot, StorageRows, clear, parameters, unknown};
-use super::{Shape, Writer, conflict, constraints, kind_word, lists};
+use super::{Shape, Writer, conflict, constraints, kind_word, lists, transactions};
 use crate::metastore::sql::ids::Sequence;
 use crate::metastore::sql::read::tables::KEYS;
 use crate::metastore::sql::rows::{Rows, cell, cell_if};
@@ -251,6 +251,7 @@ pub(super) async fn rename(writer: &mut Writer<'_>, from: &TableName, to: &Table
         ];
         writer.reader.connection.execute(sql, &values).await?;
     }
+    transactions::rename(writer, from, to).await?;
     writer.forget(from);
     writer.forget(to);
     if let Some(before) = before {
