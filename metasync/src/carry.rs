@@ -1,7 +1,7 @@
 //! Which tables are carried, which are quarantined with a reason, and which files belong to each.
 //!
-//! Pure. A table whose files alone do not say what its rows are is never copied as if they did: transactional tables, and
-//! those of Iceberg and Hudi, whose metadata names the source's places.
+//! Pure. A table whose files alone do not say what its rows are is never copied as if they did: of transactional tables the
+//! metastore says which writes count; those of Iceberg and Hudi, whose metadata names the source's places, are not carried.
 
 use crate::location::Location;
 use crate::model::{Function, Parameters, Partition, Table};
@@ -21,6 +21,8 @@ pub enum Nature {
     Plain,
     /// Its log says which files are its rows.
     Delta,
+    /// The writes that its metastore knows as committed say which of its files are its rows.
+    Acid,
     /// It cannot be carried; why.
     Quarantined(String),
     /// It is not asked for.
@@ -35,8 +37,9 @@ pub fn nature(table: &Table, materialized: bool) -> Nature {
         Some("MATERIALIZED_VIEW") if !materialized => return Nature::LeftOut,
         _ => {}
     }
-    if is("transactional", "true") {
-        return Nature::Quarantined("it is an ACID table: its rows are not its files alone".to_owned());
+    let is_acid = is_acid(table);
+    if is_acid && let Some(why) = odd_acid(table) {
+        return Nature::Quarantined(format!("it is an ACID table: {why}"));
     }
     if is("table_type", "ICEBERG")
         || table.parameters.contains_key("metadata_location")
@@ -55,9 +58,29 @@ pub fn nature(table: &Table, materialized: bool) -> Nature {
         return Nature::Quarantined("it has no location".to_owned());
     }
     match provided_by(table, "delta") {
+        _ if is_acid => Nature::Acid,
         true => Nature::Delta,
         false => Nature::Plain,
     }
+}
+
+/// Whether a table knows transactions, of whatever kind.
+pub fn is_acid(table: &Table) -> bool {
+    let is_true = |(key, value): (&String, &String)| {
+        key.eq_ignore_ascii_case("transactional") && value.eq_ignore_ascii_case("true")
+    };
+    table.parameters.iter().any(is_true)
+}
+
+/// What of a transactional table is not understood.
+fn odd_acid(table: &Table) -> Option<String> {
+    if table.table_type.as_deref() != Some("MANAGED_TABLE") {
+        let kind = table.table_type.as_deref().unwrap_or("table without a type");
+        return Some(format!("a {kind} with transactions is not carried"));
+    }
+    let properties = table.parameters.get("transactional_properties").map_or("default", String::as_str);
+    let is_known = ["default", "insert_only"].iter().any(|known| properties.eq_ignore_ascii_case(known));
+    (!is_known).then(|| format!("transactional_properties = {properties} are not known"))
 }
 
 fn provided_by(table: &Table, provider: &str) -> bool {
@@ -73,7 +96,7 @@ pub fn data_goes_with(table: &Table, keep: bool) -> bool {
 /// The folders and files of a table, but for those of its partitions.
 pub fn folders(table: &Table, nature: &Nature) -> Vec<(Location, Wave)> {
     let mut found = Vec::new();
-    if matches!(nature, Nature::Plain | Nature::Delta)
+    if matches!(nature, Nature::Plain | Nature::Delta | Nature::Acid)
         && let Some(location) = table.storage.location.as_deref().and_then(|text| Location::parse(text).ok())
     {
         if *nature == Nature::Delta {
@@ -155,11 +178,18 @@ mod tests {
         assert_eq!(nature("MATERIALIZED_VIEW", Some("/w/m"), &[]), Nature::LeftOut);
         assert_eq!(nature("EXTERNAL_TABLE", None, &[("storage_handler", "x")]), Nature::NoFiles);
         assert_eq!(nature("EXTERNAL_TABLE", Some("/w"), &[("spark.sql.sources.provider", "DELTA")]), Nature::Delta);
-        for (parameters, word) in [
-            (&[("transactional", "TRUE")][..], "ACID"),
-            (&[("metadata_location", "x")], "Iceberg"),
-            (&[("spark.sql.sources.provider", "hudi")], "Hudi"),
+        assert_eq!(nature("MANAGED_TABLE", Some("/w/t"), &[("transactional", "TRUE")]), Nature::Acid);
+        let insert_only = [("transactional", "true"), ("transactional_properties", "INSERT_ONLY")];
+        assert_eq!(nature("MANAGED_TABLE", Some("/w/t"), &insert_only), Nature::Acid);
+        for (kind, parameters) in [
+            ("EXTERNAL_TABLE", &[("transactional", "true")][..]),
+            ("MANAGED_TABLE", &[("transactional", "true"), ("transactional_properties", "new")]),
         ] {
+            assert!(matches!(nature(kind, Some("/w/t"), parameters), Nature::Quarantined(_)), "{kind} {parameters:?}");
+        }
+        for (parameters, word) in
+            [(&[("metadata_location", "x")], "Iceberg"), (&[("spark.sql.sources.provider", "hudi")], "Hudi")]
+        {
             let Nature::Quarantined(why) = nature("MANAGED_TABLE", Some("/w/t"), parameters) else { panic!("{word}") };
             assert!(why.contains(word), "{why}");
         }

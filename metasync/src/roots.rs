@@ -7,7 +7,7 @@
 
 use crate::location::{Location, LocationMap};
 use manifest::ObjectKey;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// In which order data goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,6 +53,30 @@ pub struct Root {
     pub folders: BTreeMap<ObjectKey, Vec<Owner>>,
     /// What in these is not meant: it is mapped to another place, or goes in another wave.
     pub except: Vec<ObjectKey>,
+    /// Of which of these folders only some of what they hold at the source is meant.
+    pub narrowed: Narrowed,
+}
+
+/// Folders of transactional tables, and what of them counts; relative to a root.
+#[derive(Clone, Debug, Default)]
+pub struct Narrowed {
+    /// The folders.
+    pub folders: BTreeSet<ObjectKey>,
+    /// Folders and files in them.
+    pub shown: BTreeSet<ObjectKey>,
+}
+
+impl Narrowed {
+    /// Whether a key stands in one of the folders.
+    pub fn holds(&self, key: &ObjectKey) -> bool {
+        if self.folders.is_empty() {
+            return false;
+        }
+        let bytes = key.as_bytes();
+        let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        let mut above = std::iter::once(0).chain(ends).chain([bytes.len()]);
+        above.any(|end| self.folders.contains(&ObjectKey::from(bytes.get(..end).unwrap_or_default().to_vec())))
+    }
 }
 
 impl Root {
@@ -98,6 +122,7 @@ pub fn roots(bases: &[Location], folders: &[Folder], map: &LocationMap) -> Vec<R
             wave: folder.wave,
             folders: BTreeMap::new(),
             except: Vec::new(),
+            narrowed: Narrowed::default(),
         });
         let owners = root.folders.entry(inner).or_default();
         if !owners.contains(&folder.owner) {

@@ -26,6 +26,7 @@ pub mod status;
 mod still;
 pub mod survey;
 pub mod verify;
+pub mod writes;
 
 pub use planned::{Planned, plan};
 pub use run::run;

@@ -5,6 +5,7 @@
 
 mod views;
 
+use crate::carry;
 use crate::location::{Location, LocationMap};
 use crate::model::{
     Constraint, ConstraintKind, Database, DatabaseName, Function, Grant, GrantObject, Parameters, Partition,
@@ -16,11 +17,10 @@ use crate::volatile::is_replication;
 
 /// Parameters by which a metastore would act on tables by itself (rule 31), with what they are on the replica. The source's
 /// values are kept under [`KEPT_PREFIX`].
-pub const STILLED: [(&str, Option<&str>); 3] = [
-    ("discover.partitions", Some("false")),
-    ("partition.retention.period", None),
-    ("no_auto_compaction", Some("true")),
-];
+pub const STILLED: [(&str, Option<&str>); 3] =
+    [("discover.partitions", Some("false")), ("partition.retention.period", None), (COMPACTION, Some("true"))];
+/// Whether a server leaves the folders of a transactional table as they are.
+const COMPACTION: &str = "no_auto_compaction";
 /// Where the source's values of [`STILLED`] parameters are kept for failover.
 pub const KEPT_PREFIX: &str = "understudy.source.";
 
@@ -105,6 +105,9 @@ pub fn translate_table(mut table: Table, policy: &Policy) -> Result<Table> {
             value.clone_from(renamed);
         }
     }
+    if carry::is_acid(&table) {
+        compact_no_more(&mut table.parameters);
+    }
     still(&mut table.parameters);
     for text in [&mut table.view_original_text, &mut table.view_expanded_text].into_iter().flatten() {
         *text = views::rename_databases(text, &policy.rename);
@@ -161,6 +164,13 @@ fn carry_parameters(parameters: &mut Parameters, locations: &LocationMap) {
             *value = mapped;
         }
     }
+}
+
+/// A server compacts transactional tables unless they say otherwise: then they shall, in the spelling that we know.
+fn compact_no_more(parameters: &mut Parameters) {
+    let said = parameters.keys().find(|key| key.eq_ignore_ascii_case(COMPACTION)).cloned();
+    let value = said.and_then(|key| parameters.remove(&key)).unwrap_or_else(|| "false".to_owned());
+    parameters.insert(COMPACTION.to_owned(), value);
 }
 
 /// Rule 31: nothing but replication changes the replica.

@@ -8,7 +8,7 @@
 mod pending;
 
 use super::survey::{DatabaseWork, LAST_ID, Survey, TableWork};
-use super::{failure, hops};
+use super::{failure, hops, writes};
 use crate::compare::{
     self, AsyncSink, Chunk, Lines, Pair, Sides, Stamp, Trouble, Whole, add_head, expected_whole, head,
     partition_changes,
@@ -220,7 +220,11 @@ impl Applier<'_> {
             is_first: true,
         };
         compare::partitions(self.sides, &source, &table.target, there, ahead, &mut sink).await?;
-        let (changes, late) = (sink.changes, found.late);
+        let (mut changes, late) = (sink.changes, found.late);
+        if let Some(acid) = &table.acid {
+            sink.lines.add(&writes::line(acid.mark()));
+            changes.push(acid.shown(&table.target, &self.survey.ended));
+        }
         let done = TableDone { digest: sink.lines.hex(), partitions: sink.partitions, behind: sink.behind };
         Ok(Changed { done, rest: changes, late })
     }

@@ -4,6 +4,7 @@
 //! all copy; when the last has copied, metadata changes; then each may delete. A crash leaves copies that no metadata names,
 //! or deletes that were not done: the next run compares again, and a job's own journal says what it had finished.
 
+pub mod acid;
 mod delta;
 mod gate;
 
@@ -87,6 +88,8 @@ pub struct Draft {
     pins: delta::Pins,
     /// Of logs: commits of the target that are others than the source's, by their tables.
     pub forks: Forks,
+    /// Of transactional tables: files that would become others, by their tables.
+    pub replaced: Forks,
 }
 
 /// Tables, by their place in the survey, with the key of a folder.
@@ -201,6 +204,7 @@ fn within(root: &Root, taken: impl Fn(&[Owner]) -> bool) -> Option<Within> {
     let within = Within::new(meant.into_iter().map(key)).except(except).keep_others(true);
     let removed = root.folders.iter().filter(|(_, owners)| owners.iter().all(|owner| *owner == Owner::Removal));
     let within = within.emptied(removed.map(key));
+    let within = within.narrowed(root.narrowed.folders.iter().cloned(), root.narrowed.shown.iter().cloned());
     Some(if root.wave == Wave::Log { within.without(delta::hints(root)) } else { within })
 }
 
@@ -331,6 +335,12 @@ fn state_of(setting: &Setting, from: &str, to: &str, kind: &str) -> OsString {
 fn listener(next: Listener, root: &Root, told: &Told) -> Listener {
     let (root, told) = (root.clone(), told.clone());
     Arc::new(move |event: Event| {
+        if let Some((key, why)) = acid::vanished(&event, &root) {
+            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            for owner in root.owners(key) {
+                told.failed.entry(owner).or_insert_with(|| why.clone());
+            }
+        }
         if let Event::Object(report) = &event
             && matches!(report.outcome, Outcome::Copied | Outcome::Failed)
         {
@@ -409,10 +419,10 @@ impl Tree {
             }
         }
         let root = self.root.clone();
-        let read = move || -> Result<(u64, Shrunk, Foreign, delta::Pins, delta::Forks)> {
+        let read = move || -> Result<(u64, Shrunk, Foreign, delta::Pins, [delta::Forks; 2])> {
             let (mut actions, mut shrunk, mut fed) = (0, BTreeSet::new(), BTreeSet::new());
             let mut foreign = Foreign::default();
-            let (mut pins, mut forks) = (delta::Pins::new(), delta::Forks::new());
+            let (mut pins, mut forks, mut replaced) = (delta::Pins::new(), delta::Forks::new(), delta::Forks::new());
             for action in plan.actions()? {
                 let action = action?;
                 actions += 1;
@@ -420,6 +430,7 @@ impl Tree {
                 if root.wave == Wave::Log {
                     delta::take(&action, foreign_object, &root, &mut pins, &mut forks);
                 }
+                acid::take(&action, foreign_object, &root, &mut replaced);
                 if foreign_object && !root.owners(&action.key).all(|owner| owner == Owner::Removal) {
                     foreign.add(&action.key);
                 }
@@ -437,10 +448,10 @@ impl Tree {
                     }
                 }
             }
-            Ok((actions, &shrunk - &fed, foreign, pins, forks))
+            Ok((actions, &shrunk - &fed, foreign, pins, [forks, replaced]))
         };
-        let (actions, shrunk, foreign, pins, forks) = tokio::task::spawn_blocking(read).await??;
-        Ok(Draft { totals, as_of, refusal, actions, has_base, shrunk, foreign, pins, forks })
+        let (actions, shrunk, foreign, pins, [forks, replaced]) = tokio::task::spawn_blocking(read).await??;
+        Ok(Draft { totals, as_of, refusal, actions, has_base, shrunk, foreign, pins, forks, replaced })
     }
 
     /// Of the tables of which objects were copied, those of which objects would have to be copied or deleted now. What only

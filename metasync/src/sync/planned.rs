@@ -6,7 +6,7 @@ use super::guards::{drops_allowed, is_ours, rules_hold};
 use super::report::Mode;
 use super::state::{Intent, SyncState};
 use super::survey::{self, Survey, TableWork, removable, survey};
-use super::{Allowed, Metastores, Setting, failure, hops, standing, still};
+use super::{Allowed, Metastores, Setting, failure, hops, standing, still, writes};
 use crate::compare::Sides;
 use crate::location::Location;
 use crate::policy::{EmptyTables, Policy, Publish};
@@ -20,6 +20,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+/// How often the source is looked at when transactional tables are compacted meanwhile, or waited for.
+const MAX_LOOKS: u32 = 4;
 /// How many objects of others a message shows.
 const OBJECTS_SHOWN: usize = 10;
 
@@ -88,7 +90,7 @@ impl Planned {
 pub async fn plan(setting: &Setting, allowed: &Allowed) -> Result<Planned> {
     let stores = Metastores::open(setting, false).await?;
     let loaded = load(setting).await?.map(|loaded| loaded.checkpoint);
-    draw_up(setting, &stores, loaded.as_ref(), allowed).await
+    draw_up(setting, &stores, loaded.as_ref(), allowed, false).await
 }
 
 async fn load(setting: &Setting) -> Result<Option<Loaded<SyncState>>> {
@@ -96,13 +98,46 @@ async fn load(setting: &Setting) -> Result<Option<Loaded<SyncState>>> {
     Ok(checkpoint::load::<SyncState>(state.as_ref(), &setting.job()?).await?)
 }
 
-/// Surveys, checks every guard, and plans the data.
+/// Surveys, checks every guard, and plans the data. `waits`: a first run waits for transactions that have not ended.
 pub(super) async fn draw_up(
     setting: &Setting,
     stores: &Metastores,
     left: Option<&Checkpoint<SyncState>>,
     allowed: &Allowed,
+    waits: bool,
 ) -> Result<Planned> {
+    let mut waits = waits;
+    for _ in 1..MAX_LOOKS {
+        match drawn(setting, stores, left, allowed, waits, false).await? {
+            Drawn::Planned(planned) => return Ok(*planned),
+            Drawn::Waited => waits = false,
+            Drawn::Moved => {}
+        }
+    }
+    match drawn(setting, stores, left, allowed, false, true).await? {
+        Drawn::Planned(planned) => Ok(*planned),
+        Drawn::Waited | Drawn::Moved => Err(Failure::new(ExitCode::Failed, "the source was not looked at")),
+    }
+}
+
+/// What a look came to.
+enum Drawn {
+    Planned(Box<Planned>),
+    /// It waited for open transactions, so that what it saw is old.
+    Waited,
+    /// Folders of transactional tables were compacted meanwhile.
+    Moved,
+}
+
+/// `is_last`: what moved meanwhile is left to the next run.
+async fn drawn(
+    setting: &Setting,
+    stores: &Metastores,
+    left: Option<&Checkpoint<SyncState>>,
+    allowed: &Allowed,
+    waits: bool,
+    is_last: bool,
+) -> Result<Drawn> {
     let policy = &setting.policy;
     if policy.options.publish == Publish::Switch {
         return Err(Failure::usage("publish = \"switch\" is not known to this version of metasync")
@@ -125,7 +160,8 @@ pub(super) async fn draw_up(
     let still = still::ask(&sides, left, &seen, allowed, asked).await?;
     if let Some(unseen) = still.looks {
         let paths = plan_paths(setting, allowed).await?;
-        return Ok(Planned { unseen, paths, is_still: true, ..Planned::nothing(asked, seen) });
+        let still = Planned { unseen, paths, is_still: true, ..Planned::nothing(asked, seen) };
+        return Ok(Drawn::Planned(Box::new(still)));
     }
     let mut survey = survey(&sides, state, &allowed.selection).await.map_err(failure)?;
     hops::source_logs(&survey)?;
@@ -151,15 +187,21 @@ pub(super) async fn draw_up(
     };
     let emptied = free.iter().filter_map(|place| policy.locations.unmap(place));
     survey.folders.extend(emptied.map(|location| Folder { location, owner: Owner::Removal, wave: Wave::Data }));
+    let never_whole = left.is_none_or(|left| left.as_of.is_none());
+    let mode = if never_whole || allowed.bootstrap { Mode::Bootstrap } else { Mode::Incremental };
+    if waits && mode == Mode::Bootstrap && writes::wait(setting, stores, &survey).await? {
+        return Ok(Drawn::Waited);
+    }
+    if writes::choose(setting, stores, &mut survey, allowed.afresh).await? && !is_last {
+        return Ok(Drawn::Moved);
+    }
     let Drafted { trees, drafts, unseen, waiting, synced } =
         plan_data(setting, &sides, &mut survey, &seen, allowed, state, asked).await?;
     let paths = if allowed.selection.is_all() { plan_paths(setting, allowed).await? } else { Vec::new() };
-    let never_whole = left.is_none_or(|left| left.as_of.is_none());
-    let mode = if never_whole || allowed.bootstrap { Mode::Bootstrap } else { Mode::Incremental };
     let removals = free.iter().map(ToString::to_string).collect();
     let looked = trees.iter().map(Tree::key).collect();
     let at_best = synced.map_or(asked, |synced| synced.min(asked));
-    Ok(Planned {
+    let planned = Planned {
         mode,
         survey,
         trees,
@@ -175,7 +217,8 @@ pub(super) async fn draw_up(
         seen,
         fingerprint: still.source,
         is_still: false,
-    })
+    };
+    Ok(Drawn::Planned(Box::new(planned)))
 }
 
 fn trust(allowed: &Allowed) -> Trust<'_> {
@@ -238,6 +281,7 @@ async fn plan_data(
             // Who asks for a resync or a repair says that the source is right.
             if !allowed.afresh && allowed.doubts.is_none() {
                 left_out.extend(forked(std::mem::take(&mut draft.forks), survey, seen));
+                left_out.extend(writes::replaced(std::mem::take(&mut draft.replaced), survey));
             }
             if !accepts {
                 let emptied = tree.emptied(&draft, survey, seen, sides.source.as_ref()).await?;

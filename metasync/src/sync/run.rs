@@ -7,7 +7,7 @@ use super::report::{self, Mode, SyncSummary};
 use super::settle::{Lacking, Outcome, Settling};
 use super::state::{Fingerprints, Rules, SyncState};
 use super::survey::Survey;
-use super::{Allowed, Metastores, PROGRAM, Setting, failure, hops, still};
+use super::{Allowed, Metastores, PROGRAM, Setting, failure, hops, still, writes};
 use crate::roots::{Owner, Root, Wave};
 use distcp::copy::Ends;
 use distcp::error::{Failure, Result};
@@ -139,7 +139,7 @@ impl Run<'_> {
         let mut tag = loaded.map(|loaded| loaded.tag);
         let last = left.as_ref().and_then(|left| left.as_of);
         summary.as_of = last.map(|time| time.to_string());
-        let mut planned = draw_up(setting, &stores, left.as_ref(), self.allowed).await?;
+        let mut planned = draw_up(setting, &stores, left.as_ref(), self.allowed, round == 1).await?;
         if round == 1 {
             summary.mode = planned.mode;
             summary.from_event = left.as_ref().and_then(|left| Some(left.state.position.as_ref()?.id));
@@ -157,6 +157,7 @@ impl Run<'_> {
             new.removals.extend(planned.removals.iter().chain(&planned.postponed).cloned());
             tag = Some(self.commit(&stores, &new, last, false, tag.as_ref()).await?);
         }
+        self.hold(&stores, &planned.survey).await?;
         let outcome = self.carry(&stores, &mut planned, summary).await?;
         let settling = Settling {
             planned: &planned,
@@ -178,7 +179,7 @@ impl Run<'_> {
             false => BTreeSet::new(),
         };
         if !planned.is_still {
-            let all_done = complete && moved.is_empty();
+            let all_done = complete && moved.is_empty() && !planned.survey.has_open_writes();
             new.fingerprints = self.left_behind(&stores, &planned, all_done).await?;
         }
         let as_of = summary.as_of.as_deref().and_then(|time| time.parse().ok());
@@ -262,6 +263,15 @@ impl Run<'_> {
             state: state.clone(),
         };
         Ok(checkpoint::commit(self.state.as_ref(), &checkpoint, tag, &self.lease.guard()).await?)
+    }
+
+    /// What compactions made of transactional tables comes where readers look already: they are told first that it is not there.
+    async fn hold(&self, stores: &Metastores, survey: &Survey) -> Result<()> {
+        for change in writes::holds(survey) {
+            self.lease.guard().check()?;
+            stores.target.apply(&[change]).await.map_err(failure)?;
+        }
+        Ok(())
     }
 
     /// Data, metadata, how far, deletes.

@@ -126,7 +126,8 @@ impl Settling<'_> {
         if !summary.quarantined.is_empty() || !outcome.applied.functions.is_empty() || !survey.damaged.is_empty() {
             codes.push(ExitCode::Partial);
         }
-        let all_there = outcome.applied.behind.is_empty() && outcome.lacking.waiting.is_empty();
+        let held_up: Vec<String> = survey.held_up().map(|table| table.source.to_string()).collect();
+        let all_there = outcome.applied.behind.is_empty() && outcome.lacking.waiting.is_empty() && held_up.is_empty();
         let complete = carried && all_there && self.is_all;
         if complete {
             let kept = new.quarantined().filter_map(|(_, one)| one.as_of.as_deref()?.parse::<Timestamp>().ok());
@@ -135,7 +136,7 @@ impl Settling<'_> {
             summary.as_of = Some(as_of.to_string());
         }
         let behind = outcome.applied.behind.iter().chain(&outcome.lacking.waiting);
-        summary.behind = behind.map(|at| survey.tables[*at].source.to_string()).collect();
+        summary.behind = behind.map(|at| survey.tables[*at].source.to_string()).chain(held_up).collect();
         summary.end(ExitCode::first(codes));
         complete
     }

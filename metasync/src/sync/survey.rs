@@ -5,20 +5,21 @@
 //! as a whole is for the caller to refuse.
 
 mod database;
+mod sink;
 
 use super::hops::MARK;
 use super::state::{Quarantine, SyncState};
+use super::writes::{self, Acid, Ended};
 use crate::carry::{self, Nature};
-use crate::compare::{
-    self, AsyncSink, Chunk, Head, Lines, Pair, Sides, Stamp, Trouble, Whole, add_head, expected_whole, head,
-};
+use crate::compare::{self, Head, Lines, Pair, Sides, Stamp, Trouble, Whole, add_head, expected_whole, head};
 use crate::location::{Location, LocationMap, same_place};
 use crate::metastore::{Change, Damaged, Result};
-use crate::model::{Database, DatabaseName, PartitionName, Table, TableName};
-use crate::roots::{self, Folder, Owner, Root, Wave};
+use crate::model::{Database, DatabaseName, PartitionName, TableName};
+use crate::roots::{self, Folder, Narrowed, Owner, Root, Wave};
 use database::compare_database;
 use futures::TryStreamExt as _;
 use globset::{GlobBuilder, GlobMatcher};
+use sink::{Look, words};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// How many tables are read at once: each may have thousands of columns.
@@ -77,6 +78,10 @@ pub struct Survey {
     pub damaged: Vec<Damaged>,
     /// Tables of the last commit on the target, for the guard.
     pub committed: u64,
+    /// The transactions of both sides, if there are transactional tables.
+    pub ended: Ended,
+    /// What counts in the folders of these, by tree.
+    pub narrowed: BTreeMap<(Wave, Location), Narrowed>,
 }
 
 /// A database.
@@ -137,6 +142,8 @@ pub struct TableWork {
     pub drifted: bool,
     /// Why it is not carried.
     pub quarantine: Option<String>,
+    /// Of a transactional table: its writes.
+    pub acid: Option<Acid>,
 }
 
 impl TableWork {
@@ -278,6 +285,13 @@ async fn look_at_tables(
             }
         }
     }
+    let known = |whole: Option<&Whole>| whole.is_some_and(|whole| carry::is_acid(&whole.table));
+    let acid: Vec<String> =
+        names.iter().filter(|name| known(wanted.found.get(*name)) || known(held.found.get(*name))).cloned().collect();
+    let mut acid = writes::of_tables(sides, source, &acid, survey).await?;
+    if !sides.policy.options.data {
+        acid = Err("without `data` nobody says which of its files are there".to_owned());
+    }
     let natures = |whole: &Whole| carry::nature(&whole.table, sides.policy.options.materialized_views);
     let pairs: Vec<Pair> = wanted
         .found
@@ -289,7 +303,12 @@ async fn look_at_tables(
     while let Some(group) = groups.try_next().await? {
         for pair in group {
             let nature = natures(&pair.source);
-            let (mut work, folders) = look_at_table(sides, pair, nature, survey.tables.len()).await?;
+            let name = &pair.source.table.name.table;
+            let acid = match &mut acid {
+                Ok(tables) => Ok(tables.remove(name).unwrap_or_default()),
+                Err(why) => Err(why.clone()),
+            };
+            let (mut work, folders) = look_at_table(sides, pair, nature, acid, survey.tables.len()).await?;
             work.drifted = check_drift(state, &work, survey);
             survey.folders.extend(folders);
             survey.tables.push(work);
@@ -316,6 +335,7 @@ fn damaged_table(source: &DatabaseName, target: &DatabaseName, name: &str, why: 
         unread: true,
         drifted: false,
         quarantine: Some(why),
+        acid: None,
     }
 }
 
@@ -341,9 +361,13 @@ async fn look_at_table(
     sides: &Sides,
     Pair { source: whole, actual, ahead, .. }: Pair,
     nature: Nature,
+    acid: Result<Acid, String>,
     at: usize,
 ) -> Result<(TableWork, Vec<Folder>)> {
     let source = whole.table.clone();
+    // What a target shows of writes is of no matter where they are not its table's.
+    let knows = actual.as_ref().is_some_and(|actual| carry::is_acid(&actual.table));
+    let shows = acid.as_ref().ok().filter(|_| knows).map(|acid| acid.there);
     let target = sides.policy.target_table(&source.name);
     let mut work = TableWork {
         target: target.clone(),
@@ -360,10 +384,16 @@ async fn look_at_table(
         unread: false,
         drifted: false,
         quarantine: None,
+        acid: None,
         source: source.name.clone(),
     };
-    let shall = match &nature {
-        Nature::Quarantined(why) => Err(why.clone()),
+    let shall = match (&nature, acid) {
+        (Nature::Quarantined(why), _) => Err(why.clone()),
+        (Nature::Acid, Err(why)) => Err(format!("it is an ACID table: {why}")),
+        (Nature::Acid, Ok(acid)) => {
+            work.acid = Some(acid);
+            expected_whole(whole, sides)
+        }
         _ => expected_whole(whole, sides),
     };
     let Head { recreate, changes, late } = match &shall {
@@ -386,6 +416,9 @@ async fn look_at_table(
     let table = actual.as_ref().map(|actual| &actual.table);
     let compared = compare::partitions(sides, &source, &target, table, ahead, &mut look).await;
     let (outside, trouble) = (std::mem::take(&mut look.outside), look.trouble.take());
+    if let Some(there) = shows {
+        lines.add(&writes::line(there));
+    }
     work.digest = actual.as_ref().map(|_| lines.hex());
     work.quarantine = match compared {
         Err(Trouble::Metastore(error)) => return Err(error),
@@ -409,60 +442,6 @@ async fn look_at_table(
     // A file that a parameter names outside every pair is read where it is; a table's own place was translated above.
     folders.retain(|folder| sides.policy.locations.pair(&folder.location).is_some());
     Ok((work, folders))
-}
-
-/// What a change of a table is about; `before` is the table that it changes.
-fn words(change: &Change, before: Option<&Table>) -> String {
-    match change {
-        Change::PutTable(shall) => match before {
-            Some(before) => compare::differing(shall, before),
-            None => "the table itself".to_owned(),
-        },
-        Change::DropTable(_) => "its partition keys".to_owned(),
-        Change::PutTableStatistics { statistics, .. } => {
-            let columns: Vec<&str> = statistics.iter().map(|of| of.column.as_str()).collect();
-            format!("statistics of {}", columns.join(", "))
-        }
-        Change::DropTableStatistics { column: Some(column), .. } => format!("statistics of {column}"),
-        Change::PutConstraint(constraint) => format!("constraint {}", constraint.name),
-        Change::DropConstraint { name, .. } => format!("constraint {name}"),
-        _ => "statistics".to_owned(),
-    }
-}
-
-/// Takes the partitions of a table: what to put, what goes, what the target holds.
-struct Look<'a> {
-    work: &'a mut TableWork,
-    lines: &'a mut Lines,
-    outside: BTreeSet<Location>,
-    /// The first thing that is wrong with the source's side.
-    trouble: Option<String>,
-}
-
-#[async_trait::async_trait]
-impl AsyncSink for Look<'_> {
-    async fn chunk(&mut self, chunk: Chunk) -> Result<(), Trouble> {
-        self.trouble = self.trouble.take().or(chunk.trouble);
-        for (name, shall, is) in chunk.rows {
-            if let Some(is) = &is {
-                self.lines.add(&is.stamp);
-                self.work.there += 1;
-            }
-            match shall {
-                None => self.work.drop += u64::from(is.is_some()),
-                Some(shall) => {
-                    if shall.partition.storage.location.is_none() && self.trouble.is_none() {
-                        self.trouble = Some(format!("partition {name} has no location"));
-                    }
-                    self.outside.extend(shall.outside);
-                    if self.work.is_new || is.is_none_or(|is| is.stamp != shall.stamp) {
-                        self.work.put.insert(name, shall.stamp);
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Tables of the target that shall not be there: ours are dropped, others are drift.
@@ -548,7 +527,11 @@ impl Survey {
 
     /// The trees that hold the data of all that is carried.
     pub fn roots(&self, map: &LocationMap) -> Vec<Root> {
-        roots::roots(&self.bases, &self.folders, map)
+        let mut roots = roots::roots(&self.bases, &self.folders, map);
+        for root in &mut roots {
+            root.narrowed = self.narrowed.get(&(root.wave, root.from.clone())).cloned().unwrap_or_default();
+        }
+        roots
     }
 
     /// Drops that the guard counts: not those of tables that were renamed, as an event says or the folder of a table that is

@@ -192,6 +192,7 @@ mod tests {
             wave: Wave::Log,
             folders: folders.iter().enumerate().map(owners).collect(),
             except: Vec::new(),
+            narrowed: crate::roots::Narrowed::default(),
         }
     }
 

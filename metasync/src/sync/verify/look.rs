@@ -12,7 +12,7 @@ use crate::sync::data::{self, Tree, Trust};
 use crate::sync::doubts::Doubts;
 use crate::sync::state::SyncState;
 use crate::sync::survey::{Selection, Survey, TableWork, survey};
-use crate::sync::{Metastores, Setting, events, failure, planned};
+use crate::sync::{Metastores, Setting, events, failure, planned, writes};
 use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
 use distcp::job::Job;
@@ -74,7 +74,8 @@ pub(super) async fn look(
     let sides = stores.sides(setting).await?;
     let touched = touched(setting, &sides, left.as_ref()).await?;
     let state = left.as_ref().map(|left| &left.state);
-    let survey = survey(&sides, state, selection).await.map_err(failure)?;
+    let mut survey = survey(&sides, state, selection).await.map_err(failure)?;
+    writes::choose(setting, &stores, &mut survey, false).await?;
     let mut looked = Looked { as_of: left.as_ref().and_then(|left| left.as_of), ..Looked::default() };
     let as_of = looked.as_of;
     let mut tell = |mark: Mark, object: String, detail: Option<String>, touched: bool, drifted: bool| {

@@ -12,14 +12,19 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.function.Supplier;
 import org.apache.hadoop.hive.common.io.SessionStream;
 import org.apache.hadoop.hive.conf.HiveConf;
 import org.apache.hadoop.hive.metastore.HiveMetaStoreClient;
+import org.apache.hadoop.hive.metastore.MetaStoreThread;
 import org.apache.hadoop.hive.ql.DriverFactory;
 import org.apache.hadoop.hive.ql.IDriver;
 import org.apache.hadoop.hive.ql.processors.CommandProcessor;
 import org.apache.hadoop.hive.ql.processors.CommandProcessorFactory;
 import org.apache.hadoop.hive.ql.session.SessionState;
+import org.apache.hadoop.hive.ql.txn.compactor.Cleaner;
+import org.apache.hadoop.hive.ql.txn.compactor.Worker;
 
 /**
  * A session of Hive in one process: SQL, the metastore over the SQL URL of its database, and its event log.
@@ -36,6 +41,9 @@ public final class HiveSql {
         "EXTREAD", "EXTWRITE", "HIVEBUCKET2", "HIVECACHEINVALIDATE", "HIVEFULLACIDREAD", "HIVEFULLACIDWRITE",
         "HIVEMANAGEDINSERTREAD", "HIVEMANAGEDINSERTWRITE", "HIVEMANAGESTATS", "HIVEMQT", "HIVEONLYMQTWRITE", "HIVESQL",
     };
+
+    /** What is no SQL: a pass of the thread that compacts what was asked for, and of the one that removes what that left. */
+    private static final Map<String, Supplier<MetaStoreThread>> THREADS = Map.of("!worker", Worker::new, "!cleaner", Cleaner::new);
 
     public static void main(String[] arguments) throws Exception {
         String verb = arguments.length == 0 ? "" : arguments[0];
@@ -160,8 +168,21 @@ public final class HiveSql {
         return String.valueOf(value).replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r");
     }
 
+    /** One pass of a thread that a metastore runs for transactional tables. */
+    private static void pass(HiveConf conf, Supplier<MetaStoreThread> made) throws Exception {
+        MetaStoreThread thread = made.get();
+        thread.setConf(conf);
+        // It stops after the first pass.
+        thread.init(new AtomicBoolean(true));
+        ((Thread) thread).run();
+    }
+
     private static List<Object> run(HiveConf conf, String statement) throws Exception {
         List<Object> rows = new ArrayList<>();
+        if (THREADS.containsKey(statement)) {
+            pass(conf, THREADS.get(statement));
+            return rows;
+        }
         String[] words = statement.split("\\s+");
         // SET and its like; nothing if it is SQL.
         CommandProcessor command = CommandProcessorFactory.getForHiveCommand(words, conf);

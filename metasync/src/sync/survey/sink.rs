@@ -1,0 +1,62 @@
+//! What of one table differs: its partitions as they come, and its own changes in words.
+
+use super::TableWork;
+use crate::compare::{self, AsyncSink, Chunk, Lines, Trouble};
+use crate::location::Location;
+use crate::metastore::Change;
+use crate::model::Table;
+use std::collections::BTreeSet;
+
+/// What a change of a table is about; `before` is the table that it changes.
+pub(super) fn words(change: &Change, before: Option<&Table>) -> String {
+    match change {
+        Change::PutTable(shall) => match before {
+            Some(before) => compare::differing(shall, before),
+            None => "the table itself".to_owned(),
+        },
+        Change::DropTable(_) => "its partition keys".to_owned(),
+        Change::PutTableStatistics { statistics, .. } => {
+            let columns: Vec<&str> = statistics.iter().map(|of| of.column.as_str()).collect();
+            format!("statistics of {}", columns.join(", "))
+        }
+        Change::DropTableStatistics { column: Some(column), .. } => format!("statistics of {column}"),
+        Change::PutConstraint(constraint) => format!("constraint {}", constraint.name),
+        Change::DropConstraint { name, .. } => format!("constraint {name}"),
+        _ => "statistics".to_owned(),
+    }
+}
+
+/// Takes the partitions of a table: what to put, what goes, what the target holds.
+pub(super) struct Look<'a> {
+    pub work: &'a mut TableWork,
+    pub lines: &'a mut Lines,
+    pub outside: BTreeSet<Location>,
+    /// The first thing that is wrong with the source's side.
+    pub trouble: Option<String>,
+}
+
+#[async_trait::async_trait]
+impl AsyncSink for Look<'_> {
+    async fn chunk(&mut self, chunk: Chunk) -> Result<(), Trouble> {
+        self.trouble = self.trouble.take().or(chunk.trouble);
+        for (name, shall, is) in chunk.rows {
+            if let Some(is) = &is {
+                self.lines.add(&is.stamp);
+                self.work.there += 1;
+            }
+            match shall {
+                None => self.work.drop += u64::from(is.is_some()),
+                Some(shall) => {
+                    if shall.partition.storage.location.is_none() && self.trouble.is_none() {
+                        self.trouble = Some(format!("partition {name} has no location"));
+                    }
+                    self.outside.extend(shall.outside);
+                    if self.work.is_new || is.is_none_or(|is| is.stamp != shall.stamp) {
+                        self.work.put.insert(name, shall.stamp);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
