@@ -229,6 +229,32 @@ fn a_compaction_that_a_killed_run_brought_half_is_not_seen_before_a_run_has_brou
 }
 
 #[test]
+fn a_folder_that_the_cleaner_removes_while_it_is_copied_shows_nothing_before_the_next_run() {
+    let acid = Acid::new();
+    acid.write(1, &["delta_1_1_0"]);
+    acid.run(0);
+    acid.write(2, &["delta_2_2_0"]);
+    acid.write(3, &["delta_3_3_0"]);
+    acid.lake.write(&format!("{TABLE}/delta_2_2_0/bucket_00001"), &"x".repeat(LARGE));
+    acid.lake.policy("bwlimit = \"400K\"\nconcurrency = 1");
+    let mut running = acid.lake.start();
+    let begun = acid.lake.target(&format!("{TABLE}/delta_2_2_0"));
+    running.until("the copy", || begun.exists());
+    running.signal(Signal::STOP);
+    acid.compaction(200, "c", &["base_3_v200"]);
+    acid.clean(&["delta_1_1_0", "delta_2_2_0", "delta_3_3_0"]);
+    running.signal(Signal::CONT);
+    let ran = running.end();
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert!(ran.stderr.contains("it vanished from the source while it was copied"), "{}", ran.stderr);
+    assert_eq!(acid.mark(), Some(1), "readers see what they saw");
+    assert!(acid.lake.target(&format!("{TABLE}/delta_1_1_0/bucket_00000")).exists());
+    acid.lake.policy("");
+    acid.run(0);
+    acid.shows(3, &["base_3_v200"]);
+}
+
+#[test]
 fn a_number_that_the_replica_itself_uses_is_waited_for() {
     let acid = Acid::new();
     acid.write(1, &["delta_1_1_0"]);

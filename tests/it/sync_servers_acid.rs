@@ -2,12 +2,15 @@
 //! and without the source's files, reads the same rows: after inserts, updates and deletes, after a write that was given up, while
 //! one has not ended, and after compactions of both kinds.
 
+use metasync::metastore::Change;
+use metasync::model::DatabaseName;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tests::cli::{Ran, Shell};
 use tests::hive::{self, Hive};
-use tests::hms::Database;
+use tests::hms::{self, Database, Kind, Version};
+use tests::metastores::{adapters, objects};
 
 /// `@ROOT@` is the folder of the lake's files.
 const MADE: &str = "
@@ -175,4 +178,82 @@ fn hive_4_2_reads_on_a_replica_the_rows_of_the_writes_that_were_committed() {
     reader.run("INSERT INTO shop.orders VALUES (200, 'promoted')");
     assert!(reader.run(READ).contains(&"200\tpromoted".to_owned()));
     pair.shell.metasync(&["run", "p.toml", "--json"]).expect(5);
+}
+
+/// What is told of writes, and read back, in a database of Hive 4; of Hive 3 nothing is told.
+async fn tells_writes(kind: Kind) {
+    let Some(database) = hms::fresh_database(kind, Version::V40) else { return };
+    let metastore = adapters::open_url(&database.url).await;
+    let name = DatabaseName::new("d");
+    let table = objects::table(name.table("t"), "file:/w", &[]);
+    let put = |change: Change| {
+        let metastore = &metastore;
+        async move { metastore.apply(&[change]).await }
+    };
+    put(Change::PutDatabase(objects::database(&name, "file:/w"))).await.unwrap();
+    put(Change::PutTable(Box::new(table.clone()))).await.unwrap();
+    let shows = async || {
+        let snapshot = metastore.snapshot().await.unwrap();
+        let ids = snapshot.write_ids(&name, &["t".to_owned()]).await.unwrap().unwrap();
+        (ids["t"].clone(), snapshot.transactions().await.unwrap().unwrap())
+    };
+    assert_eq!(shows().await.0.high_water, None, "{kind:?}");
+    let told = |mark, compactions: &[i64]| Change::PutWriteIds {
+        table: table.name.clone(),
+        mark,
+        compactions: compactions.to_vec(),
+        above: 100,
+    };
+    put(told(Some(7), &[])).await.unwrap();
+    let (ids, transactions) = shows().await;
+    assert_eq!((ids.high_water, ids.open.len(), ids.aborted.len()), (Some(7), 0, 0), "{kind:?}");
+    let first = transactions.high_water;
+    assert!(first > 1 << 40, "{kind:?}: {transactions:?}");
+    for _ in 0..2 {
+        let held = Change::HoldCompactions { table: table.name.clone(), compactions: vec![40, 41], above: 101 };
+        put(held).await.unwrap();
+        assert_eq!(shows().await.1.open, [40, 41].into(), "{kind:?}");
+    }
+    put(told(Some(9), &[40])).await.unwrap();
+    let (ids, transactions) = shows().await;
+    assert_eq!((ids.high_water, transactions.open.len()), (Some(9), 0), "{kind:?}");
+    assert_eq!(transactions.high_water, first, "raised once");
+    // What a client begins now has a number above ours, and one that has ours is told.
+    let quote = if kind == Kind::MariaDb { "" } else { "\"" };
+    let insert = |columns: &str, values: &str| {
+        let columns: Vec<String> = columns.split_whitespace().map(|column| format!("{quote}{column}{quote}")).collect();
+        database.run(&format!("INSERT INTO {quote}TXNS{quote} ({}) VALUES ({values})", columns.join(", ")));
+    };
+    insert("TXN_STATE TXN_STARTED TXN_LAST_HEARTBEAT TXN_USER TXN_HOST", "'o', 1, 1, 'u', 'h'");
+    assert!(shows().await.1.open.first().is_some_and(|id| *id > first), "{kind:?}");
+    insert("TXN_ID TXN_STATE TXN_STARTED TXN_LAST_HEARTBEAT TXN_USER TXN_HOST", "50, 'o', 1, 1, 'u', 'h'");
+    let refused = put(told(Some(9), &[50])).await.unwrap_err().to_string();
+    assert!(refused.contains("its own transaction 50 has the number of a compaction"), "{kind:?}: {refused}");
+    put(Change::DropTable(table.name.clone())).await.unwrap();
+    assert_eq!(shows().await.0.high_water, None, "{kind:?}");
+}
+
+#[tokio::test]
+async fn writes_are_told_in_a_database_of_hive_4_on_postgresql() {
+    tells_writes(Kind::Postgres).await;
+}
+
+#[tokio::test]
+async fn writes_are_told_in_a_database_of_hive_4_on_mariadb() {
+    tells_writes(Kind::MariaDb).await;
+}
+
+#[tokio::test]
+async fn writes_are_not_told_in_a_database_of_hive_3() {
+    for kind in [Kind::Postgres, Kind::MariaDb] {
+        let Some(database) = hms::fresh_database(kind, Version::V31) else { return };
+        let metastore = adapters::open_url(&database.url).await;
+        let snapshot = metastore.snapshot().await.unwrap();
+        let name = DatabaseName::new("d");
+        assert_eq!(snapshot.write_ids(&name, &["t".to_owned()]).await.unwrap(), None, "{kind:?}");
+        assert_eq!(snapshot.transactions().await.unwrap(), None, "{kind:?}");
+        let told = Change::PutWriteIds { table: name.table("t"), mark: Some(1), compactions: Vec::new(), above: 1 };
+        let refused = metastore.apply(&[told]).await.unwrap_err().to_string();
+        assert!(refused.contains("does not keep transactions as Hive 4 does"), "{kind:?}: {refused}");
+    }
 }

@@ -180,7 +180,7 @@ pub(super) async fn choose(setting: &Setting, stores: &Metastores, survey: &mut 
 
 /// Tables whose writes are fewer than the replica shows.
 fn went_back(survey: &mut Survey, afresh: bool) {
-    for table in survey.tables.iter_mut().filter(|table| table.quarantine.is_none()) {
+    for table in survey.tables.iter_mut().filter(|table| table.quarantine.is_none() && !table.is_new) {
         let Some(acid) = &table.acid else { continue };
         let (shown, now) = (acid.there.unwrap_or(0), acid.mark().unwrap_or(0));
         // A table that is made anew on the target loses what it shows.
