@@ -18,6 +18,8 @@ pub struct Within {
     keeps_others: bool,
     /// Folders that hold nothing at the source, whatever stands there; as these are written.
     emptied: Vec<Vec<u8>>,
+    /// Of these, folders that others have taken the place of.
+    retired: Vec<Vec<u8>>,
     /// Stretches of keys, from the first to before the second, that are not meant; sorted, none overlaps another.
     gaps: Vec<(Vec<u8>, Vec<u8>)>,
 }
@@ -53,6 +55,17 @@ impl Within {
     pub fn emptied(mut self, folders: impl IntoIterator<Item = ObjectKey>) -> Self {
         (self.emptied, _) = outermost(folders);
         self
+    }
+
+    /// The same, of folders that others have taken the place of: no guard counts what is deleted there.
+    pub fn retired(mut self, folders: impl IntoIterator<Item = ObjectKey>) -> Self {
+        (self.retired, _) = outermost(folders);
+        self
+    }
+
+    /// Whether the key is in one of the folders that others have taken the place of.
+    pub fn retires(&self, key: &ObjectKey) -> bool {
+        !self.retired.is_empty() && stands_in(&self.retired, &[key.as_bytes(), b"/"].concat())
     }
 
     /// Whether the key counts as not there at the source.
