@@ -53,6 +53,8 @@ pub struct Root {
     pub folders: BTreeMap<ObjectKey, Vec<Owner>>,
     /// What in these is not meant: it is mapped to another place, or goes in another wave.
     pub except: Vec<ObjectKey>,
+    /// Folders of the target that others have taken the place of, and that go.
+    pub retired: Vec<ObjectKey>,
 }
 
 impl Root {
@@ -91,13 +93,16 @@ pub fn roots(bases: &[Location], folders: &[Folder], map: &LocationMap) -> Vec<R
             known.map(|(_, from)| from.clone()).min_by_key(Location::depth)
         };
         let from = base.cloned().or_else(outer).unwrap_or_else(|| folder.location.clone());
-        let (Some(to), Some(inner)) = (map.map(&from), from.relative(&folder.location).map(key)) else { continue };
+        let (Some(to), Some(inner)) = (map.map_by_pairs(&from), from.relative(&folder.location).map(key)) else {
+            continue;
+        };
         let root = found.entry((folder.wave, from.clone())).or_insert_with(|| Root {
             from,
             to,
             wave: folder.wave,
             folders: BTreeMap::new(),
             except: Vec::new(),
+            retired: Vec::new(),
         });
         let owners = root.folders.entry(inner).or_default();
         if !owners.contains(&folder.owner) {

@@ -192,6 +192,7 @@ mod tests {
             wave: Wave::Log,
             folders: folders.iter().enumerate().map(owners).collect(),
             except: Vec::new(),
+            retired: Vec::new(),
         }
     }
 
