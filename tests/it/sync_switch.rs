@@ -290,6 +290,37 @@ fn a_resync_finds_what_rotted_and_makes_it_anew_elsewhere() {
 }
 
 #[test]
+fn a_repair_makes_what_rotted_anew_elsewhere() {
+    let lake = replaced(2);
+    let place = seen(&lake)["days:d=1"].0.clone();
+    let rotten = place.join("kept");
+    let before = std::fs::metadata(&rotten).unwrap();
+    std::fs::write(&rotten, "rott").unwrap();
+    tests::trees::set_mtime(&rotten, before.modified().unwrap());
+    lake.metasync("verify", &["--level", "content", "--repair"]).expect(0);
+    assert_ne!(seen(&lake)["days:d=1"].0, place);
+    assert_versions(&lake, &[("whole:", 2), ("days:d=1", 2), ("days:d=2", 1)]);
+}
+
+#[test]
+fn a_table_that_is_renamed_keeps_its_folder_and_moves_on_from_there() {
+    let lake = replaced(2);
+    let place = seen(&lake)["whole:"].0.clone();
+    let old = lake.unmade_table("whole", &[]);
+    let mut new = lake.unmade_table("renamed", &[]);
+    new.storage.location.clone_from(&old.storage.location);
+    lake.apply(&[Change::DropTable(old.name), Change::PutTable(Box::new(new))]);
+    let ran = lake.metasync("run", &[]).expect(0);
+    assert_eq!((ran.number("counts/copied"), ran.number("counts/deleted")), (0, 0), "{}", ran.stdout);
+    let after = assert_versions(&lake, &[("renamed:", 2), ("days:d=1", 2)]);
+    assert_eq!((&after["renamed:"].0, after.contains_key("whole:")), (&place, false));
+    write_version(&lake, "sales.db/whole", 3);
+    lake.metasync("run", &[]).expect(0);
+    assert_versions(&lake, &[("renamed:", 3)]);
+    assert_eq!(version(&lake.files(&place)), 2);
+}
+
+#[test]
 fn rule_27_a_folder_that_was_emptied_without_a_word_is_kept_and_one_that_may_be_empty_is_switched() {
     let lake = replaced(2);
     for entry in std::fs::read_dir(lake.source("sales.db/whole")).unwrap() {
