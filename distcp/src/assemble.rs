@@ -173,6 +173,8 @@ pub fn job(mut spec: JobSpec, opener: &Opener) -> Result<Job> {
         options,
         within: spec.within.map(Arc::new),
         doubted: Arc::default(),
+        live: None,
+        renewed: Arc::default(),
         gate: spec.gate,
         files: Arc::new(files),
         limits: spec.limits,

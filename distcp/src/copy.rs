@@ -27,7 +27,8 @@ use crate::job::{Gate, Job, Stop};
 use crate::list::within::Within;
 use crate::options::{MetadataMode, OnError};
 use crate::plan::file::Plan;
-use crate::plan::{Action, Reason, Step, settled};
+use crate::plan::live::Live;
+use crate::plan::{Action, DIFFERS, Reason, Step, settled};
 use crate::store::{Result, Store, StoreError, StoreErrorKind};
 use manifest::splice::Delta as Row;
 
@@ -50,6 +51,8 @@ const GRACE: Duration = Duration::from_secs(5);
 enum Finished {
     /// Both sides hold the same; the row says so.
     Equal { entry: Entry },
+    /// They differ, and readers are in the folder.
+    Held,
     /// The target holds the source's version now.
     Copied {
         entry: Entry,
@@ -139,6 +142,8 @@ struct Copier {
     metadata: MetadataMode,
     /// The part of the trees that the job is about.
     within: Option<Arc<Within>>,
+    /// Folders of the target that readers are in.
+    live: Option<Arc<Live>>,
     /// What the target's service can copy from the source by itself.
     across: Across,
     /// Everything that is copied is to be read (`--hash`).
@@ -208,7 +213,7 @@ impl Copier {
                 Ok(finished) => Settled { action: again, end: End::Finished(Box::new(finished)) },
                 Err(error) => Settled { end: End::of(&again, error), action: again },
             },
-            Ok(None) if names_another(&action) => {
+            Ok(None) if transfer::names_another(&action) => {
                 let detail =
                     "the source lists a key that it does not have: the listing does not tell the key's real name";
                 let error = StoreError::new("read", self.source.place(), StoreErrorKind::InvalidKey, detail);
@@ -243,11 +248,6 @@ impl Copier {
             donor: None,
         }))
     }
-}
-
-/// Whether a listing that could not tell the key's bytes may have put U+FFFD in their place.
-fn names_another(action: &Action) -> bool {
-    action.key.as_str().is_some_and(|key| key.contains(char::REPLACEMENT_CHARACTER))
 }
 
 struct Settled {
@@ -323,6 +323,7 @@ pub async fn copy(job: &Job, inputs: Inputs) -> Result<CopyReport, Failure> {
         chunk_size: limits.chunk_size,
         metadata: job.options.metadata,
         within: job.within.clone(),
+        live: job.live.clone(),
         across: Across::between(job.source.store.as_ref(), job.target.store.as_ref()),
         proves: job.proves(),
         listener: job.listener.clone(),
@@ -509,6 +510,10 @@ impl Run {
                 self.ends.equal += 1;
                 count(&self.copier.progress.done_bytes, entry.size_bytes());
                 self.finished(action, entry, Outcome::Equal, Means::None).await
+            }
+            Finished::Held => {
+                self.skip(action, DIFFERS);
+                Ok(())
             }
             Finished::Copied { entry, means, in_parts } => {
                 let size = entry.size_bytes();

@@ -13,6 +13,7 @@ use crate::copy::Ends;
 use crate::event::{Event, Listener, Progress};
 use crate::list::within::Within;
 use crate::options::{CopyOptions, Limits};
+use crate::plan::live::Live;
 use crate::store::meter::Meter;
 use crate::store::{Store, Sweep};
 use crate::trash::Trash;
@@ -84,6 +85,11 @@ pub struct Job {
     /// Keys of which nothing that is known of the target counts: what stands there is read, and copied anew if it is not what
     /// the source holds. For programs that embed a copy.
     pub doubted: Arc<BTreeSet<ObjectKey>>,
+    /// Folders of the target that readers are in. For programs that embed a copy.
+    pub live: Option<Arc<Live>>,
+    /// Folders that are made anew, each with the key below which its last version stands: what did not change is copied from
+    /// there. For programs that embed a copy.
+    pub renewed: Arc<Vec<(ObjectKey, ObjectKey)>>,
     /// Asked between the copies and the deletes. For programs that embed a copy.
     pub gate: Option<Arc<dyn Gate>>,
     /// The keys of `--files-from`; `options.filter.listed_only` says that they bind.

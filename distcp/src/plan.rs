@@ -12,6 +12,12 @@ use crate::options::{Cap, Compare, CopyOptions, LinkMode};
 pub mod donors;
 pub mod file;
 pub mod guard;
+pub mod live;
+
+/// The word for what is not done because readers are in its folder ([`live`]).
+pub const HELD: &str = "readers are in its folder";
+/// The word for what was found to differ there.
+pub const DIFFERS: &str = "it differs, and readers are in its folder";
 
 /// What is to be done for one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -81,6 +87,10 @@ pub enum Reason {
     Folder,
     /// State or trash of this run stands there on the target (rule 1).
     Reserved,
+    /// Readers are in its folder, which would change under them ([`live`]).
+    Held,
+    /// The same, of what would have to be compared.
+    HeldCompare,
 }
 
 impl Reason {
@@ -109,6 +119,7 @@ impl Reason {
             Reason::Special => "socket, pipe, device, or link that leads nowhere",
             Reason::Folder => "empty folder",
             Reason::Reserved => "state or trash stands there",
+            Reason::Held | Reason::HeldCompare => HELD,
         }
     }
 }
@@ -400,6 +411,15 @@ pub struct PlanTotals {
     /// mistaken for another (rule 1).
     #[serde(default)]
     pub target_is_ours: bool,
+    /// Deletes that are not done now because readers are in the folder ([`live`]).
+    #[serde(default)]
+    pub held_deletes: u64,
+    /// The same, of overwrites.
+    #[serde(default)]
+    pub held_overwrites: u64,
+    /// Of the deletes, those of folders that others have taken the place of: no guard counts them.
+    #[serde(default)]
+    pub retired: u64,
 }
 
 impl PlanTotals {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use manifest::diff::join3;
 use manifest::reader::Manifest;
 use manifest::sort::{Sorter, keep_last};
-use manifest::{Entry, Error, ObjectKey, Result};
+use manifest::{Entry, EntryKind, Error, ObjectKey, Result};
 
 use crate::feed::Feed;
 use crate::job::Job;
@@ -18,7 +18,7 @@ use crate::list::{self, Listing, Side};
 use crate::options::CopyOptions;
 use crate::plan::donors::{self, Candidates};
 use crate::plan::file::{Plan, PlanHeader, PlanWriter};
-use crate::plan::{Known, PlanTotals, Rules, decide};
+use crate::plan::{Action, Donor, Known, PlanTotals, Rules, Step, decide, live};
 
 /// Lists both sides and plans. `header` comes with everything but the totals.
 ///
@@ -46,10 +46,14 @@ pub async fn build(
             target: target.in_order(&spool)?,
         };
         let (plan, candidates) = merge(&job, inputs, header)?;
+        let held = |plan: Plan| match &job.live {
+            Some(live) => live::hold(plan, live, || new_plan(&spool)),
+            None => Ok(plan),
+        };
         // A donor's content is what the manifest says of the target.
-        let Some(again) = again.filter(|_| !job.options.afresh && job.doubted.is_empty()) else { return Ok(plan) };
+        let Some(again) = again.filter(|_| !job.options.afresh && job.doubted.is_empty()) else { return held(plan) };
         let _inside = runtime.enter();
-        donors::resolve(plan, candidates, Feed::start(again), &spool, || new_plan(&spool))
+        held(donors::resolve(plan, candidates, Feed::start(again), &spool, || new_plan(&spool))?)
     };
     tokio::task::spawn_blocking(work).await.map_err(|e| Error::Upstream(Box::new(e)))?
 }
@@ -113,9 +117,15 @@ fn merge(
         let listed = files.as_mut().is_none_or(|files| names(files, &key));
         found += usize::from(files.is_some() && listed && source.is_some());
         let rules = if job.doubted.contains(&key) { &doubting } else { &rules };
-        let action = decide(&key, known, source.clone(), target.clone(), listed, rules);
+        let mut action = decide(&key, known, source.clone(), target.clone(), listed, rules);
+        if let Some(action) = action.as_mut().filter(|_| !rules.options.afresh) {
+            action.donor = stood_elsewhere(job, action);
+            totals.server_side += u64::from(action.donor.is_some());
+        }
         totals.add(source.as_ref(), target.as_ref(), action.as_ref());
+        let retires = job.within.as_ref().is_some_and(|within| within.retires(&key));
         if let Some(action) = action {
+            totals.retired += u64::from(retires && action.step == Step::Delete);
             candidates.add(&action)?;
             writer.push(&action)?;
         }
@@ -133,6 +143,18 @@ fn merge(
     }
     writer.finish(PlanHeader { totals, ..header })?;
     Ok((Plan::from_unnamed(file)?, candidates))
+}
+
+/// What the last run left of an object whose folder is made anew, where that folder stands now; `None` where it is not what
+/// the source holds, or nobody knows.
+fn stood_elsewhere(job: &Job, action: &Action) -> Option<Donor> {
+    let wanted = action.step == Step::Copy && action.kind == EntryKind::Object && action.target.is_none();
+    let entry = action.entry.as_ref().filter(|entry| wanted && entry.hash.is_some())?;
+    let (folder, stood) = job.renewed.iter().find(|(folder, _)| action.key.is_within(folder))?;
+    let (before, now) = (entry.source.as_ref()?, action.source.as_ref()?);
+    let inside = action.key.as_bytes().get(folder.as_bytes().len()..)?;
+    let key = ObjectKey::from([stood.as_bytes(), inside].concat());
+    before.proves_unchanged(now).then(|| Donor { entry: Entry { key, ..entry.clone() } })
 }
 
 fn cancelled() -> Error {

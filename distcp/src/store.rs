@@ -32,6 +32,7 @@ pub mod memory;
 pub mod meter;
 pub mod pace;
 pub mod payload;
+pub mod placed;
 pub mod retry;
 pub mod s3;
 #[cfg(test)]
@@ -315,6 +316,11 @@ pub trait Store: Debug + Send + Sync {
 
     /// Where this store's objects are, for others that may be able to copy from it.
     fn origin(&self) -> Option<Origin>;
+
+    /// The key by which others know an object at [`Store::origin`].
+    fn key_at_origin(&self, key: &ObjectKey) -> ObjectKey {
+        key.clone()
+    }
 
     /// The largest object that one `copy` takes from that store, in bytes; `None` when it cannot copy from there at all.
     /// Whether the service lets it read there shows only with the first copy.

@@ -87,6 +87,15 @@ fn provided_by(table: &Table, provider: &str) -> bool {
     table.parameters.get("spark.sql.sources.provider").is_some_and(|found| found.eq_ignore_ascii_case(provider))
 }
 
+/// Whether readers ask the metastore for the folders of this table's partitions. Spark lists the table's own folder instead
+/// where it does not track the partitions of a table of its own.
+pub fn is_found_by_location(table: &Table) -> bool {
+    let tracked =
+        table.parameters.get("spark.sql.partitionProvider").is_some_and(|by| by.eq_ignore_ascii_case("catalog"));
+    let provider = table.parameters.get("spark.sql.sources.provider");
+    table.partition_keys.is_empty() || tracked || provider.is_none_or(|by| by.eq_ignore_ascii_case("hive"))
+}
+
 /// Whether dropping this table removes its files. `keep` is `keep_external_data` of the policy (rule 31).
 pub fn data_goes_with(table: &Table, keep: bool) -> bool {
     let is_true = |key: &str| table.parameters.get(key).is_some_and(|value| value.eq_ignore_ascii_case("true"));

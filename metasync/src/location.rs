@@ -4,6 +4,7 @@
 //! `file:/x`, `file:///x` and `/x`; a location matches at a segment boundary, the longest match wins, and what is written
 //! takes the form of `to` (rule 4).
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// A location, taken apart. `Display` is how it was written.
@@ -97,6 +98,26 @@ impl Location {
         }
     }
 
+    /// Service and segments: equal for equal places.
+    fn path(&self) -> Vec<String> {
+        std::iter::once(&self.service).chain(&self.segments).cloned().collect()
+    }
+
+    /// One text for equal places, which reads as this place again.
+    pub fn normal(&self) -> String {
+        format!("{}/{}", self.service, self.segments.join("/"))
+    }
+
+    /// The last segment of it; `None` for the root of its service.
+    pub fn name(&self) -> Option<&str> {
+        self.segments.last().map(String::as_str)
+    }
+
+    /// All of its segments.
+    pub fn segments(&self) -> &[String] {
+        &self.segments
+    }
+
     /// The folder that it is in; `None` for the root of its service.
     pub fn parent(&self) -> Option<Self> {
         let (_, rest) = self.segments.split_last()?;
@@ -130,6 +151,33 @@ fn is_scheme(text: &str) -> bool {
 pub struct LocationMap {
     /// Longest first.
     pairs: Vec<(Location, Location)>,
+    /// Folders that stand elsewhere than the pairs say.
+    elsewhere: Elsewhere,
+}
+
+/// Folders of the source by their path, with where they stand on the replica; and the same by where they stand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Elsewhere {
+    there: BTreeMap<Vec<String>, (Location, Location)>,
+    back: BTreeMap<Vec<String>, (Location, Location)>,
+}
+
+/// The pair of the innermost folder around this place.
+fn around<'a>(
+    folders: &'a BTreeMap<Vec<String>, (Location, Location)>,
+    place: &Location,
+) -> Option<&'a (Location, Location)> {
+    if folders.is_empty() {
+        return None;
+    }
+    let mut path = place.path();
+    while !path.is_empty() {
+        if let Some(found) = folders.get(&path) {
+            return Some(found);
+        }
+        path.pop();
+    }
+    None
 }
 
 impl LocationMap {
@@ -150,16 +198,42 @@ impl LocationMap {
             }
         }
         pairs.sort_by_key(|(from, _)| std::cmp::Reverse(from.segments.len()));
-        Ok(Self { pairs })
+        Ok(Self { pairs, elsewhere: Elsewhere::default() })
+    }
+
+    /// The same, but for folders of the source that stand elsewhere on the replica than the pairs say.
+    pub fn with_elsewhere(&self, folders: impl IntoIterator<Item = (Location, Location)>) -> Self {
+        let mut elsewhere = Elsewhere::default();
+        for (from, to) in folders {
+            elsewhere.back.insert(to.path(), (to.clone(), from.clone()));
+            elsewhere.there.insert(from.path(), (from, to));
+        }
+        Self { pairs: self.pairs.clone(), elsewhere }
+    }
+
+    /// Folders that stand elsewhere than the pairs say, with where.
+    pub fn elsewhere(&self) -> impl Iterator<Item = &(Location, Location)> {
+        self.elsewhere.there.values()
+    }
+
+    /// Where the pairs say that it stands on the replica; `None` if none matches.
+    pub fn map_by_pairs(&self, location: &Location) -> Option<Location> {
+        self.pairs.iter().find_map(|(from, to)| Some(to.join(from.relative(location)?)))
     }
 
     /// Where it stands on the replica; `None` if no pair matches.
     pub fn map(&self, location: &Location) -> Option<Location> {
-        self.pairs.iter().find_map(|(from, to)| Some(to.join(from.relative(location)?)))
+        match around(&self.elsewhere.there, location) {
+            Some((from, to)) => Some(to.join(from.relative(location)?)),
+            None => self.map_by_pairs(location),
+        }
     }
 
     /// Where a place of the replica is at the source; `None` if no pair leads there.
     pub fn unmap(&self, location: &Location) -> Option<Location> {
+        if let Some((to, from)) = around(&self.elsewhere.back, location) {
+            return Some(from.join(to.relative(location)?));
+        }
         let back = |(from, to): &(Location, Location)| Some(from.join(to.relative(location)?));
         let mut found = self.pairs.iter().filter_map(back);
         found.find(|from| self.map(from).is_some_and(|to| to.is_same(location)))

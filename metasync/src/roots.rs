@@ -55,6 +55,8 @@ pub struct Root {
     pub except: Vec<ObjectKey>,
     /// Of which of these folders only some of what they hold at the source is meant.
     pub narrowed: Narrowed,
+    /// Folders of the target that others have taken the place of, and that go.
+    pub retired: Vec<ObjectKey>,
 }
 
 /// Folders of transactional tables, and what of them counts; relative to a root.
@@ -115,7 +117,9 @@ pub fn roots(bases: &[Location], folders: &[Folder], map: &LocationMap) -> Vec<R
             known.map(|(_, from)| from.clone()).min_by_key(Location::depth)
         };
         let from = base.cloned().or_else(outer).unwrap_or_else(|| folder.location.clone());
-        let (Some(to), Some(inner)) = (map.map(&from), from.relative(&folder.location).map(key)) else { continue };
+        let (Some(to), Some(inner)) = (map.map_by_pairs(&from), from.relative(&folder.location).map(key)) else {
+            continue;
+        };
         let root = found.entry((folder.wave, from.clone())).or_insert_with(|| Root {
             from,
             to,
@@ -123,6 +127,7 @@ pub fn roots(bases: &[Location], folders: &[Folder], map: &LocationMap) -> Vec<R
             folders: BTreeMap::new(),
             except: Vec::new(),
             narrowed: Narrowed::default(),
+            retired: Vec::new(),
         });
         let owners = root.folders.entry(inner).or_default();
         if !owners.contains(&folder.owner) {

@@ -25,6 +25,7 @@ pub mod state;
 pub mod status;
 mod still;
 pub mod survey;
+pub mod switch;
 pub mod verify;
 pub mod writes;
 
@@ -179,10 +180,14 @@ impl Metastores {
     }
 
     async fn sides(&self, setting: &Setting) -> Result<Sides> {
+        self.sides_by(setting.policy.clone()).await
+    }
+
+    async fn sides_by(&self, policy: Arc<Policy>) -> Result<Sides> {
         Ok(Sides {
             source: self.source.snapshot().await.map_err(|error| at("source", error))?.into(),
             target: self.target.snapshot().await.map_err(|error| at("target", error))?.into(),
-            policy: setting.policy.clone(),
+            policy,
             holder: self.target.holder(),
             source_holder: self.source.holder(),
         })

@@ -67,6 +67,8 @@ mod sync_servers_delta;
 mod sync_servers_hive42;
 mod sync_servers_log;
 mod sync_servers_objects;
+mod sync_servers_switch;
+mod sync_switch;
 mod sync_verify;
 mod thrift_servers;
 mod thrift_transport;

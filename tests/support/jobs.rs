@@ -126,6 +126,8 @@ impl Pair {
             keep_runs: self.keep_runs,
             within: self.within.clone().map(Arc::new),
             doubted: Arc::default(),
+            live: None,
+            renewed: Arc::default(),
             gate: self.gate.clone(),
             options: self.options.clone(),
             files: Arc::new(self.files.clone()),

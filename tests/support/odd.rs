@@ -139,6 +139,10 @@ impl Store for OddStore {
         self.inner.origin()
     }
 
+    fn key_at_origin(&self, key: &ObjectKey) -> ObjectKey {
+        self.inner.key_at_origin(key)
+    }
+
     fn copies_from(&self, origin: &Origin) -> Option<u64> {
         self.inner.copies_from(origin)
     }

@@ -19,6 +19,11 @@ use crate::store::{
 const DAMAGE_ATTEMPTS: u32 = 3;
 
 impl Copier {
+    /// Whether readers are in the folder that this action is about.
+    pub(super) fn is_live(&self, action: &Action) -> bool {
+        self.live.as_ref().is_some_and(|live| live.unit(&action.key).is_some())
+    }
+
     /// Does one copy or comparison. A version that is not the planned one is an error of class conflict.
     pub(super) async fn transfer(&self, action: &Action) -> Result<Finished> {
         let Some(source) = &action.source else {
@@ -26,6 +31,10 @@ impl Copier {
         };
         if action.kind == EntryKind::Folder {
             return self.folder(action).await;
+        }
+        // No plan says so; what changed after it may.
+        if action.step == Step::Copy && action.target.is_some() && self.is_live(action) {
+            return Ok(Finished::Held);
         }
         if let Some(donor) = &action.donor
             && let Some(finished) = self.copy_from_donor(action, source, donor).await?
@@ -36,6 +45,10 @@ impl Copier {
             && let Some(finished) = self.compare_unread(action, source).await?
         {
             return Ok(finished);
+        }
+        if action.step == Step::Compare && self.is_live(action) {
+            let scanned = self.scan_source(action, source).await?;
+            return Ok(self.equal_by_hash(action, source, &scanned).await?.unwrap_or(Finished::Held));
         }
         if let Some(finished) = self.copy_across(action, source).await? {
             return Ok(finished);
@@ -312,6 +325,11 @@ pub(super) fn known_source_hash(action: &Action) -> Option<ContentHash> {
 
 fn donor_is_gone(error: &StoreError) -> bool {
     matches!(error.kind, StoreErrorKind::Precondition | StoreErrorKind::NotFound | StoreErrorKind::Unsupported)
+}
+
+/// Whether a listing that could not tell the key's bytes may have put U+FFFD in their place.
+pub(super) fn names_another(action: &Action) -> bool {
+    action.key.as_str().is_some_and(|key| key.contains(char::REPLACEMENT_CHARACTER))
 }
 
 /// A time as `meta:mtime` holds it: seconds since 1970 with nine decimals.

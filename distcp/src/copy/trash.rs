@@ -121,7 +121,8 @@ impl Copier {
             return Ok(false);
         }
         let options = PutOptions { precondition: Precondition::Absent, ..PutOptions::default() };
-        let source = CopySource { origin: Some(origin), key, expect, keep_attributes: true };
+        let there = self.target.key_at_origin(key);
+        let source = CopySource { origin: Some(origin), key: &there, expect, keep_attributes: true };
         match keeper.store().copy(&source, to, &options).await {
             Ok(written) if written.fingerprint.size_bytes == expect.size_bytes => {
                 keeper.across.worked();

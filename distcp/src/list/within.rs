@@ -22,6 +22,8 @@ pub struct Within {
     narrowed: Vec<Vec<u8>>,
     /// What of those is shown, with all that is in it: folders and single keys; as these are written.
     shown: Vec<Vec<u8>>,
+    /// Of these, folders that others have taken the place of.
+    retired: Vec<Vec<u8>>,
     /// Stretches of keys, from the first to before the second, that are not meant; sorted, none overlaps another.
     gaps: Vec<(Vec<u8>, Vec<u8>)>,
 }
@@ -69,6 +71,17 @@ impl Within {
         (self.narrowed, _) = outermost(folders);
         (self.shown, _) = outermost(shown);
         self
+    }
+
+    /// The same, of folders that others have taken the place of: no guard counts what is deleted there.
+    pub fn retired(mut self, folders: impl IntoIterator<Item = ObjectKey>) -> Self {
+        (self.retired, _) = outermost(folders);
+        self
+    }
+
+    /// Whether the key is in one of the folders that others have taken the place of.
+    pub fn retires(&self, key: &ObjectKey) -> bool {
+        !self.retired.is_empty() && stands_in(&self.retired, &[key.as_bytes(), b"/"].concat())
     }
 
     /// Whether the key counts as not there at the source.

@@ -54,7 +54,7 @@ impl Candidates {
 
     /// Notes an action, if a donor could serve it.
     pub fn add(&mut self, action: &Action) -> Result<()> {
-        if action.step != Step::Copy || action.kind != EntryKind::Object {
+        if action.step != Step::Copy || action.kind != EntryKind::Object || action.donor.is_some() {
             return Ok(());
         }
         let Some(identity) = action.source.as_ref().and_then(strong_identity) else { return Ok(()) };

@@ -21,13 +21,14 @@ pub fn check(totals: &PlanTotals, options: &CopyOptions) -> Option<Refusal> {
         });
     }
     let total = totals.target_objects;
-    if let Some(cap) = totals.deletes_cap(options.max_deletes).filter(|cap| cap.is_exceeded(totals.deletes, total)) {
+    let deletes = (totals.deletes + totals.held_deletes).saturating_sub(totals.retired);
+    if let Some(cap) = totals.deletes_cap(options.max_deletes).filter(|cap| cap.is_exceeded(deletes, total)) {
         return Some(Refusal {
-            message: format!("{} of {total} objects on the target would be deleted, more than {cap}", totals.deletes),
-            hint: format!("if that is right, add --max-deletes {}", totals.deletes),
+            message: format!("{deletes} of {total} objects on the target would be deleted, more than {cap}"),
+            hint: format!("if that is right, add --max-deletes {deletes}"),
         });
     }
-    let overwrites = totals.overwrites + totals.compares;
+    let overwrites = totals.overwrites + totals.held_overwrites + totals.compares;
     if let Some(cap) = options.max_overwrites.filter(|cap| cap.is_exceeded(overwrites, total)) {
         return Some(Refusal {
             message: format!("{overwrites} of {total} objects on the target could be overwritten, more than {cap}"),

@@ -367,6 +367,10 @@ impl Store for Retried {
         self.inner.origin()
     }
 
+    fn key_at_origin(&self, key: &ObjectKey) -> ObjectKey {
+        self.inner.key_at_origin(key)
+    }
+
     fn copies_from(&self, origin: &Origin) -> Option<u64> {
         self.inner.copies_from(origin)
     }

@@ -6,18 +6,20 @@
 
 pub mod acid;
 mod delta;
+mod emptied;
 mod gate;
+mod readers;
 
 pub use delta::Forks;
+use emptied::unit;
 pub use gate::carry;
+use readers::{is_held, meant};
 
 use super::Setting;
 use super::doubts::Doubts;
-use super::events::Seen;
 use super::survey::Survey;
+use super::switch::{self, Places, Published, Readers};
 use crate::carry::STAGING;
-use crate::metastore::Snapshot;
-use crate::model::PartitionName;
 use crate::policy::PathRule;
 use crate::roots::{Owner, Root, Wave};
 use distcp::assemble::{self, JobSpec};
@@ -28,10 +30,9 @@ use distcp::filter::Filter;
 use distcp::job::Job;
 use distcp::list::within::Within;
 use distcp::options::{CopyOptions, Limits};
-use distcp::plan::{Action, PlanTotals, Step};
+use distcp::plan::{Action, DIFFERS, PlanTotals, Step};
 use distcp::run;
-use distcp::store::{ListOptions, Store, StoreErrorKind};
-use futures::StreamExt as _;
+use distcp::store::placed::Placed;
 use jiff::Timestamp;
 use manifest::{EntryKind, ObjectKey};
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,6 +56,8 @@ pub struct Tree {
     told: Told,
     /// Of logs: what was planned of each.
     pins: delta::Pins,
+    /// Where readers may be, with `publish = "switch"`.
+    readers: Option<Arc<Readers>>,
 }
 
 /// What is told of objects while they are copied.
@@ -66,6 +69,10 @@ struct Owners {
     failed: BTreeMap<Owner, String>,
     /// Of which an object was copied.
     copied: BTreeSet<Owner>,
+    /// Of which an object was not touched because readers are in its folder.
+    held: BTreeSet<Owner>,
+    /// Objects of these that were found to differ.
+    differs: BTreeSet<ObjectKey>,
 }
 
 /// What a plan of a tree says.
@@ -80,6 +87,10 @@ pub struct Draft {
     pub actions: u64,
     /// Whether a manifest was committed before.
     pub has_base: bool,
+    /// Units of which files would be replaced or removed under their readers, or that are begun and do not fit any more.
+    pub replaced: BTreeSet<ObjectKey>,
+    /// Tables of which files are replaced or removed in place, with `publish = "switch"`.
+    pub in_place: BTreeSet<usize>,
     /// Folders of tables that lose files and get none: the table and the folder's key.
     shrunk: Shrunk,
     /// Objects of the target that the run would delete or overwrite, and that are not as the last run left them.
@@ -89,7 +100,19 @@ pub struct Draft {
     /// Of logs: commits of the target that are others than the source's, by their tables.
     pub forks: Forks,
     /// Of transactional tables: files that would become others, by their tables.
-    pub replaced: Forks,
+    pub rewritten: Forks,
+}
+
+/// What the rows of a plan say.
+struct Read {
+    actions: u64,
+    shrunk: Shrunk,
+    foreign: Foreign,
+    pins: delta::Pins,
+    forks: delta::Forks,
+    rewritten: delta::Forks,
+    replaced: BTreeSet<ObjectKey>,
+    in_place: BTreeSet<usize>,
 }
 
 /// Tables, by their place in the survey, with the key of a folder.
@@ -150,6 +173,8 @@ pub struct Trust<'a> {
     pub afresh: bool,
     /// All but these.
     pub doubts: Option<&'a Doubts>,
+    /// What is made anew, and what stands where, with `publish = "switch"`.
+    pub switching: Option<(&'a Published, &'a Places)>,
 }
 
 impl Trust<'_> {
@@ -176,8 +201,22 @@ fn open_one(setting: &Setting, survey: &Survey, root: Root, trust: Trust<'_>) ->
     // Others, who bring the files, may bring folders or not.
     spec.options.without_folders = !setting.policy.options.data;
     spec.looks_only = !setting.policy.options.data;
-    let job = trust.bind(assemble::job(spec, &setting.opener)?, &key(&root));
-    Ok(Some(Tree { root, job, told, pins: delta::Pins::new() }))
+    let mut job = trust.bind(assemble::job(spec, &setting.opener)?, &key(&root));
+    let map = &setting.policy.locations;
+    let placed = switch::placed(&root.from, &root.to, map);
+    if !placed.is_empty() {
+        job.target.store = Arc::new(Placed::new(job.target.store.clone(), &placed));
+    }
+    let readers = trust
+        .switching
+        .and_then(|(published, places)| published.readers(&root, &key(&root), survey, &setting.policy, places));
+    if let Some(readers) = &readers {
+        job.live = Some(Arc::new(readers.live.clone()));
+        job.renewed = Arc::new(readers.renewed.clone());
+        let doubted = job.doubted.iter().chain(&readers.differs).cloned().collect();
+        job.doubted = Arc::new(doubted);
+    }
+    Ok(Some(Tree { root, job, told, pins: delta::Pins::new(), readers: readers.map(Arc::new) }))
 }
 
 /// By which the state knows when a tree was looked at.
@@ -203,7 +242,7 @@ fn within(root: &Root, taken: impl Fn(&[Owner]) -> bool) -> Option<Within> {
     let except = root.except.iter().cloned().chain(left_out.into_iter().map(key));
     let within = Within::new(meant.into_iter().map(key)).except(except).keep_others(true);
     let removed = root.folders.iter().filter(|(_, owners)| owners.iter().all(|owner| *owner == Owner::Removal));
-    let within = within.emptied(removed.map(key));
+    let within = within.emptied(removed.map(key)).retired(root.retired.iter().cloned());
     let within = within.narrowed(root.narrowed.folders.iter().cloned(), root.narrowed.shown.iter().cloned());
     Some(if root.wave == Wave::Log { within.without(delta::hints(root)) } else { within })
 }
@@ -342,10 +381,14 @@ fn listener(next: Listener, root: &Root, told: &Told) -> Listener {
             }
         }
         if let Event::Object(report) = &event
-            && matches!(report.outcome, Outcome::Copied | Outcome::Failed)
+            && (matches!(report.outcome, Outcome::Copied | Outcome::Failed) || is_held(&report.reason))
         {
             let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-            for owner in root.owners(&report.key) {
+            if report.outcome == Outcome::Skipped {
+                told.held.extend(root.owners(&report.key));
+                told.differs.extend((report.reason == DIFFERS).then(|| report.key.clone()));
+            }
+            for owner in root.owners(&report.key).filter(|_| report.outcome != Outcome::Skipped) {
                 if report.outcome == Outcome::Copied {
                     told.copied.insert(owner);
                     continue;
@@ -385,7 +428,7 @@ impl Tree {
 
     fn with(&self, within: Within) -> Self {
         let (root, told, pins) = (self.root.clone(), self.told.clone(), self.pins.clone());
-        Self { root, job: self.job_within(within), told, pins }
+        Self { root, job: self.job_within(within), told, pins, readers: self.readers.clone() }
     }
 
     fn job_within(&self, within: Within) -> Job {
@@ -419,18 +462,39 @@ impl Tree {
             }
         }
         let root = self.root.clone();
-        let read = move || -> Result<(u64, Shrunk, Foreign, delta::Pins, [delta::Forks; 2])> {
+        // Tables whose files nobody moves to another folder.
+        let bound: BTreeSet<usize> = match &self.readers {
+            Some(readers) => self.bound(readers, survey),
+            None => BTreeSet::new(),
+        };
+        let readers = self.readers.clone();
+        let read = move || -> Result<Read> {
             let (mut actions, mut shrunk, mut fed) = (0, BTreeSet::new(), BTreeSet::new());
+            let (mut replaced, mut in_place) = (BTreeSet::new(), BTreeSet::new());
+            if let Some(readers) = &readers {
+                replaced.extend(readers.differs.iter().filter_map(|key| readers.live.unit(key)));
+            }
             let mut foreign = Foreign::default();
-            let (mut pins, mut forks, mut replaced) = (delta::Pins::new(), delta::Forks::new(), delta::Forks::new());
+            let (mut pins, mut forks, mut rewritten) = (delta::Pins::new(), delta::Forks::new(), delta::Forks::new());
             for action in plan.actions()? {
-                let action = action?;
+                let mut action = action?;
                 actions += 1;
+                if let Some(readers) = &readers {
+                    readers.take(&action, &mut replaced);
+                    action.step = meant(&action);
+                    let changes = matches!(action.step, Step::Copy | Step::Delete) && action.target.is_some();
+                    if changes && action.kind != EntryKind::Folder && !bound.is_empty() {
+                        in_place.extend(root.owners(&action.key).filter_map(|owner| match owner {
+                            Owner::Table(at) => Some(at).filter(|at| bound.contains(at)),
+                            Owner::Database(_) | Owner::Removal => None,
+                        }));
+                    }
+                }
                 let foreign_object = is_foreign(&action, has_base);
                 if root.wave == Wave::Log {
                     delta::take(&action, foreign_object, &root, &mut pins, &mut forks);
                 }
-                acid::take(&action, foreign_object, &root, &mut replaced);
+                acid::take(&action, foreign_object, &root, &mut rewritten);
                 if foreign_object && !root.owners(&action.key).all(|owner| owner == Owner::Removal) {
                     foreign.add(&action.key);
                 }
@@ -448,10 +512,24 @@ impl Tree {
                     }
                 }
             }
-            Ok((actions, &shrunk - &fed, foreign, pins, [forks, replaced]))
+            Ok(Read { actions, shrunk: &shrunk - &fed, foreign, pins, forks, rewritten, replaced, in_place })
         };
-        let (actions, shrunk, foreign, pins, [forks, replaced]) = tokio::task::spawn_blocking(read).await??;
-        Ok(Draft { totals, as_of, refusal, actions, has_base, shrunk, foreign, pins, forks, replaced })
+        let Read { actions, shrunk, foreign, pins, forks, rewritten, replaced, in_place } =
+            tokio::task::spawn_blocking(read).await??;
+        Ok(Draft {
+            totals,
+            as_of,
+            refusal,
+            actions,
+            has_base,
+            replaced,
+            in_place,
+            shrunk,
+            foreign,
+            pins,
+            forks,
+            rewritten,
+        })
     }
 
     /// Of the tables of which objects were copied, those of which objects would have to be copied or deleted now. What only
@@ -467,7 +545,8 @@ impl Tree {
             let mut moved = BTreeSet::new();
             for action in plan.actions()? {
                 let action = action?;
-                if matches!(action.step, Step::Copy | Step::Delete) && action.kind != EntryKind::Folder {
+                let step = meant(&action);
+                if matches!(step, Step::Copy | Step::Delete) && action.kind != EntryKind::Folder {
                     moved.extend(root.owners(&action.key).filter_map(|owner| match owner {
                         Owner::Table(at) => Some(at),
                         Owner::Database(_) | Owner::Removal => None,
@@ -478,119 +557,9 @@ impl Tree {
         };
         tokio::task::spawn_blocking(read).await?
     }
-
-    /// Rule 27: tables of which a folder held data and now holds none, with the folder.
-    pub async fn emptied(
-        &self,
-        draft: &Draft,
-        survey: &Survey,
-        seen: &Seen,
-        source: &dyn Snapshot,
-    ) -> Result<BTreeMap<usize, String>> {
-        let mut emptied = BTreeMap::new();
-        let mut names: BTreeMap<usize, BTreeSet<PartitionName>> = BTreeMap::new();
-        for (at, folder) in &draft.shrunk {
-            let Some(table) = survey.tables.get(*at).filter(|_| !emptied.contains_key(at)) else { continue };
-            let home =
-                self.root.folders.iter().find(|(key, owners)| {
-                    owners.contains(&Owner::Table(*at)) && folder.is_within(key) && *key != folder
-                });
-            let mut partition = None;
-            if let (Some((home, _)), true) = (home, table.keys > 0) {
-                if !names.contains_key(at) {
-                    let live = source.partition_names(&table.source).await.map_err(super::failure)?;
-                    names.insert(*at, live.into_iter().collect());
-                }
-                let inner = &folder.as_bytes()[if home.is_empty() { 0 } else { home.as_bytes().len() + 1 }..];
-                let name = PartitionName(String::from_utf8_lossy(inner).into_owned());
-                // A partition that was dropped takes its files with it.
-                if !names.get(at).is_some_and(|live| live.contains(&name)) {
-                    continue;
-                }
-                partition = Some(name);
-            }
-            if !seen.explains(&table.source, partition.as_ref())
-                && !holds_files(&self.job.source.store, folder, &self.job.options.filter).await?
-            {
-                emptied.insert(*at, self.root.from.below(&folder.escaped()).to_string());
-            }
-        }
-        Ok(emptied)
-    }
-}
-
-/// The folder that a file of a table counts for: that of its partition, or the table's.
-fn unit(folders: &[(ObjectKey, usize)], key: &ObjectKey) -> Option<ObjectKey> {
-    let around = folders.iter().filter(|(folder, _)| key.is_within(folder));
-    let (home, keys) = around.max_by_key(|(folder, _)| folder.as_bytes().len())?;
-    let skip = if home.is_empty() { 0 } else { home.as_bytes().len() + 1 };
-    let inner = key.as_bytes().get(skip..)?;
-    let mut end = 0;
-    for segment in inner.split(|byte| *byte == b'/').take(*keys) {
-        end += segment.len() + 1;
-    }
-    match (keys, end > inner.len()) {
-        (0, _) => Some(home.clone()),
-        // A file beside the folders of partitions.
-        (_, true) => None,
-        (_, false) => Some(ObjectKey::from(key.as_bytes()[..skip + end - 1].to_vec())),
-    }
-}
-
-/// Whether any file that counts as data lies in this folder.
-async fn holds_files(store: &Arc<dyn Store>, folder: &ObjectKey, filter: &Filter) -> Result<bool> {
-    let capabilities = store.capabilities();
-    let prefix = match folder.is_empty() {
-        true => Vec::new(),
-        false => [folder.as_bytes(), b"/"].concat(),
-    };
-    let key = Some(ObjectKey::from(prefix.clone())).filter(|key| !key.is_empty());
-    let options = match (capabilities.levels, capabilities.start_after) {
-        (true, _) => ListOptions { starting: key, ..ListOptions::default() },
-        (false, true) => ListOptions { after: key, ..ListOptions::default() },
-        (false, false) => ListOptions::default(),
-    };
-    let mut pages = store.list(options);
-    while let Some(page) = pages.next().await {
-        match page {
-            Ok(page) => {
-                for listed in page {
-                    let inside = listed.key.as_bytes().starts_with(&prefix);
-                    if inside && !matches!(listed.kind, EntryKind::Folder) && filter.takes_key(&listed.key) {
-                        return Ok(true);
-                    }
-                    if capabilities.ordered_list && !inside && listed.key.as_bytes() > prefix.as_slice() {
-                        return Ok(false);
-                    }
-                }
-            }
-            Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(false)
 }
 
 /// The trees of one wave.
 pub fn split(trees: Vec<Tree>, wave: Wave) -> (Vec<Tree>, Vec<Tree>) {
     trees.into_iter().partition(|tree| tree.root.wave == wave)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_counts_for_its_partition_or_its_table() {
-        let unit = |folders: &[&str], keys, key: &str| {
-            let folders: Vec<_> = folders.iter().map(|folder| (ObjectKey::from(*folder), keys)).collect();
-            unit(&folders, &ObjectKey::from(key)).map(|folder| folder.escaped().to_string())
-        };
-        assert_eq!(unit(&["t"], 0, "t/a/f").as_deref(), Some("t"));
-        assert_eq!(unit(&["t"], 2, "t/y=1/m=2/f").as_deref(), Some("t/y=1/m=2"));
-        assert_eq!(unit(&["t"], 2, "t/y=1/f"), None);
-        assert_eq!(unit(&["t"], 1, "t/_SUCCESS"), None);
-        assert_eq!(unit(&[""], 1, "p=1/f").as_deref(), Some("p=1"));
-        assert_eq!(unit(&["t"], 1, "u/p=1/f"), None);
-    }
 }

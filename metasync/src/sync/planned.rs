@@ -6,24 +6,27 @@ use super::guards::{drops_allowed, is_ours, rules_hold};
 use super::report::Mode;
 use super::state::{Intent, SyncState};
 use super::survey::{self, Survey, TableWork, removable, survey};
+use super::switch::{self, Places, Published};
 use super::{Allowed, Metastores, Setting, failure, hops, standing, still, writes};
 use crate::compare::Sides;
 use crate::location::Location;
-use crate::policy::{EmptyTables, Policy, Publish};
-use crate::roots::{Folder, Owner, Wave};
+use crate::policy::{EmptyTables, Policy};
+use crate::roots::{Folder, Owner, Root, Wave};
 use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
 use distcp::quantity::counted;
 use jiff::Timestamp;
+use manifest::ObjectKey;
 use manifest::state::checkpoint::{self, Checkpoint, Loaded};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-/// How often the source is looked at when transactional tables are compacted meanwhile, or waited for.
-const MAX_LOOKS: u32 = 4;
 /// How many objects of others a message shows.
 const OBJECTS_SHOWN: usize = 10;
+/// How often the source is looked at when transactional tables are compacted meanwhile, or waited for.
+const MAX_LOOKS: u32 = 4;
 
 /// What both sides look like, and what is to be done; nothing was changed.
 pub struct Planned {
@@ -47,6 +50,18 @@ pub struct Planned {
     pub removals: BTreeSet<String>,
     /// The same, of which nobody can tell yet whether a table of the target has files there.
     pub postponed: BTreeSet<String>,
+    /// The policy, with where everything stands and will stand.
+    pub policy: Arc<Policy>,
+    /// Where units stand that do not stand where the map says.
+    pub places: Places,
+    /// Folders of the source that are made anew in another folder of the target: which, and where.
+    pub switches: Vec<(String, String)>,
+    /// Tables and folders that are changed under their readers although switching was asked for, with why.
+    pub in_place: Vec<(String, String)>,
+    /// Folders of the target whose place others took, and that go now.
+    pub retiring: BTreeSet<String>,
+    /// Tables that changed although no event says so.
+    pub unexplained: Vec<String>,
     /// When this look began.
     pub asked: Timestamp,
     /// The moment that the replica will show, at best: the storage may be older than its metastore.
@@ -60,7 +75,7 @@ pub struct Planned {
 }
 
 impl Planned {
-    fn nothing(asked: Timestamp, seen: Seen) -> Self {
+    fn nothing(asked: Timestamp, seen: Seen, policy: Arc<Policy>, places: Places) -> Self {
         Self {
             mode: Mode::Incremental,
             survey: Survey::default(),
@@ -72,6 +87,12 @@ impl Planned {
             paths: Vec::new(),
             removals: BTreeSet::new(),
             postponed: BTreeSet::new(),
+            policy,
+            places,
+            switches: Vec::new(),
+            in_place: Vec::new(),
+            retiring: BTreeSet::new(),
+            unexplained: Vec::new(),
             asked,
             at_best: asked,
             seen,
@@ -90,7 +111,18 @@ impl Planned {
 pub async fn plan(setting: &Setting, allowed: &Allowed) -> Result<Planned> {
     let stores = Metastores::open(setting, false).await?;
     let loaded = load(setting).await?.map(|loaded| loaded.checkpoint);
-    draw_up(setting, &stores, loaded.as_ref(), allowed, false).await
+    draw_up(setting, &stores, loaded.as_ref(), allowed, &Round::default(), false).await
+}
+
+/// What a run knows when it goes round again.
+#[derive(Default)]
+pub(super) struct Round {
+    /// In the names of fresh folders.
+    pub tag: String,
+    /// Objects that were found to differ in folders that readers are in, by their trees.
+    pub differs: BTreeMap<String, BTreeSet<ObjectKey>>,
+    /// What was asked to be read was read.
+    pub has_read: bool,
 }
 
 async fn load(setting: &Setting) -> Result<Option<Loaded<SyncState>>> {
@@ -98,51 +130,57 @@ async fn load(setting: &Setting) -> Result<Option<Loaded<SyncState>>> {
     Ok(checkpoint::load::<SyncState>(state.as_ref(), &setting.job()?).await?)
 }
 
-/// Surveys, checks every guard, and plans the data. `waits`: a first run waits for transactions that have not ended.
+/// Surveys, checks every guard, and plans the data; once more with fresh folders, where files would be replaced under their
+/// readers. `waits`: a first run waits for transactions that have not ended.
 pub(super) async fn draw_up(
     setting: &Setting,
     stores: &Metastores,
     left: Option<&Checkpoint<SyncState>>,
     allowed: &Allowed,
+    round: &Round,
     waits: bool,
 ) -> Result<Planned> {
-    let mut waits = waits;
-    for _ in 1..MAX_LOOKS {
-        match drawn(setting, stores, left, allowed, waits, false).await? {
-            Drawn::Planned(planned) => return Ok(*planned),
-            Drawn::Waited => waits = false,
-            Drawn::Moved => {}
+    let mut mind = Mind { waits, is_last: false };
+    for look in 1..=MAX_LOOKS {
+        mind.is_last = look == MAX_LOOKS;
+        match drawn(setting, stores, left, allowed, round, mind).await? {
+            Ok(planned) => return Ok(planned),
+            Err(Again::Waited) => mind.waits = false,
+            Err(Again::Moved) => {}
+        }
+        if mind.is_last {
+            break;
         }
     }
-    match drawn(setting, stores, left, allowed, false, true).await? {
-        Drawn::Planned(planned) => Ok(*planned),
-        Drawn::Waited | Drawn::Moved => Err(Failure::new(ExitCode::Failed, "the source was not looked at")),
-    }
+    Err(Failure::new(ExitCode::Failed, "the source was not looked at"))
 }
 
-/// What a look came to.
-enum Drawn {
-    Planned(Box<Planned>),
-    /// It waited for open transactions, so that what it saw is old.
+/// What a look minds of transactional tables.
+#[derive(Clone, Copy)]
+struct Mind {
+    /// Transactions that have not ended are waited for.
+    waits: bool,
+    /// What moves meanwhile is left to the next run.
+    is_last: bool,
+}
+
+/// Why the source has to be looked at again.
+enum Again {
+    /// Open transactions were waited for: what was seen is old.
     Waited,
     /// Folders of transactional tables were compacted meanwhile.
     Moved,
 }
 
-/// `is_last`: what moved meanwhile is left to the next run.
 async fn drawn(
     setting: &Setting,
     stores: &Metastores,
     left: Option<&Checkpoint<SyncState>>,
     allowed: &Allowed,
-    waits: bool,
-    is_last: bool,
-) -> Result<Drawn> {
+    round: &Round,
+    mind: Mind,
+) -> Result<Result<Planned, Again>> {
     let policy = &setting.policy;
-    if policy.options.publish == Publish::Switch {
-        return Err(Failure::usage("publish = \"switch\" is not known to this version of metasync")
-            .hint("leave it out: replaced files appear in place, as with Hive itself"));
-    }
     let state = left.map(|left| &left.state);
     rules_hold(state, policy, allowed)?;
     let asked = Timestamp::now();
@@ -158,50 +196,54 @@ async fn drawn(
     };
     seen.recall(state.map(|state| &state.explained));
     let still = still::ask(&sides, left, &seen, allowed, asked).await?;
+    let mut places = switch::present(&sides, state, asked).await?;
     if let Some(unseen) = still.looks {
         let paths = plan_paths(setting, allowed).await?;
-        let still = Planned { unseen, paths, is_still: true, ..Planned::nothing(asked, seen) };
-        return Ok(Drawn::Planned(Box::new(still)));
+        let policy = places.effective(policy, false);
+        return Ok(Ok(Planned { unseen, paths, is_still: true, ..Planned::nothing(asked, seen, policy, places) }));
     }
-    let mut survey = survey(&sides, state, &allowed.selection).await.map_err(failure)?;
-    hops::source_logs(&survey)?;
-    is_ours(&survey, allowed)?;
-    // A resync names the tables that shall be as the source has them.
-    if !allowed.afresh {
-        drops_allowed(&sides, state, &survey, &seen)?;
+    let mut published = Published::begin(policy, &round.differs);
+    if published.is_none() {
+        places.give_up(|_| false);
     }
-    let mut removals: BTreeSet<String> = state.map(|state| state.removals.clone()).unwrap_or_default();
-    removals.extend(survey.drops.iter().filter_map(|drop| drop.folder.as_ref()).map(ToString::to_string));
-    // A run that died copied files of a table that never stood here, and that the source has dropped since.
-    let known: BTreeSet<(&str, &str)> =
-        survey.tables.iter().map(|table| (table.target.database.as_str(), table.target.table.as_str())).collect();
-    let fresh = state.and_then(|state| state.intent.as_ref()).into_iter().flat_map(|intent| &intent.fresh);
-    let orphaned = fresh.filter(|(_, (database, table))| {
-        allowed.selection.is_all() && !known.contains(&(database.as_str(), table.as_str()))
-    });
-    removals.extend(orphaned.map(|(folder, _)| folder.clone()));
-    let places = removals.iter().filter_map(|place| Location::parse(place).ok()).collect();
-    let (free, postponed) = match removable(&sides, &survey, places).await.map_err(failure)? {
-        Some(free) => (free, BTreeSet::new()),
-        None => (Vec::new(), removals),
+    let mut look = Look { setting, stores, left, allowed, round, mind, asked, seen: &seen, stands: &sides };
+    let first = match look.look(&mut places, published.as_ref()).await? {
+        Ok(looked) => looked,
+        Err(again) => return Ok(Err(again)),
     };
-    let emptied = free.iter().filter_map(|place| policy.locations.unmap(place));
-    survey.folders.extend(emptied.map(|location| Folder { location, owner: Owner::Removal, wave: Wave::Data }));
+    let unexplained = seen.unexplained(&first.survey);
+    let mut found = first;
+    if let Some(published) = &mut published {
+        let tag = if round.tag.is_empty() { "planned" } else { &round.tag };
+        for _ in 0..MAX_CHOICES {
+            let Looked { survey, drafted, .. } = &found;
+            let chosen =
+                switch::choose(&sides, survey, &drafted.trees, &drafted.drafts, &mut places, published, tag).await?;
+            if !chosen {
+                break;
+            }
+            found = match look.look(&mut places, Some(published)).await? {
+                Ok(looked) => looked,
+                Err(again) => return Ok(Err(again)),
+            };
+        }
+        // What was begun and is not needed any more: nobody read it.
+        if allowed.selection.is_all() {
+            places.give_up(|from| published.fresh.contains_key(from));
+        }
+    }
+    let Looked { survey, drafted, removals, postponed, retiring, policy } = found;
+    let Drafted { trees, drafts, unseen, waiting, synced } = drafted;
+    let paths = if allowed.selection.is_all() { plan_paths(setting, allowed).await? } else { Vec::new() };
     let never_whole = left.is_none_or(|left| left.as_of.is_none());
     let mode = if never_whole || allowed.bootstrap { Mode::Bootstrap } else { Mode::Incremental };
-    if waits && mode == Mode::Bootstrap && writes::wait(setting, stores, &survey).await? {
-        return Ok(Drawn::Waited);
-    }
-    if writes::choose(setting, stores, &mut survey, allowed.afresh).await? && !is_last {
-        return Ok(Drawn::Moved);
-    }
-    let Drafted { trees, drafts, unseen, waiting, synced } =
-        plan_data(setting, &sides, &mut survey, &seen, allowed, state, asked).await?;
-    let paths = if allowed.selection.is_all() { plan_paths(setting, allowed).await? } else { Vec::new() };
-    let removals = free.iter().map(ToString::to_string).collect();
     let looked = trees.iter().map(Tree::key).collect();
     let at_best = synced.map_or(asked, |synced| synced.min(asked));
-    let planned = Planned {
+    let published = published.unwrap_or_default();
+    let to = |from: &String| places.pending.get(from).map(|fresh| (from.clone(), fresh.to.clone()));
+    let switches = published.fresh.keys().filter_map(to).collect();
+    let in_place = in_place(&survey, &drafts, &published);
+    Ok(Ok(Planned {
         mode,
         survey,
         trees,
@@ -212,17 +254,118 @@ async fn drawn(
         paths,
         removals,
         postponed,
+        policy,
+        places,
+        switches,
+        in_place,
+        retiring,
+        unexplained,
         asked,
         at_best,
         seen,
         fingerprint: still.source,
         is_still: false,
+    }))
+}
+
+/// What is changed under its readers although switching was asked for, with why.
+fn in_place(survey: &Survey, drafts: &[Draft], published: &Published) -> Vec<(String, String)> {
+    let tables: BTreeSet<usize> = drafts.iter().flat_map(|draft| draft.in_place.iter().copied()).collect();
+    let why = |table: &TableWork| match table.switchable {
+        true => "its folder is shared, or a tree of its own",
+        false => "its readers list its folder themselves",
     };
-    Ok(Drawn::Planned(Box::new(planned)))
+    let tables =
+        tables.into_iter().map(|at| &survey.tables[at]).map(|table| (table.target.to_string(), why(table).to_owned()));
+    // The files of a partition that was dropped have no readers.
+    let folders = published.in_place.iter().filter(|(_, why)| *why != switch::NO_PARTITION);
+    tables.chain(folders.map(|(folder, why)| (folder.clone(), why.clone()))).collect()
+}
+
+/// How often fresh folders are chosen before what is left waits for the next round.
+const MAX_CHOICES: usize = 3;
+
+/// A look at both sides.
+struct Look<'a> {
+    setting: &'a Setting,
+    stores: &'a Metastores,
+    left: Option<&'a Checkpoint<SyncState>>,
+    allowed: &'a Allowed,
+    round: &'a Round,
+    mind: Mind,
+    asked: Timestamp,
+    seen: &'a Seen,
+    /// Both sides, by the policy as it is written.
+    stands: &'a Sides,
+}
+
+/// What it found.
+struct Looked {
+    survey: Survey,
+    drafted: Drafted,
+    removals: BTreeSet<String>,
+    postponed: BTreeSet<String>,
+    retiring: BTreeSet<String>,
+    policy: Arc<Policy>,
+}
+
+impl Look<'_> {
+    async fn look(&mut self, places: &mut Places, published: Option<&Published>) -> Result<Result<Looked, Again>> {
+        let Self { stores, left, allowed, mind, seen, asked, .. } = *self;
+        let mut now = places.clone();
+        // What an earlier run began counts once this one goes on with it.
+        now.pending.retain(|from, _| published.is_some_and(|published| published.fresh.contains_key(from)));
+        let policy = now.effective(&self.setting.policy, true);
+        let setting = &Setting { policy: policy.clone(), ..self.setting.clone() };
+        let sides = Sides { policy: policy.clone(), ..self.stands.clone() };
+        let state = left.map(|left| &left.state);
+        let mut survey = survey(&sides, state, &allowed.selection).await.map_err(failure)?;
+        hops::source_logs(&survey)?;
+        is_ours(&survey, allowed)?;
+        // A resync names the tables that shall be as the source has them.
+        if !allowed.afresh {
+            drops_allowed(&sides, state, &survey, seen)?;
+        }
+        let mut removals: BTreeSet<String> = state.map(|state| state.removals.clone()).unwrap_or_default();
+        removals.extend(survey.drops.iter().filter_map(|drop| drop.folder.as_ref()).map(ToString::to_string));
+        // A run that died copied files of a table that never stood here, and that the source has dropped since.
+        let known: BTreeSet<(&str, &str)> =
+            survey.tables.iter().map(|table| (table.target.database.as_str(), table.target.table.as_str())).collect();
+        let fresh = state.and_then(|state| state.intent.as_ref()).into_iter().flat_map(|intent| &intent.fresh);
+        let orphaned = fresh.filter(|(_, (database, table))| {
+            allowed.selection.is_all() && !known.contains(&(database.as_str(), table.as_str()))
+        });
+        removals.extend(orphaned.map(|(folder, _)| folder.clone()));
+        let doomed = removals.iter().filter_map(|place| Location::parse(place).ok()).collect();
+        let (free, postponed) = match removable(&sides, &survey, doomed).await.map_err(failure)? {
+            Some(free) => (free, BTreeSet::new()),
+            None => (Vec::new(), removals),
+        };
+        let emptied = free.iter().filter_map(|place| policy.locations.unmap(place));
+        survey.folders.extend(emptied.map(|location| Folder { location, owner: Owner::Removal, wave: Wave::Data }));
+        // Only once: a source may never be without.
+        let is_first = state.is_none_or(|state| state.position.is_none()) || allowed.bootstrap;
+        if mind.waits && is_first && writes::wait(setting, stores, &survey).await? {
+            return Ok(Err(Again::Waited));
+        }
+        if writes::choose(setting, stores, &mut survey, allowed.afresh).await? && !mind.is_last {
+            return Ok(Err(Again::Moved));
+        }
+        let due = match allowed.selection.is_all() && policy.options.data {
+            true => switch::due(&sides, &survey, places, asked).await?,
+            false => Vec::new(),
+        };
+        let mut roots = survey.roots(&policy.locations);
+        let retiring = switch::plant(&mut roots, &due, &policy.locations);
+        let switching = published.map(|published| (published, &*places));
+        let drafted = self.plan_data(setting, &sides, &mut survey, roots, switching).await?;
+        let removals = free.iter().map(ToString::to_string).collect();
+        Ok(Ok(Looked { survey, drafted, removals, postponed, retiring, policy }))
+    }
 }
 
 fn trust(allowed: &Allowed) -> Trust<'_> {
-    Trust { afresh: allowed.afresh, doubts: allowed.doubts.as_deref() }
+    Trust { afresh: allowed.afresh, doubts: allowed.doubts.as_deref(), switching: None }
 }
 
 /// What [`plan_data`] comes to.
@@ -236,74 +379,80 @@ struct Drafted {
     synced: Option<Timestamp>,
 }
 
-/// Opens the trees and plans each, until no table has to be left out for what the plans show. A tree that was looked at
-/// lately enough, and in which no metadata changes, is left out.
-async fn plan_data(
-    setting: &Setting,
-    sides: &Sides,
-    survey: &mut Survey,
-    seen: &Seen,
-    allowed: &Allowed,
-    state: Option<&SyncState>,
-    now: Timestamp,
-) -> Result<Drafted> {
-    let policy = &setting.policy;
-    if !policy.options.data {
-        let standing = standing::look(setting, survey).await?;
-        return Ok(Drafted { waiting: standing.lacking, synced: standing.synced, ..Drafted::default() });
-    }
-    let roots = survey.roots(&policy.locations);
-    let accepts = allowed.empty_tables || policy.options.empty_tables == EmptyTables::Accept;
-    // A run that died may have written what no manifest knows yet.
-    let half_done = state.is_some_and(|state| state.intent.is_some());
-    let lately = |tree: &Tree| {
-        let look: Timestamp = state?.looks.get(&tree.key())?.parse().ok()?;
-        let age = Duration::try_from(now.duration_since(look)).unwrap_or(Duration::MAX);
-        let spares = allowed.selection.is_all() && !allowed.bootstrap && allowed.doubts.is_none();
-        (spares && age < policy.options.sweep).then_some(look)
-    };
-    loop {
-        let (mut trees, mut unseen) = (Vec::new(), BTreeMap::new());
-        for tree in data::open(setting, survey, roots.clone(), trust(allowed))? {
-            match lately(&tree).filter(|_| tree.is_still(survey)) {
-                Some(look) => {
-                    unseen.insert(tree.key(), look);
-                }
-                None => trees.push(tree),
-            }
+impl Look<'_> {
+    /// Opens the trees and plans each, until no table has to be left out for what the plans show. A tree that was looked at
+    /// lately enough, and in which no metadata changes, is left out.
+    async fn plan_data(
+        &self,
+        setting: &Setting,
+        sides: &Sides,
+        survey: &mut Survey,
+        roots: Vec<Root>,
+        switching: Option<(&Published, &Places)>,
+    ) -> Result<Drafted> {
+        let Self { allowed, seen, asked: now, .. } = *self;
+        let state = self.left.map(|left| &left.state);
+        let policy = &setting.policy;
+        // What was asked to be read is read once: what differs there is known then.
+        let reads = !(switching.is_some() && self.round.has_read);
+        let trust = Trust { switching, ..if reads { trust(allowed) } else { Trust::default() } };
+        if !policy.options.data {
+            let standing = standing::look(setting, survey).await?;
+            return Ok(Drafted { waiting: standing.lacking, synced: standing.synced, ..Drafted::default() });
         }
-        // What a log names was there before it: logs are listed before data.
-        trees.sort_by_key(|tree| Reverse(tree.root.wave));
-        let mut drafts = Vec::with_capacity(trees.len());
-        let mut left_out = BTreeMap::new();
-        for tree in &trees {
-            let mut draft = tree.draft(survey).await.map_err(|failure| of_tree(tree, failure))?;
-            // Who asks for a resync or a repair says that the source is right.
-            if !allowed.afresh && allowed.doubts.is_none() {
-                left_out.extend(forked(std::mem::take(&mut draft.forks), survey, seen));
-                left_out.extend(writes::replaced(std::mem::take(&mut draft.replaced), survey));
-            }
-            if !accepts {
-                let emptied = tree.emptied(&draft, survey, seen, sides.source.as_ref()).await?;
-                left_out.extend(emptied.into_iter().map(|(at, folder)| (at, is_empty(&survey.tables[at], &folder))));
-            }
-            drafts.push(draft);
-        }
-        if left_out.is_empty() {
-            for (tree, draft) in trees.iter().zip(&mut drafts) {
-                if let Some(refusal) = draft.refusal.take() {
-                    return Err(guarded(of_tree(tree, refusal)));
+        let accepts = allowed.empty_tables || policy.options.empty_tables == EmptyTables::Accept;
+        // A run that died may have written what no manifest knows yet.
+        let half_done = state.is_some_and(|state| state.intent.is_some());
+        let lately = |tree: &Tree| {
+            let look: Timestamp = state?.looks.get(&tree.key())?.parse().ok()?;
+            let age = Duration::try_from(now.duration_since(look)).unwrap_or(Duration::MAX);
+            let spares = allowed.selection.is_all() && !allowed.bootstrap && allowed.doubts.is_none();
+            (spares && age < policy.options.sweep).then_some(look)
+        };
+        loop {
+            let (mut trees, mut unseen) = (Vec::new(), BTreeMap::new());
+            for tree in data::open(setting, survey, roots.clone(), trust)? {
+                match lately(&tree).filter(|_| tree.is_still(survey)) {
+                    Some(look) => {
+                        unseen.insert(tree.key(), look);
+                    }
+                    None => trees.push(tree),
                 }
             }
-            if !half_done {
-                files_are_ours(&trees, &drafts, allowed)?;
+            // What a log names was there before it: logs are listed before data.
+            trees.sort_by_key(|tree| Reverse(tree.root.wave));
+            let mut drafts = Vec::with_capacity(trees.len());
+            let mut left_out = BTreeMap::new();
+            for tree in &trees {
+                let mut draft = tree.draft(survey).await.map_err(|failure| of_tree(tree, failure))?;
+                // Who asks for a resync or a repair says that the source is right.
+                if !allowed.afresh && allowed.doubts.is_none() {
+                    left_out.extend(forked(std::mem::take(&mut draft.forks), survey, seen));
+                    left_out.extend(writes::replaced(std::mem::take(&mut draft.rewritten), survey));
+                }
+                if !accepts {
+                    let emptied = tree.emptied(&draft, survey, seen, sides.source.as_ref()).await?;
+                    left_out
+                        .extend(emptied.into_iter().map(|(at, folder)| (at, is_empty(&survey.tables[at], &folder))));
+                }
+                drafts.push(draft);
             }
-            let synced = drafts.iter().map(|draft| draft.as_of).min();
-            return Ok(Drafted { trees, drafts, unseen, synced, ..Drafted::default() });
-        }
-        // Each round leaves out at least one table more.
-        for (at, why) in left_out {
-            survey.tables[at].quarantine = Some(why);
+            if left_out.is_empty() {
+                for (tree, draft) in trees.iter().zip(&mut drafts) {
+                    if let Some(refusal) = draft.refusal.take() {
+                        return Err(guarded(of_tree(tree, refusal)));
+                    }
+                }
+                if !half_done {
+                    files_are_ours(&trees, &drafts, allowed)?;
+                }
+                let synced = drafts.iter().map(|draft| draft.as_of).min();
+                return Ok(Drafted { trees, drafts, unseen, synced, ..Drafted::default() });
+            }
+            // Each round leaves out at least one table more.
+            for (at, why) in left_out {
+                survey.tables[at].quarantine = Some(why);
+            }
         }
     }
 }

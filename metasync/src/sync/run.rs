@@ -2,12 +2,12 @@
 
 use super::apply::Applier;
 use super::data::{self, Draft, Tree};
-use super::planned::{Planned, draw_up, intent};
+use super::planned::{Planned, Round, draw_up, intent};
 use super::report::{self, Mode, SyncSummary};
 use super::settle::{Lacking, Outcome, Settling};
 use super::state::{Fingerprints, Rules, SyncState};
 use super::survey::Survey;
-use super::{Allowed, Metastores, PROGRAM, Setting, failure, hops, still, writes};
+use super::{Allowed, Metastores, PROGRAM, Setting, failure, hops, still, switch, writes};
 use crate::roots::{Owner, Root, Wave};
 use distcp::copy::Ends;
 use distcp::error::{Failure, Result};
@@ -16,14 +16,15 @@ use distcp::exit::ExitCode;
 use distcp::quantity::counted;
 use distcp::run::Report;
 use jiff::Timestamp;
+use manifest::ObjectKey;
 use manifest::state::checkpoint::{self, Checkpoint};
 use manifest::state::holder::Holder;
 use manifest::state::layout::{JobName, RunId};
 use manifest::state::lease::{self, Lease};
 use manifest::state::{StateStore, Tag, gc, marker, probe};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::time::Instant;
 
 /// How often a run goes round when what it copies moves.
@@ -54,7 +55,7 @@ async fn with_lease(setting: &Setting, allowed: &Allowed, started: Timestamp, su
     let run_id = RunId::after(started, before.as_ref());
     summary.run_id = run_id.to_string();
     let lease = take_lease(setting, &state, &job, &run_id, started).await?;
-    let run = Run { setting, allowed, job, state, run_id, lease: &lease };
+    let run = Run { setting, allowed, job, state, run_id, lease: &lease, round: Mutex::default() };
     let result = run.rounds(summary).await;
     let receipt = report::receipt(&run.job, &run.run_id, started, summary, result.as_ref().err());
     let receipt = manifest::state::receipt::write(run.state.as_ref(), &receipt).await.map_err(Failure::from);
@@ -106,6 +107,8 @@ struct Run<'a> {
     state: Arc<dyn StateStore>,
     run_id: RunId,
     lease: &'a Lease,
+    /// What the rounds before have told.
+    round: Mutex<Round>,
 }
 
 impl Run<'_> {
@@ -124,7 +127,9 @@ impl Run<'_> {
             for table in moved {
                 self.setting
                     .note(format!("{table} changed each time that it was copied; the next run goes on with it"));
-                summary.behind.push(table);
+                if !summary.behind.contains(&table) {
+                    summary.behind.push(table);
+                }
             }
         }
         Ok(())
@@ -139,7 +144,11 @@ impl Run<'_> {
         let mut tag = loaded.map(|loaded| loaded.tag);
         let last = left.as_ref().and_then(|left| left.as_of);
         summary.as_of = last.map(|time| time.to_string());
-        let mut planned = draw_up(setting, &stores, left.as_ref(), self.allowed, round == 1).await?;
+        let known = {
+            let mut known = self.round.lock().unwrap_or_else(PoisonError::into_inner);
+            Round { tag: format!("{}-{round}", self.run_id), ..std::mem::take(&mut *known) }
+        };
+        let mut planned = draw_up(setting, &stores, left.as_ref(), self.allowed, &known, round == 1).await?;
         if round == 1 {
             summary.mode = planned.mode;
             summary.from_event = left.as_ref().and_then(|left| Some(left.state.position.as_ref()?.id));
@@ -151,9 +160,10 @@ impl Run<'_> {
             rules: Rules::of(&setting.policy),
             ..SyncState::default()
         });
+        planned.places.keep(&mut new);
         let differs = planned.differs() || !planned.removals.is_empty();
         if differs {
-            new.intent = Some(intent(&planned.survey, new.intent.take(), &setting.policy));
+            new.intent = Some(intent(&planned.survey, new.intent.take(), &planned.policy));
             new.removals.extend(planned.removals.iter().chain(&planned.postponed).cloned());
             tag = Some(self.commit(&stores, &new, last, false, tag.as_ref()).await?);
         }
@@ -168,16 +178,19 @@ impl Run<'_> {
             last,
         };
         let complete = settling.settle(&mut new, summary);
+        self.where_it_stands(&stores, &mut planned, &mut new).await?;
         if self.allowed.selection.is_all() && outcome.reached && new.explained.is_empty() {
             for words in hops::emptied(&planned.survey, &planned.seen).chunks(WORDS_AT_ONCE) {
                 self.lease.guard().check()?;
                 stores.target.apply(words).await.map_err(failure)?;
             }
         }
-        let moved = match complete {
+        let mut moved = match complete {
             true => self.moved(&outcome.copied, &planned.survey, &mut new.looks).await,
             false => BTreeSet::new(),
         };
+        moved.extend(outcome.held.iter().map(|at| planned.survey.tables[*at].source.to_string()));
+        self.remember(outcome.differs);
         if !planned.is_still {
             let all_done = complete && moved.is_empty() && !planned.survey.has_open_writes();
             new.fingerprints = self.left_behind(&stores, &planned, all_done).await?;
@@ -185,6 +198,26 @@ impl Run<'_> {
         let as_of = summary.as_of.as_deref().and_then(|time| time.parse().ok());
         self.commit(&stores, &new, as_of, complete, tag.as_ref()).await?;
         Ok(moved)
+    }
+
+    /// Which of the fresh folders the target names now.
+    async fn where_it_stands(&self, stores: &Metastores, planned: &mut Planned, new: &mut SyncState) -> Result<()> {
+        if !planned.places.pending.is_empty() {
+            let target = stores.target.snapshot().await.map_err(failure)?;
+            let map = &self.setting.policy.locations;
+            planned.places.resolve(target.as_ref(), map, Timestamp::now()).await?;
+        }
+        // What was to go is kept until all of it has gone.
+        let (places, retiring) = (&mut planned.places, &planned.retiring);
+        places.retired.retain(|folder, _| !retiring.contains(folder) || new.retired.contains_key(folder));
+        planned.places.keep(new);
+        Ok(())
+    }
+
+    /// What the next round has to know.
+    fn remember(&self, differs: BTreeMap<String, BTreeSet<ObjectKey>>) {
+        let mut known = self.round.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = Round { tag: String::new(), differs, has_read: true };
     }
 
     /// The tables of which files came, went or were replaced since these trees were copied. Such a tree has to be looked at
@@ -230,10 +263,13 @@ impl Run<'_> {
         }
         seen.unknown.iter().for_each(|why| self.setting.note(format!("{why}; what it may be about was compared")));
         if planned.mode == Mode::Incremental {
-            for table in seen.unexplained(&planned.survey) {
+            for table in planned.unexplained.iter().cloned() {
                 self.setting.note(format!("{table} changed and no event says so; it was compared"));
                 summary.events.missing.push(table);
             }
+        }
+        for (what, why) in &planned.in_place {
+            self.setting.note(format!("files of {what} are replaced in place, where readers are: {why}"));
         }
         if !seen.has_log && !planned.survey.tables.is_empty() {
             self.setting.note(
@@ -296,9 +332,21 @@ impl Run<'_> {
             summary.add(&report.summary);
             outcome.paths.push((path.name.clone(), report));
         }
+        let whole = switch::look_at_sources(&data).await?;
         let (between, mut logged) = (&mut outcome, Vec::new());
         let reports = data::carry(&data, async |copied: &[Option<Ends>]| {
             add(&mut between.lacking, &data, copied, &planned.survey);
+            for tree in &data {
+                between.differs.entry(tree.key()).or_default().extend(tree.differs());
+                between.held.extend(tree.held());
+                // Half of one version and half of the next are not shown.
+                between.held.extend(switch::moved_since(tree, &whole).await?);
+            }
+            between.lacking.waiting.extend(&between.held);
+            self.lease.guard().check()?;
+            for tree in &data {
+                tree.make_folders().await?;
+            }
             if self.stopped().is_some() {
                 return Ok(vec![false; data.len()]);
             }
@@ -362,7 +410,7 @@ impl Run<'_> {
 
     /// Metadata of the tables whose data is there, and how far the replica is.
     async fn apply(&self, stores: &Metastores, planned: &Planned, outcome: &mut Outcome) -> Result<()> {
-        let sides = stores.sides(self.setting).await?;
+        let sides = stores.sides_by(planned.policy.clone()).await?;
         let applier = Applier {
             sides: &sides,
             target: stores.target.as_ref(),

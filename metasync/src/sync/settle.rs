@@ -14,6 +14,7 @@ use distcp::copy::Ends;
 use distcp::exit::ExitCode;
 use distcp::run::Report;
 use jiff::Timestamp;
+use manifest::ObjectKey;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What carrying a plan out came to.
@@ -29,6 +30,10 @@ pub(super) struct Outcome {
     pub jobs: Vec<(Root, Report)>,
     /// The trees of data that were copied.
     pub copied: Vec<Tree>,
+    /// Tables of which something was left as it is because readers are in its folder: the next round goes on.
+    pub held: BTreeSet<usize>,
+    /// Objects of these that were found to differ, by their trees.
+    pub differs: BTreeMap<String, BTreeSet<ObjectKey>>,
     /// How the copies of plain trees ended.
     pub paths: Vec<(String, Report)>,
 }
@@ -115,6 +120,7 @@ impl Settling<'_> {
         let carried = jobs_done && outcome.reached;
         if carried {
             new.removals.clone_from(&self.planned.postponed);
+            new.retired.retain(|folder, _| !self.planned.retiring.contains(folder));
         }
         if self.is_all {
             self.advance(new, carried);

@@ -30,6 +30,15 @@ pub struct SyncState {
     pub fingerprints: Option<Fingerprints>,
     /// Folders of the target whose tables are gone, and whose files were not all removed yet.
     pub removals: BTreeSet<String>,
+    /// Folders of the source that stand elsewhere on the target than the policy's map says, with where.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub switched: BTreeMap<String, Switched>,
+    /// Folders that a run makes anew elsewhere, and that metadata does not name yet.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pending: BTreeMap<String, Switched>,
+    /// Folders of the target that others have taken the place of, with since when (RFC 3339).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub retired: BTreeMap<String, String>,
     /// What events said was emptied on purpose, while its files are not all removed yet (rule 27).
     #[serde(default)]
     pub explained: BTreeSet<Emptied>,
@@ -44,6 +53,20 @@ pub struct Fingerprints {
     pub target: String,
     /// Of the policy.
     pub policy: String,
+}
+
+/// Where the files of a table or of a partition stand on the target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Switched {
+    /// The folder on the target.
+    pub to: String,
+    /// The target's name of the database.
+    pub database: String,
+    /// The target's name of the table.
+    pub table: String,
+    /// The partition; `None` for the table itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition: Option<String>,
 }
 
 /// A table, or a partition of it, that somebody emptied or replaced on purpose, by the source's names.

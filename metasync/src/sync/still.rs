@@ -68,8 +68,10 @@ fn looks(
     sweep: Duration,
     asked: Timestamp,
 ) -> Option<BTreeMap<String, Timestamp>> {
-    let SyncState { intent, removals, explained, position, looks, .. } = &left.state;
+    let SyncState { intent, removals, explained, position, looks, pending, retired, .. } = &left.state;
     let is_settled = left.complete && intent.is_none() && removals.is_empty() && explained.is_empty();
+    // What others took the place of has to go one day.
+    let is_settled = is_settled && pending.is_empty() && retired.is_empty();
     let in_step = left.state.quarantined().next().is_none();
     // A log that moved is compared, whatever it says.
     let log_stands = seen.has_log == position.is_some() && seen.position == *position && seen.by_type.is_empty();

@@ -124,6 +124,10 @@ pub struct TableWork {
     pub location: Option<Location>,
     /// Its files go when it is dropped.
     pub owns_files: bool,
+    /// Its files are its rows, and whoever reads it asks the metastore where they are.
+    pub switchable: bool,
+    /// Its files are its rows.
+    pub plain: bool,
     /// A materialized view: made of tables that must be there before it.
     pub made_of_others: bool,
     /// What has to change of the table itself, in words.
@@ -326,6 +330,8 @@ fn damaged_table(source: &DatabaseName, target: &DatabaseName, name: &str, why: 
         keys: 0,
         location: None,
         owns_files: false,
+        switchable: false,
+        plain: false,
         made_of_others: false,
         differing: Vec::new(),
         put: HashMap::new(),
@@ -375,6 +381,8 @@ async fn look_at_table(
         keys: source.partition_keys.len(),
         location: source.storage.location.as_deref().and_then(|text| Location::parse(text).ok()),
         owns_files: carry::data_goes_with(&source, sides.policy.options.keep_external_data),
+        plain: nature == Nature::Plain,
+        switchable: nature == Nature::Plain && carry::is_found_by_location(&source),
         made_of_others: source.creation_metadata.is_some(),
         differing: Vec::new(),
         put: HashMap::new(),

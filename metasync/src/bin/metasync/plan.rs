@@ -123,6 +123,15 @@ fn lines(planned: &Planned, tell: &mut dyn FnMut(&str, String, String)) {
     for database in &survey.gone {
         tell("drop", format!("database {database}"), String::new());
     }
+    for (folder, to) in &planned.switches {
+        tell("switch", folder.clone(), format!("its files are made anew in {to}"));
+    }
+    for (what, why) in &planned.in_place {
+        tell("in-place", what.clone(), format!("its files are replaced where readers are: {why}"));
+    }
+    for folder in &planned.retiring {
+        tell("remove", folder.clone(), "another folder took its place".to_owned());
+    }
     let trees = planned.trees.iter().zip(&planned.drafts);
     let trees = trees.map(|(tree, draft)| (format!("{} to {}", tree.root.from, tree.root.to), &draft.totals));
     let paths = planned.paths.iter().map(|(path, draft)| (path.name.clone(), &draft.totals));

@@ -53,6 +53,7 @@ mod tests {
             wave: Wave::Data,
             folders: ["plain", "acid"].into_iter().enumerate().map(owners).collect(),
             except: Vec::new(),
+            retired: Vec::new(),
             narrowed: Narrowed { folders: [ObjectKey::from("acid")].into(), ..Narrowed::default() },
         }
     }

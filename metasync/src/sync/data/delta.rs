@@ -193,6 +193,7 @@ mod tests {
             folders: folders.iter().enumerate().map(owners).collect(),
             except: Vec::new(),
             narrowed: crate::roots::Narrowed::default(),
+            retired: Vec::new(),
         }
     }
 

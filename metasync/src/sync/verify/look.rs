@@ -12,7 +12,7 @@ use crate::sync::data::{self, Tree, Trust};
 use crate::sync::doubts::Doubts;
 use crate::sync::state::SyncState;
 use crate::sync::survey::{Selection, Survey, TableWork, survey};
-use crate::sync::{Metastores, Setting, events, failure, planned, writes};
+use crate::sync::{Metastores, Setting, events, failure, planned, switch, writes};
 use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
 use distcp::job::Job;
@@ -71,9 +71,12 @@ pub(super) async fn look(
 ) -> Result<Looked> {
     let stores = Metastores::open(setting, false).await?;
     let left = left(setting).await?;
-    let sides = stores.sides(setting).await?;
-    let touched = touched(setting, &sides, left.as_ref()).await?;
+    let stands = stores.sides(setting).await?;
     let state = left.as_ref().map(|left| &left.state);
+    let places = switch::present(&stands, state, Timestamp::now()).await?;
+    let setting = &Setting { policy: places.effective(&setting.policy, false), ..setting.clone() };
+    let sides = Sides { policy: setting.policy.clone(), ..stands };
+    let touched = touched(setting, &sides, left.as_ref()).await?;
     let mut survey = survey(&sides, state, selection).await.map_err(failure)?;
     writes::choose(setting, &stores, &mut survey, false).await?;
     let mut looked = Looked { as_of: left.as_ref().and_then(|left| left.as_of), ..Looked::default() };
