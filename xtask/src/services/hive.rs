@@ -138,7 +138,7 @@ impl Service for Hive {
     }
 
     fn package(&self) -> &'static str {
-        "org.apache.hive 4.2.0 and what it needs"
+        "org.apache.hive 4.2.0 and what it needs, its compactor too"
     }
 
     fn binary(&self, folders: &Folders) -> PathBuf {
