@@ -1,6 +1,6 @@
 //! A job: two trees, their state, and what to do. Built once at the edge, then only read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -89,7 +89,7 @@ pub struct Job {
     pub live: Option<Arc<Live>>,
     /// Folders that are made anew, each with the key below which its last version stands: what did not change is copied from
     /// there. For programs that embed a copy.
-    pub renewed: Arc<Vec<(ObjectKey, ObjectKey)>>,
+    pub renewed: Arc<BTreeMap<ObjectKey, ObjectKey>>,
     /// Asked between the copies and the deletes. For programs that embed a copy.
     pub gate: Option<Arc<dyn Gate>>,
     /// The keys of `--files-from`; `options.filter.listed_only` says that they bind.

@@ -150,7 +150,7 @@ fn merge(
 fn stood_elsewhere(job: &Job, action: &Action) -> Option<Donor> {
     let wanted = action.step == Step::Copy && action.kind == EntryKind::Object && action.target.is_none();
     let entry = action.entry.as_ref().filter(|entry| wanted && entry.hash.is_some())?;
-    let (folder, stood) = job.renewed.iter().find(|(folder, _)| action.key.is_within(folder))?;
+    let (folder, stood) = live::folders_around(&action.key).find_map(|folder| job.renewed.get_key_value(&folder))?;
     let (before, now) = (entry.source.as_ref()?, action.source.as_ref()?);
     let inside = action.key.as_bytes().get(folder.as_bytes().len()..)?;
     let key = ObjectKey::from([stood.as_bytes(), inside].concat());

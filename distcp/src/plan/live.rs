@@ -49,6 +49,13 @@ impl Live {
     }
 }
 
+/// The folders that a key stands in, the innermost first, without the root.
+pub fn folders_around(key: &ObjectKey) -> impl Iterator<Item = ObjectKey> {
+    let bytes = key.as_bytes();
+    let slashes = bytes.iter().enumerate().rev().filter(|(_, byte)| **byte == b'/');
+    slashes.map(|(at, _)| ObjectKey::from(bytes[..at].to_vec()))
+}
+
 /// What is wanted of a unit.
 #[derive(Default)]
 struct Wanted {

@@ -7,6 +7,7 @@ use super::{MAX_SHRUNK, Readers, Tree};
 use crate::roots::Owner;
 use crate::sync::survey::Survey;
 use distcp::error::Result;
+use distcp::plan::live::folders_around;
 use distcp::plan::{Action, DIFFERS, HELD, Reason, Step};
 use distcp::store::{Payload, PutOptions, StoreErrorKind};
 use manifest::{EntryKind, ObjectKey};
@@ -71,7 +72,7 @@ impl Tree {
 
     /// Whether this object is in a unit that is made anew.
     pub fn is_fresh(&self, key: &ObjectKey) -> bool {
-        self.readers.as_ref().is_some_and(|readers| readers.fresh.iter().any(|unit| key.is_within(unit)))
+        self.readers.as_ref().is_some_and(|readers| folders_around(key).any(|folder| readers.fresh.contains(&folder)))
     }
 
     /// Tables of which something was not touched because readers are in its folder.

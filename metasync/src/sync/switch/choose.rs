@@ -36,7 +36,7 @@ pub struct Readers {
     /// Units of the tree that this run makes anew.
     pub fresh: BTreeSet<ObjectKey>,
     /// The same, with the key of where each stands now.
-    pub renewed: Vec<(ObjectKey, ObjectKey)>,
+    pub renewed: BTreeMap<ObjectKey, ObjectKey>,
     /// Objects that were found to differ.
     pub differs: BTreeSet<ObjectKey>,
     /// Units that an earlier run began to make anew.
