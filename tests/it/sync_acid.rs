@@ -356,3 +356,22 @@ fn partitions_have_folders_of_their_own() {
     acid.run(0);
     acid.shows(3, &["day=1/base_3"]);
 }
+
+#[test]
+fn beside_tables_that_are_switched_transactional_ones_stay_where_they_are() {
+    let acid = Acid::with("publish = \"switch\"\nmax_deletes = \"100%\"\n", &[]);
+    acid.lake.table("plain", &[]);
+    acid.lake.write("sales.db/plain/part-0", "one");
+    acid.write(1, &["delta_1_1_0"]);
+    acid.run(0);
+    acid.lake.write("sales.db/plain/part-0", "another");
+    acid.write(2, &["base_2"]);
+    acid.compaction(200, "o", &["base_2_v200"]);
+    acid.run(0);
+    acid.shows(2, &["base_2"]);
+    let is_switched = |table: &str| {
+        let sql = "SELECT s.LOCATION FROM TBLS t JOIN SDS s ON s.SD_ID = t.SD_ID WHERE t.TBL_NAME = ";
+        acid.lake.sql("target", &format!("{sql}'{table}'"))[0][0].contains(".understudy-")
+    };
+    assert!(is_switched("plain") && !is_switched("orders"));
+}
