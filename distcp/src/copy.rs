@@ -28,7 +28,7 @@ use crate::list::within::Within;
 use crate::options::{MetadataMode, OnError};
 use crate::plan::file::Plan;
 use crate::plan::live::Live;
-use crate::plan::{Action, DIFFERS, Reason, Step, settled};
+use crate::plan::{Action, DIFFERS, Reason, Step, VANISHED, settled};
 use crate::store::{Result, Store, StoreError, StoreErrorKind};
 use manifest::splice::Delta as Row;
 
@@ -490,7 +490,7 @@ impl Run {
             End::Finished(finished) => return self.well(&action, *finished).await,
             End::Vanished => {
                 self.vanished += 1;
-                self.skip(&action, "vanished from the source");
+                self.skip(&action, VANISHED);
             }
             End::Stopped => {
                 self.stopped = self.stopped.or_else(|| self.copier.why_stop()).or(Some(Stopped::Interrupted));

@@ -14,6 +14,8 @@ pub mod file;
 pub mod guard;
 pub mod live;
 
+/// The word for what was listed and is gone when it is to be read.
+pub const VANISHED: &str = "vanished from the source";
 /// The word for what is not done because readers are in its folder ([`live`]).
 pub const HELD: &str = "readers are in its folder";
 /// The word for what was found to differ there.

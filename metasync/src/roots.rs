@@ -6,6 +6,7 @@
 //! goes elsewhere, and is left out of the tree around it.
 
 use crate::location::{Location, LocationMap};
+use distcp::plan::live::folders_around;
 use manifest::ObjectKey;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -71,13 +72,7 @@ pub struct Narrowed {
 impl Narrowed {
     /// Whether a key stands in one of the folders.
     pub fn holds(&self, key: &ObjectKey) -> bool {
-        if self.folders.is_empty() {
-            return false;
-        }
-        let bytes = key.as_bytes();
-        let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
-        let mut above = std::iter::once(0).chain(ends).chain([bytes.len()]);
-        above.any(|end| self.folders.contains(&ObjectKey::from(bytes.get(..end).unwrap_or_default().to_vec())))
+        !self.folders.is_empty() && itself_and_above(key).any(|folder| self.folders.contains(&folder))
     }
 }
 
@@ -89,15 +84,14 @@ impl Root {
 
     /// The folders that hold this key, with their owners, the innermost first.
     pub fn around<'a>(&'a self, key: &ObjectKey) -> impl Iterator<Item = (&'a ObjectKey, &'a Vec<Owner>)> + 'a {
-        let bytes = key.as_bytes().to_vec();
-        let ends = bytes.iter().enumerate().rev().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
-        let above: Vec<ObjectKey> = std::iter::once(bytes.len())
-            .chain(ends)
-            .chain([0])
-            .filter_map(|end| bytes.get(..end).map(|folder| ObjectKey::from(folder.to_vec())))
-            .collect();
+        let above: Vec<ObjectKey> = itself_and_above(key).collect();
         above.into_iter().filter_map(|folder| self.folders.get_key_value(&folder))
     }
+}
+
+/// A key and the folders that it stands in, the innermost first, the root last.
+fn itself_and_above(key: &ObjectKey) -> impl Iterator<Item = ObjectKey> {
+    std::iter::once(key.clone()).chain(folders_around(key)).chain([ObjectKey::default()])
 }
 
 /// The trees for these folders. `bases` are the folders of databases. A folder that no pair maps is in none.

@@ -148,9 +148,6 @@ pub(super) async fn draw_up(
             Err(Again::Waited) => mind.waits = false,
             Err(Again::Moved) => {}
         }
-        if mind.is_last {
-            break;
-        }
     }
     Err(Failure::new(ExitCode::Failed, "the source was not looked at"))
 }

@@ -4,13 +4,10 @@
 use super::delta::Forks;
 use crate::roots::{Owner, Root};
 use distcp::event::{Event, Outcome};
-use distcp::plan::{Action, Step};
+use distcp::plan::{Action, Step, VANISHED};
 use manifest::{EntryKind, ObjectKey};
 
-/// What distcp says of an object that was listed and is gone; a cleaner may have removed it.
-const VANISHED: &str = "vanished from the source";
-
-/// An object of a transactional table that was to be copied and is gone, with what that means.
+/// An object of a transactional table that was to be copied and is gone, as after a cleaner, with what that means.
 pub(super) fn vanished<'a>(event: &'a Event, root: &Root) -> Option<(&'a ObjectKey, String)> {
     let Event::Object(report) = event else { return None };
     let is_gone = report.outcome == Outcome::Skipped && report.reason.ends_with(VANISHED);
