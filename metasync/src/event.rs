@@ -12,11 +12,13 @@ mod objects;
 mod read;
 #[cfg(test)]
 mod tests;
+mod told;
 mod touches;
 pub mod write;
 
 pub use digest::digest;
 pub use kind::{Index, Kind, NamedPartition, PartitionFiles};
+pub use told::{MAX_WORDS, Told};
 pub use touches::{Emptied, Touches};
 
 use crate::metastore::EventRow;

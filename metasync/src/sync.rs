@@ -27,6 +27,7 @@ mod still;
 pub mod survey;
 pub mod switch;
 pub mod verify;
+pub mod witness;
 pub mod writes;
 
 pub use planned::{Planned, plan};

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
-use metasync::event::{GZIP_FORMAT, PLAIN_FORMAT};
+use metasync::event::GZIP_FORMAT;
 use metasync::metastore::EventRow;
 use serde_json::Value;
 use std::io::{Read as _, Write as _};
@@ -63,13 +63,13 @@ impl Log {
         self.plain.iter().map(packed).collect()
     }
 
-    /// The same, each with plain JSON in which the warehouse stands elsewhere.
-    pub fn rows_at(&self, place: &str) -> Vec<EventRow> {
+    /// The same where the warehouse stands elsewhere, the JSON of each message as `retold` has it.
+    pub fn rows_at(&self, place: &str, retold: impl Fn(&str) -> String) -> Vec<EventRow> {
         let moved = |row: &EventRow| {
             let message = row.message.replace(&format!("{}/", self.warehouse), &format!("{place}/"));
             // Where functions have their files.
             let message = message.replace("file:///lake/", &format!("{place}/"));
-            EventRow { message, message_format: Some(PLAIN_FORMAT.to_owned()), ..row.clone() }
+            packed(&EventRow { message: retold(&message), ..row.clone() })
         };
         self.plain.iter().map(moved).collect()
     }

@@ -1,12 +1,15 @@
 //! Reads what is new in the source's event log: how far it reaches, and what somebody meant.
 //!
-//! The log decides nothing about what the replica shall hold, the source's objects do. It says whether anything was missed,
-//! which folders were emptied on purpose (rule 27), which tables were renamed, and which changes no event explains (rule 25).
+//! It says what the source holds, as far as its messages do (rule 22); what is read of the source is held against that by
+//! [`witness`](super::witness). It says, too, whether anything was missed, which folders were emptied on purpose (rule 27),
+//! which tables were renamed, and which changes no event explains (rule 25).
 
+use super::Metastores;
 use super::state::Emptied;
 use super::survey::Survey;
+use super::witness::Unexplained;
 use crate::compare::Sides;
-use crate::event::{self, Kind, Touches};
+use crate::event::{self, Kind, Told, Touches};
 use crate::held::Holder;
 use crate::log::{self, Asked, Ids, LogError, MAX_WINDOW_EVENTS, Position, WINDOW_IDS, Window};
 use crate::metastore::{EventRow, Version};
@@ -23,6 +26,9 @@ const EVENTS_A_PAGE: usize = 100;
 const REPEATING_PAGE: usize = MAX_WINDOW_EVENTS + EVENTS_A_PAGE;
 /// The most that is read at once.
 const MOST_AT_ONCE: usize = 16 * MAX_WINDOW_EVENTS;
+
+/// How many events that came in during a look are asked what they explain.
+const LATER_EVENTS: usize = 1_000;
 
 /// How much of what was emptied on purpose is remembered from run to run.
 const MAX_EXPLAINED: usize = 10_000;
@@ -52,6 +58,8 @@ pub struct Seen {
     pub has_log: bool,
     /// What somebody emptied or replaced on purpose.
     pub emptied: BTreeSet<Emptied>,
+    /// What the messages say that the source holds.
+    pub told: Told,
 }
 
 fn emptied(table: &TableName, partition: Option<&PartitionName>) -> Emptied {
@@ -77,12 +85,41 @@ impl Seen {
         named(None) || (partition.is_some() && named(partition))
     }
 
-    /// Tables whose metadata changed although no event names them.
-    pub fn unexplained(&self, survey: &Survey) -> Vec<String> {
+    /// What changed although no event says so, each with what is known of it (rule 25): tables that differ and that no event
+    /// names, and objects that are not as the last message of them says (rule 22).
+    pub fn unexplained(&self, survey: &Survey, contradicted: Unexplained) -> Unexplained {
         let unnamed = |source: &TableName| self.has_log && !self.touched.contains(source);
         let changed = survey.tables.iter().filter(|table| table.differs() && unnamed(&table.source));
-        changed.map(|table| table.source.to_string()).collect()
+        let changed = changed.map(|table| (table.source.clone(), "it changed and no event says so".to_owned()));
+        let mut found = contradicted;
+        for (table, why) in changed {
+            found.tables.entry(table).or_insert(why);
+        }
+        found
     }
+}
+
+/// Takes out what events explain that came in while the source was looked at: over Thrift a read shows what happened since the
+/// log was read, and a listener that does not write in the change's own transaction writes after it. Where they cannot all be
+/// asked, nothing stays: a change that no event explains is carried all the same.
+pub(super) async fn explain(stores: &Metastores, seen: &Seen, found: &mut Unexplained) -> Result<()> {
+    if found.is_empty() {
+        return Ok(());
+    }
+    let source = stores.source.snapshot().await.map_err(super::failure)?;
+    let after = seen.position.as_ref().map_or(0, |position| position.id - 1);
+    let later = source.events_after(after, LATER_EVENTS).await.map_err(super::failure)?;
+    if later.len() == LATER_EVENTS {
+        *found = Unexplained::default();
+    }
+    // The first is the one that was read last.
+    for row in later.iter().filter(|row| seen.position != Some(Position::from(*row))) {
+        match event::decode(row) {
+            Ok(event) => found.explain(&event.touches()),
+            Err(_) => *found = Unexplained::default(),
+        }
+    }
+    Ok(())
 }
 
 /// Where the log stands, for a run that starts from what both sides hold. Asked for before anything else is read.
@@ -143,8 +180,11 @@ pub async fn read(sides: &Sides, position: &Position, window: Option<&Window>) -
             Err(error) => return Err(Failure::new(ExitCode::Refused, error.to_string())),
         };
         let moved = fresh.position != seen.position;
-        for row in fresh.new.iter().chain(&fresh.late) {
-            note(row, sides, &mut seen)?;
+        for row in &fresh.new {
+            note(row, sides, &mut seen, Order::Known)?;
+        }
+        for row in &fresh.late {
+            note(row, sides, &mut seen, Order::Late)?;
         }
         window.note(&noted);
         seen.position = fresh.position;
@@ -159,17 +199,36 @@ pub async fn read(sides: &Sides, position: &Position, window: Option<&Window>) -
     }
 }
 
-fn note(row: &EventRow, sides: &Sides, seen: &mut Seen) -> Result<()> {
+/// Where an event stands among the others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// Behind all that were noted.
+    Known,
+    /// It was seen after those that it came before (rule 24).
+    Late,
+}
+
+fn note(row: &EventRow, sides: &Sides, seen: &mut Seen, order: Order) -> Result<()> {
     *seen.by_type.entry(event::type_name(row).to_owned()).or_default() += 1;
     let unknown = match event::decode(row) {
         Ok(event) if matches!(event.kind, Kind::Unknown { .. }) => {
+            seen.told.take(event);
             Some(format!("event {} is of the unknown type {}", row.event_id, row.event_type))
         }
         Ok(event) => {
-            take(event.touches(), sides, seen);
+            let touches = event.touches();
+            match order {
+                Order::Late => seen.told.forget(&touches),
+                Order::Known if is_ours(&touches, sides) => seen.told.take(event),
+                Order::Known => {}
+            }
+            take(touches, sides, seen);
             None
         }
-        Err(error) => Some(error.to_string()),
+        Err(error) => {
+            seen.told.forget_row(row);
+            Some(error.to_string())
+        }
     };
     let Some(why) = unknown else { return Ok(()) };
     seen.skipped += 1;
@@ -181,19 +240,26 @@ fn note(row: &EventRow, sides: &Sides, seen: &mut Seen) -> Result<()> {
     Ok(())
 }
 
-fn take(touches: Touches, sides: &Sides, seen: &mut Seen) {
-    let scope = &sides.policy.scope;
-    let tables = touches.tables.iter().chain(touches.partitions.iter().map(|(table, _)| table));
+/// Tables that an event is about, themselves or their partitions, by either name.
+fn tables(touches: &Touches) -> impl Iterator<Item = &TableName> {
     let renames = touches.renames.iter().flat_map(|(from, to)| [from, to]);
-    let tables: Vec<&TableName> = tables.chain(renames).collect();
-    let ours = tables.iter().any(|table| scope.takes_table(table))
+    touches.tables.iter().chain(touches.partitions.iter().map(|(table, _)| table)).chain(renames)
+}
+
+/// Whether an event is about anything of the policy.
+fn is_ours(touches: &Touches, sides: &Sides) -> bool {
+    let scope = &sides.policy.scope;
+    tables(touches).any(|table| scope.takes_table(table))
         || touches.databases.iter().any(|database| scope.takes_database(database))
-        || touches.functions.iter().any(|(database, _)| scope.takes_database(database));
-    match ours {
+        || touches.functions.iter().any(|(database, _)| scope.takes_database(database))
+}
+
+fn take(touches: Touches, sides: &Sides, seen: &mut Seen) {
+    match is_ours(&touches, sides) {
         true => seen.applied += 1,
         false => seen.skipped += 1,
     }
-    seen.touched.extend(tables.into_iter().cloned());
+    seen.touched.extend(tables(&touches).cloned());
     seen.databases.extend(touches.databases.iter().chain(touches.functions.iter().map(|(of, _)| of)).cloned());
     seen.renamed.extend(touches.renames.iter().map(|(from, _)| from.clone()));
     seen.emptied.extend(touches.emptied.iter().map(|one| emptied(&one.table, one.partition.as_ref())));

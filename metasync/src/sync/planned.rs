@@ -7,6 +7,7 @@ use super::report::Mode;
 use super::state::{Intent, SyncState};
 use super::survey::{self, Survey, TableWork, removable, survey};
 use super::switch::{self, Places, Published};
+use super::witness::{Unexplained, Witness};
 use super::{Allowed, Metastores, Setting, failure, hops, standing, still, writes};
 use crate::compare::Sides;
 use crate::location::Location;
@@ -60,8 +61,8 @@ pub struct Planned {
     pub in_place: Vec<(String, String)>,
     /// Folders of the target whose place others took, and that go now.
     pub retiring: BTreeSet<String>,
-    /// Tables that changed although no event says so.
-    pub unexplained: Vec<String>,
+    /// What changed although no event says so.
+    pub unexplained: Unexplained,
     /// When this look began.
     pub asked: Timestamp,
     /// The moment that the replica will show, at best: the storage may be older than its metastore.
@@ -92,7 +93,7 @@ impl Planned {
             switches: Vec::new(),
             in_place: Vec::new(),
             retiring: BTreeSet::new(),
-            unexplained: Vec::new(),
+            unexplained: Unexplained::default(),
             asked,
             at_best: asked,
             seen,
@@ -203,12 +204,15 @@ async fn drawn(
     if published.is_none() {
         places.give_up(|_| false);
     }
-    let mut look = Look { setting, stores, left, allowed, round, mind, asked, seen: &seen, stands: &sides };
+    let witness = Arc::new(Witness::new(sides.source.clone(), std::mem::take(&mut seen.told)));
+    let witnessed = Sides { source: witness.clone(), ..sides.clone() };
+    let mut look = Look { setting, stores, left, allowed, round, mind, asked, seen: &seen, stands: &witnessed };
     let first = match look.look(&mut places, published.as_ref()).await? {
         Ok(looked) => looked,
         Err(again) => return Ok(Err(again)),
     };
-    let unexplained = seen.unexplained(&first.survey);
+    let mut unexplained = seen.unexplained(&first.survey, witness.found());
+    events::explain(stores, &seen, &mut unexplained).await?;
     let mut found = first;
     if let Some(published) = &mut published {
         let tag = if round.tag.is_empty() { "planned" } else { &round.tag };

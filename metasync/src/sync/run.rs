@@ -7,6 +7,7 @@ use super::report::{self, Mode, SyncSummary};
 use super::settle::{Lacking, Outcome, Settling};
 use super::state::{Fingerprints, Rules, SyncState};
 use super::survey::Survey;
+use super::witness::Unexplained;
 use super::{Allowed, Metastores, PROGRAM, Setting, failure, hops, still, switch, writes};
 use crate::roots::{Owner, Root, Wave};
 use distcp::copy::Ends;
@@ -263,9 +264,11 @@ impl Run<'_> {
         }
         seen.unknown.iter().for_each(|why| self.setting.note(format!("{why}; what it may be about was compared")));
         if planned.mode == Mode::Incremental {
-            for table in planned.unexplained.iter().cloned() {
-                self.setting.note(format!("{table} changed and no event says so; it was compared"));
-                summary.events.missing.push(table);
+            let Unexplained { databases, tables } = &planned.unexplained;
+            let databases = databases.iter().map(|(name, why)| (name.to_string(), why));
+            for (name, why) in databases.chain(tables.iter().map(|(name, why)| (name.to_string(), why))) {
+                self.setting.note(format!("{name}: {why}; what the source holds was taken"));
+                summary.events.missing.push(name);
             }
         }
         for (what, why) in &planned.in_place {

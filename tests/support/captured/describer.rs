@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 pub struct Describer {
     /// The lake.
     pub lake: Lake,
-    events: std::vec::IntoIter<(EventRow, EventRow)>,
+    events: std::vec::IntoIter<EventRow>,
     catalogs: BTreeSet<String>,
     tables: BTreeMap<TableName, Held>,
     /// Files of functions, below the source's root.
@@ -50,9 +50,7 @@ impl Describer {
         let lake = Lake::in_memory();
         std::fs::create_dir_all(lake.source("")).expect("a folder");
         let place = format!("file:{}", lake.source("").display());
-        let told = log.rows_at(place.trim_end_matches('/')).into_iter();
-        let told = told.map(|row| EventRow { message: retold(&row.message), ..row });
-        let events: Vec<_> = log.rows().into_iter().zip(told).collect();
+        let events = log.rows_at(place.trim_end_matches('/'), retold);
         Self {
             lake,
             events: events.into_iter(),
@@ -68,8 +66,8 @@ impl Describer {
     /// # Panics
     /// If it says what cannot be.
     pub fn play(&mut self) -> Option<EventRow> {
-        let (row, told) = self.events.next()?;
-        let event = event::decode(&told).unwrap_or_else(|error| panic!("{error}"));
+        let row = self.events.next()?;
+        let event = event::decode(&row).unwrap_or_else(|error| panic!("{error}"));
         self.happen(&row, event.kind);
         self.lake.log(&row);
         Some(row)
@@ -77,7 +75,7 @@ impl Describer {
 
     /// The row of the event that comes next.
     pub fn coming(&self) -> Option<&EventRow> {
-        self.events.as_slice().first().map(|(row, _)| row)
+        self.events.as_slice().first()
     }
 
     /// The tables that are there.
