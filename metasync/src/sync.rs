@@ -26,6 +26,7 @@ pub mod status;
 mod still;
 pub mod survey;
 pub mod switch;
+pub mod unexplained;
 pub mod verify;
 pub mod witness;
 pub mod writes;

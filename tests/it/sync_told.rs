@@ -117,3 +117,23 @@ fn rule_22_what_happened_and_was_told_leaves_nothing_to_name() {
     lake.apply(&[Change::DropDatabase(DatabaseName::new("other"))]);
     lake.metasync("run", &[]).expect(0);
 }
+
+#[test]
+fn rule_25_what_changes_behind_the_log_is_named_and_what_comes_with_the_policy_is_not() {
+    let lake = lake();
+    lake.sql(
+        "source",
+        "INSERT INTO TABLE_PARAMS (TBL_ID, PARAM_KEY, PARAM_VALUE) SELECT TBL_ID, 'k', 'v' FROM TBLS WHERE TBL_NAME = 'items'",
+    );
+    let ran = lake.metasync("run", &[]).expect(0);
+    assert_eq!(missing(&ran), json!(["sales.items"]), "{}", ran.stdout);
+    assert!(ran.stderr.contains("sales.items: it changed and no event says so"), "{}", ran.stderr);
+    lake.assert_in_step();
+
+    lake.policy_of("databases = [\"sales\"]\nexclude_tables = [\"sales.items\"]\n", "max_drops = \"100%\"");
+    let left = lake.metasync("run", &["--accept-policy-change"]).expect(0);
+    lake.policy_of("databases = [\"sales\"]\n", "max_drops = \"100%\"");
+    let came = lake.metasync("run", &[]).expect(0);
+    assert_eq!((missing(&left), missing(&came)), (Value::Null, Value::Null), "{}\n{}", left.stdout, came.stdout);
+    lake.assert_in_step();
+}

@@ -36,6 +36,17 @@ impl Touches {
         *self == Self::default()
     }
 
+    /// Tables, themselves or their partitions, by either name.
+    pub fn tables(&self) -> impl Iterator<Item = &TableName> {
+        let renames = self.renames.iter().flat_map(|(from, to)| [from, to]);
+        self.tables.iter().chain(self.partitions.iter().map(|(table, _)| table)).chain(renames)
+    }
+
+    /// Databases, themselves or their functions.
+    pub fn databases(&self) -> impl Iterator<Item = &DatabaseName> {
+        self.databases.iter().chain(self.functions.iter().map(|(database, _)| database))
+    }
+
     fn table(name: &TableName) -> Self {
         Self { tables: vec![name.clone()], ..Self::default() }
     }

@@ -4,10 +4,7 @@
 //! [`witness`](super::witness). It says, too, whether anything was missed, which folders were emptied on purpose (rule 27),
 //! which tables were renamed, and which changes no event explains (rule 25).
 
-use super::Metastores;
 use super::state::Emptied;
-use super::survey::Survey;
-use super::witness::Unexplained;
 use crate::compare::Sides;
 use crate::event::{self, Kind, Told, Touches};
 use crate::held::Holder;
@@ -26,9 +23,6 @@ const EVENTS_A_PAGE: usize = 100;
 const REPEATING_PAGE: usize = MAX_WINDOW_EVENTS + EVENTS_A_PAGE;
 /// The most that is read at once.
 const MOST_AT_ONCE: usize = 16 * MAX_WINDOW_EVENTS;
-
-/// How many events that came in during a look are asked what they explain.
-const LATER_EVENTS: usize = 1_000;
 
 /// How much of what was emptied on purpose is remembered from run to run.
 const MAX_EXPLAINED: usize = 10_000;
@@ -56,6 +50,8 @@ pub struct Seen {
     pub unknown: Vec<String>,
     /// The source writes a log at all.
     pub has_log: bool,
+    /// It was read from where the last run ended.
+    pub is_read: bool,
     /// What somebody emptied or replaced on purpose.
     pub emptied: BTreeSet<Emptied>,
     /// What the messages say that the source holds.
@@ -84,42 +80,6 @@ impl Seen {
         let named = |partition: Option<&PartitionName>| self.emptied.contains(&emptied(table, partition));
         named(None) || (partition.is_some() && named(partition))
     }
-
-    /// What changed although no event says so, each with what is known of it (rule 25): tables that differ and that no event
-    /// names, and objects that are not as the last message of them says (rule 22).
-    pub fn unexplained(&self, survey: &Survey, contradicted: Unexplained) -> Unexplained {
-        let unnamed = |source: &TableName| self.has_log && !self.touched.contains(source);
-        let changed = survey.tables.iter().filter(|table| table.differs() && unnamed(&table.source));
-        let changed = changed.map(|table| (table.source.clone(), "it changed and no event says so".to_owned()));
-        let mut found = contradicted;
-        for (table, why) in changed {
-            found.tables.entry(table).or_insert(why);
-        }
-        found
-    }
-}
-
-/// Takes out what events explain that came in while the source was looked at: over Thrift a read shows what happened since the
-/// log was read, and a listener that does not write in the change's own transaction writes after it. Where they cannot all be
-/// asked, nothing stays: a change that no event explains is carried all the same.
-pub(super) async fn explain(stores: &Metastores, seen: &Seen, found: &mut Unexplained) -> Result<()> {
-    if found.is_empty() {
-        return Ok(());
-    }
-    let source = stores.source.snapshot().await.map_err(super::failure)?;
-    let after = seen.position.as_ref().map_or(0, |position| position.id - 1);
-    let later = source.events_after(after, LATER_EVENTS).await.map_err(super::failure)?;
-    if later.len() == LATER_EVENTS {
-        *found = Unexplained::default();
-    }
-    // The first is the one that was read last.
-    for row in later.iter().filter(|row| seen.position != Some(Position::from(*row))) {
-        match event::decode(row) {
-            Ok(event) => found.explain(&event.touches()),
-            Err(_) => *found = Unexplained::default(),
-        }
-    }
-    Ok(())
 }
 
 /// Where the log stands, for a run that starts from what both sides hold. Asked for before anything else is read.
@@ -156,7 +116,7 @@ pub async fn read(sides: &Sides, position: &Position, window: Option<&Window>) -
     let repeat = may_repeat(sides);
     let mut window = window.cloned().unwrap_or_else(|| Window::starting_after(position.id - 1));
     let mut limit = if repeat { REPEATING_PAGE } else { EVENTS_A_PAGE };
-    let mut seen = Seen { position: Some(position.clone()), has_log: current > 0, ..Seen::default() };
+    let mut seen = Seen { position: Some(position.clone()), has_log: current > 0, is_read: true, ..Seen::default() };
     loop {
         let ids = match repeat {
             // Over Thrift the order of twins is not known; what they are about is compared either way.
@@ -240,18 +200,11 @@ fn note(row: &EventRow, sides: &Sides, seen: &mut Seen, order: Order) -> Result<
     Ok(())
 }
 
-/// Tables that an event is about, themselves or their partitions, by either name.
-fn tables(touches: &Touches) -> impl Iterator<Item = &TableName> {
-    let renames = touches.renames.iter().flat_map(|(from, to)| [from, to]);
-    touches.tables.iter().chain(touches.partitions.iter().map(|(table, _)| table)).chain(renames)
-}
-
 /// Whether an event is about anything of the policy.
 fn is_ours(touches: &Touches, sides: &Sides) -> bool {
     let scope = &sides.policy.scope;
-    tables(touches).any(|table| scope.takes_table(table))
-        || touches.databases.iter().any(|database| scope.takes_database(database))
-        || touches.functions.iter().any(|(database, _)| scope.takes_database(database))
+    touches.tables().any(|table| scope.takes_table(table))
+        || touches.databases().any(|database| scope.takes_database(database))
 }
 
 fn take(touches: Touches, sides: &Sides, seen: &mut Seen) {
@@ -259,8 +212,8 @@ fn take(touches: Touches, sides: &Sides, seen: &mut Seen) {
         true => seen.applied += 1,
         false => seen.skipped += 1,
     }
-    seen.touched.extend(tables(&touches).cloned());
-    seen.databases.extend(touches.databases.iter().chain(touches.functions.iter().map(|(of, _)| of)).cloned());
+    seen.touched.extend(touches.tables().cloned());
+    seen.databases.extend(touches.databases().cloned());
     seen.renamed.extend(touches.renames.iter().map(|(from, _)| from.clone()));
     seen.emptied.extend(touches.emptied.iter().map(|one| emptied(&one.table, one.partition.as_ref())));
 }

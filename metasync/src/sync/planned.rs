@@ -7,7 +7,8 @@ use super::report::Mode;
 use super::state::{Intent, SyncState};
 use super::survey::{self, Survey, TableWork, removable, survey};
 use super::switch::{self, Places, Published};
-use super::witness::{Unexplained, Witness};
+use super::unexplained::{self, Unexplained};
+use super::witness::Witness;
 use super::{Allowed, Metastores, Setting, failure, hops, standing, still, writes};
 use crate::compare::Sides;
 use crate::location::Location;
@@ -211,8 +212,8 @@ async fn drawn(
         Ok(looked) => looked,
         Err(again) => return Ok(Err(again)),
     };
-    let mut unexplained = seen.unexplained(&first.survey, witness.found());
-    events::explain(stores, &seen, &mut unexplained).await?;
+    let unexplained = unexplained::find(witness.found(), &seen, &first.survey, state, policy);
+    let unexplained = unexplained::explain(stores, &seen, policy, unexplained).await?;
     let mut found = first;
     if let Some(published) = &mut published {
         let tag = if round.tag.is_empty() { "planned" } else { &round.tag };

@@ -7,7 +7,7 @@ use super::report::{self, Mode, SyncSummary};
 use super::settle::{Lacking, Outcome, Settling};
 use super::state::{Fingerprints, Rules, SyncState};
 use super::survey::Survey;
-use super::witness::Unexplained;
+use super::unexplained::Unexplained;
 use super::{Allowed, Metastores, PROGRAM, Setting, failure, hops, still, switch, writes};
 use crate::roots::{Owner, Root, Wave};
 use distcp::copy::Ends;

@@ -52,11 +52,11 @@ fn is_as_left(before: &Fingerprints, now: Option<&Fingerprints>) -> bool {
 
 /// What a run that did everything keeps.
 pub(super) fn fingerprints(source: String, target: String, of: &Policy) -> Fingerprints {
-    Fingerprints { source, target, policy: policy(of) }
+    Fingerprints { source, target, policy: of_policy(of) }
 }
 
 /// Of what decides how objects are carried, in this version.
-fn policy(policy: &Policy) -> String {
+pub(super) fn of_policy(policy: &Policy) -> String {
     let text = format!("{} {:?} {:?}", super::PROGRAM, Rules::of(policy), policy.options);
     blake3::hash(text.as_bytes()).to_hex().as_str().to_owned()
 }

@@ -4,14 +4,15 @@
 //! read. Where they do not, and no later event explains it, something changed of which the log says nothing: what is read is
 //! taken, and the object is named (rule 25).
 
-use crate::event::{Told, Touches};
+use super::unexplained::Unexplained;
+use crate::event::Told;
 use crate::metastore::{AllPartitions, Batch, EventRow, GrantScope, Result, Snapshot};
 use crate::model::{
     Catalog, ColumnStatistics, Constraint, Database, DatabaseName, Function, Grant, Partition, PartitionName, Role,
     RoleGrant, Table, TableName, Transactions, WriteIds,
 };
 use async_trait::async_trait;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// See the module.
@@ -19,34 +20,6 @@ pub struct Witness {
     source: Arc<dyn Snapshot>,
     told: Told,
     found: Mutex<Unexplained>,
-}
-
-/// Objects of the source that changed although no event says so, each with one reason.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Unexplained {
-    /// Databases themselves and their functions.
-    pub databases: BTreeMap<DatabaseName, String>,
-    /// Tables and their partitions.
-    pub tables: BTreeMap<TableName, String>,
-}
-
-impl Unexplained {
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.databases.is_empty() && self.tables.is_empty()
-    }
-
-    /// Takes out what a later event is about.
-    pub fn explain(&mut self, later: &Touches) {
-        let tables = later.tables.iter().chain(later.partitions.iter().map(|(table, _)| table));
-        for table in tables.chain(later.renames.iter().flat_map(|(from, to)| [from, to])) {
-            self.tables.remove(table);
-        }
-        for database in later.databases.iter().chain(later.functions.iter().map(|(database, _)| database)) {
-            self.databases.remove(database);
-            self.tables.retain(|table, _| table.database() != *database);
-        }
-    }
 }
 
 impl Witness {
@@ -197,45 +170,5 @@ impl Snapshot for Witness {
 
     async fn events_after(&self, id: i64, limit: usize) -> Result<Vec<EventRow>> {
         self.source.events_after(id, limit).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::PartitionName;
-
-    #[test]
-    fn rule_25_what_a_later_event_is_about_is_explained() {
-        let [sales, other] = ["sales", "other"].map(DatabaseName::new);
-        let found = || Unexplained {
-            databases: BTreeMap::from([(sales.clone(), "why".to_owned())]),
-            tables: ["a", "b", "c"].map(|name| (sales.table(name), "why".to_owned())).into(),
-        };
-        let left = |later: Touches| {
-            let mut found = found();
-            found.explain(&later);
-            let tables: Vec<String> = found.tables.into_keys().map(|name| name.table).collect();
-            (found.databases.len(), tables.concat())
-        };
-        let table = |name: &str| sales.table(name);
-        let later: [(Touches, (usize, &str)); 6] = [
-            (Touches::default(), (1, "abc")),
-            (Touches { tables: vec![table("a"), other.table("b")], ..Touches::default() }, (1, "bc")),
-            (
-                Touches {
-                    partitions: vec![(table("b"), vec![PartitionName("dt=1".to_owned())])],
-                    ..Touches::default()
-                },
-                (1, "ac"),
-            ),
-            (Touches { renames: vec![(table("c"), table("b"))], ..Touches::default() }, (1, "a")),
-            (Touches { databases: vec![sales.clone()], ..Touches::default() }, (0, "")),
-            (Touches { functions: vec![(other.clone(), "f".to_owned())], ..Touches::default() }, (1, "abc")),
-        ];
-        for (later, expected) in later {
-            let told = format!("{later:?}");
-            assert_eq!(left(later), (expected.0, expected.1.to_owned()), "{told}");
-        }
     }
 }
