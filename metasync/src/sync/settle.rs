@@ -7,6 +7,7 @@ use super::data::Tree;
 use super::planned::Planned;
 use super::report::SyncSummary;
 use super::state::{DatabaseState, Intent, Rules, SyncState, TableState};
+use super::still;
 use super::survey::{self, Survey, TableWork};
 use crate::policy::Policy;
 use crate::roots::{Owner, Root};
@@ -263,6 +264,7 @@ impl Settling<'_> {
         }
         if self.outcome.reached {
             new.rules = Rules::of(self.policy);
+            new.policy = still::of_policy(self.policy);
             new.position.clone_from(&planned.seen.position);
             new.window.clone_from(&planned.seen.window);
             new.explained = if carried { BTreeSet::new() } else { planned.seen.left_over() };

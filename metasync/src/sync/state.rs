@@ -19,6 +19,9 @@ pub struct SyncState {
     pub window: Option<Window>,
     /// What the policy said.
     pub rules: Rules,
+    /// Digest of all of the policy that decides how objects are carried.
+    #[serde(default)]
+    pub policy: String,
     /// What the target holds of ours, by the target's name of the database.
     pub databases: BTreeMap<String, DatabaseState>,
     /// What is about to change.

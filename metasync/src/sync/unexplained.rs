@@ -3,11 +3,11 @@
 //!
 //! Three ways to notice: an object was in step when the last run ended and is not now, and no event names it; an object came or
 //! went, and no event names it; it is not as the last event of it says (rule 22, [`witness`](super::witness)). What is not in step
-//! for another reason is not named: the target drifted, the policy takes more than it did, the last run did not come to its end.
+//! for another reason is not named: the target drifted, the policy is another one, the last run did not come to its end.
 
 use super::Metastores;
 use super::events::Seen;
-use super::state::{DatabaseState, Rules, SyncState};
+use super::state::{DatabaseState, SyncState};
 use super::still;
 use super::survey::{DatabaseWork, Survey, TableWork};
 use crate::event::{self, Touches};
@@ -59,8 +59,7 @@ pub(super) fn find(
 ) -> Unexplained {
     // Of what was not read nobody can say that it says nothing.
     let Some(state) = state.filter(|_| seen.is_read) else { return Unexplained::default() };
-    let other_options = state.fingerprints.as_ref().is_some_and(|left| left.policy != still::of_policy(policy));
-    if state.intent.is_some() || state.rules != Rules::of(policy) || other_options {
+    if state.intent.is_some() || state.policy != still::of_policy(policy) {
         return found;
     }
     for database in survey.databases.iter().filter(|database| !seen.databases.contains(&database.source)) {

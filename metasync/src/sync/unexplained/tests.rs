@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::PartitionName;
-use crate::sync::state::{Fingerprints, Intent, Quarantine, TableState};
+use crate::sync::state::{Intent, Quarantine, TableState};
 use crate::sync::survey::Drop;
 use std::collections::HashMap;
 
@@ -67,13 +67,8 @@ fn named(change: impl FnOnce(&mut Given)) -> Vec<String> {
     let tables = ["a", "b", "gone"].map(|name| (name.to_owned(), in_step.clone())).into();
     let left = DatabaseState { tables, ..DatabaseState::default() };
     let state = SyncState {
-        rules: Rules::of(&policy),
+        policy: still::of_policy(&policy),
         databases: [("kept".to_owned(), left), ("other".to_owned(), DatabaseState::default())].into(),
-        fingerprints: Some(Fingerprints {
-            source: String::new(),
-            target: String::new(),
-            policy: still::of_policy(&policy),
-        }),
         ..SyncState::default()
     };
     let survey = Survey {
@@ -116,15 +111,14 @@ fn rule_25_what_came_went_or_changed_without_an_event_is_named() {
 #[test]
 fn rule_25_what_an_event_says_or_has_another_reason_is_not_named() {
     type Reason = (&'static str, fn(&mut Given));
-    let reasons: [Reason; 11] = [
+    let reasons: [Reason; 10] = [
         ("an event names them", |given| {
             given.seen.touched.extend([source("a"), source("gone")]);
             given.seen.databases.insert(DatabaseName::new("other"));
         }),
         ("the log was not read", |given| given.seen.is_read = false),
         ("a run died", |given| given.state.intent = Some(Intent::default())),
-        ("the policy takes more", |given| given.state.rules = Rules::default()),
-        ("an option is another", |given| given.state.fingerprints.as_mut().unwrap().policy.clear()),
+        ("the policy is another one", |given| given.state.policy.clear()),
         ("the target drifted", |given| {
             given.survey.tables[0].drifted = true;
             given.survey.drops.clear();
