@@ -23,6 +23,7 @@ mod faults;
 mod faults_trees;
 mod gcs;
 mod hdfs;
+mod iceberg_files;
 mod kill;
 mod list_fan;
 mod list_levels;
