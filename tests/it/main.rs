@@ -55,6 +55,7 @@ mod sync_damaged;
 mod sync_delta;
 mod sync_guards;
 mod sync_hops;
+mod sync_iceberg;
 mod sync_interrupted;
 mod sync_listed;
 mod sync_moving;

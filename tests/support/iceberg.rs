@@ -86,8 +86,8 @@ pub fn container(schema: &str, user: &[(&str, &str)], records: &[Value], codec: 
         counted(&mut out, value.as_bytes());
     }
     out.push(0);
-    let marker = &blake3::hash(&out).as_bytes()[..16].to_vec();
-    out.extend(marker);
+    let marker = blake3::hash(&out).as_bytes()[..16].to_vec();
+    out.extend(&marker);
     for block in records.chunks(in_block.max(1)) {
         let rows: Vec<u8> = block.iter().flat_map(|record| datum(&parsed, record.clone())).collect();
         let packed = match codec {
@@ -100,7 +100,7 @@ pub fn container(schema: &str, user: &[(&str, &str)], records: &[Value], codec: 
         };
         out.extend(long(block.len() as i64));
         counted(&mut out, &packed);
-        out.extend(marker);
+        out.extend(&marker);
     }
     out
 }
