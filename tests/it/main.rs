@@ -67,6 +67,7 @@ mod sync_servers;
 mod sync_servers_acid;
 mod sync_servers_delta;
 mod sync_servers_hive42;
+mod sync_servers_iceberg;
 mod sync_servers_log;
 mod sync_servers_objects;
 mod sync_servers_switch;
