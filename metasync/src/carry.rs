@@ -1,7 +1,7 @@
 //! Which tables are carried, which are quarantined with a reason, and which files belong to each.
 //!
 //! Pure. A table whose files alone do not say what its rows are is never copied as if they did: of transactional tables the
-//! metastore says which writes count; those of Iceberg and Hudi, whose metadata names the source's places, are not carried.
+//! metastore says which writes count; of Iceberg's it says which version does; those of Hudi are not carried.
 
 use crate::location::Location;
 use crate::model::{Function, Parameters, Partition, Table};
@@ -12,6 +12,9 @@ const FILE_PARAMETERS: [&str; 1] = ["avro.schema.url"];
 /// Where Delta keeps the log that says which files are the table.
 const DELTA_LOG: &str = "_delta_log";
 
+/// Names the version of an Iceberg table.
+const METADATA_LOCATION: &str = "metadata_location";
+
 /// What a table is, as far as copying it goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Nature {
@@ -21,6 +24,8 @@ pub enum Nature {
     Plain,
     /// Its log says which files are its rows.
     Delta,
+    /// The version that its metastore names says which files are its rows.
+    Iceberg,
     /// The writes that its metastore knows as committed say which of its files are its rows.
     Acid,
     /// It cannot be carried; why.
@@ -33,6 +38,9 @@ pub enum Nature {
 pub fn nature(table: &Table, materialized: bool) -> Nature {
     let is = |key: &str, value: &str| table.parameters.get(key).is_some_and(|found| found.eq_ignore_ascii_case(value));
     match table.table_type.as_deref() {
+        Some("VIRTUAL_VIEW") if is("table_type", "ICEBERG-VIEW") => {
+            return Nature::Quarantined("it is an Iceberg view: its metadata names places of the source".to_owned());
+        }
         Some("VIRTUAL_VIEW") => return Nature::NoFiles,
         Some("MATERIALIZED_VIEW") if !materialized => return Nature::LeftOut,
         _ => {}
@@ -41,11 +49,15 @@ pub fn nature(table: &Table, materialized: bool) -> Nature {
     if is_acid && let Some(why) = odd_acid(table) {
         return Nature::Quarantined(format!("it is an ACID table: {why}"));
     }
-    if is("table_type", "ICEBERG")
-        || table.parameters.contains_key("metadata_location")
-        || provided_by(table, "iceberg")
+    if is("table_type", "ICEBERG") || table.parameters.contains_key(METADATA_LOCATION) || provided_by(table, "iceberg")
     {
-        return Nature::Quarantined("it is an Iceberg table: its metadata names places of the source".to_owned());
+        return match iceberg_metadata(table) {
+            _ if is_acid => Nature::Quarantined("it is an Iceberg table with transactions".to_owned()),
+            Some(_) => Nature::Iceberg,
+            None => Nature::Quarantined(
+                "it is an Iceberg table, and its metadata_location leads to no folder inside its location".to_owned(),
+            ),
+        };
     }
     let hudi = table.storage.input_format.as_deref().is_some_and(|class| class.contains(".hudi."));
     if hudi || provided_by(table, "hudi") {
@@ -62,6 +74,14 @@ pub fn nature(table: &Table, materialized: bool) -> Nature {
         true => Nature::Delta,
         false => Nature::Plain,
     }
+}
+
+/// Where the version of an Iceberg table stands that its metastore names: in a folder inside its own.
+pub fn iceberg_metadata(table: &Table) -> Option<Location> {
+    let file = Location::parse(table.parameters.get(METADATA_LOCATION)?).ok()?;
+    let home = Location::parse(table.storage.location.as_deref()?).ok()?;
+    let is_inside = home.relative(&file).is_some_and(|inner| inner.len() > 1);
+    is_inside.then_some(file)
 }
 
 /// Whether a table knows transactions, of whatever kind.
@@ -105,12 +125,14 @@ pub fn data_goes_with(table: &Table, keep: bool) -> bool {
 /// The folders and files of a table, but for those of its partitions.
 pub fn folders(table: &Table, nature: &Nature) -> Vec<(Location, Wave)> {
     let mut found = Vec::new();
-    if matches!(nature, Nature::Plain | Nature::Delta | Nature::Acid)
+    if matches!(nature, Nature::Plain | Nature::Delta | Nature::Acid | Nature::Iceberg)
         && let Some(location) = table.storage.location.as_deref().and_then(|text| Location::parse(text).ok())
     {
         if *nature == Nature::Delta {
             found.push((location.join(&[DELTA_LOG.to_owned()]), Wave::Log));
         }
+        let metadata = iceberg_metadata(table).filter(|_| *nature == Nature::Iceberg);
+        found.extend(metadata.and_then(|file| file.parent()).map(|folder| (folder, Wave::Rewritten)));
         found.push((location, Wave::Data));
     }
     found.extend(files(&table.parameters).chain(files(&table.storage.serde.parameters)));
@@ -203,6 +225,13 @@ mod tests {
             assert!(why.contains(word), "{why}");
         }
         assert!(matches!(nature("MANAGED_TABLE", None, &[]), Nature::Quarantined(_)));
+        for (file, is_carried) in
+            [("file:/w/t/metadata/1.json", true), ("/w/t/1.json", false), ("/w/t2/metadata/1.json", false)]
+        {
+            let parameters = [("table_type", "iceberg"), ("metadata_location", file)];
+            let found = nature("EXTERNAL_TABLE", Some("/w/t"), &parameters);
+            assert_eq!(found == Nature::Iceberg, is_carried, "{file}: {found:?}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod carry;
 pub mod compare;
 pub mod event;
 pub mod held;
+pub mod iceberg;
 pub mod location;
 pub mod log;
 pub mod metastore;

@@ -5,16 +5,20 @@
 //! every run, because a tree's name finds the state of its copies. A folder for which a longer pair of `[[locations]]` holds
 //! goes elsewhere, and is left out of the tree around it.
 
+use crate::iceberg::Rewritten;
 use crate::location::{Location, LocationMap};
 use distcp::plan::live::folders_around;
 use manifest::ObjectKey;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// In which order data goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Wave {
     /// All data but the next.
     Data,
+    /// Metadata that names its places, and is rewritten; nobody reads it before the metastore names it.
+    Rewritten,
     /// Logs that name data files: a reader of them must find those there.
     Log,
 }
@@ -60,13 +64,24 @@ pub struct Root {
     pub retired: Vec<ObjectKey>,
 }
 
-/// Folders of transactional tables, and what of them counts; relative to a root.
+/// Folders of transactional and Iceberg tables, and what of them counts; relative to a root.
 #[derive(Clone, Debug, Default)]
 pub struct Narrowed {
     /// The folders.
     pub folders: BTreeSet<ObjectKey>,
     /// Folders and files in them.
     pub shown: BTreeSet<ObjectKey>,
+    /// Files that a version of a table names: all of them have to be there.
+    pub named: Arc<BTreeMap<ObjectKey, Named>>,
+}
+
+/// A file that a version of a table names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The table: an index of the caller's.
+    pub table: usize,
+    /// What it is on the target, if that is not what it is.
+    pub rewritten: Option<Rewritten>,
 }
 
 impl Narrowed {
@@ -128,14 +143,14 @@ pub fn roots(bases: &[Location], folders: &[Folder], map: &LocationMap) -> Vec<R
             owners.push(folder.owner);
         }
     }
-    let logs: Vec<&Location> =
-        folders.iter().filter(|folder| folder.wave == Wave::Log).map(|folder| &folder.location).collect();
+    let apart: Vec<&Location> =
+        folders.iter().filter(|folder| folder.wave != Wave::Data).map(|folder| &folder.location).collect();
     let mut roots: Vec<Root> = found.into_values().collect();
     for root in &mut roots {
         let inside = |place: &Location| root.from.relative(place).filter(|inner| !inner.is_empty()).map(key);
         let pair = map.pair(&root.from);
         let mapped = map.pairs().iter().filter(|other| Some(*other) != pair).filter_map(|(from, _)| inside(from));
-        let later = logs.iter().filter(|_| root.wave == Wave::Data).filter_map(|log| inside(log));
+        let later = apart.iter().filter(|_| root.wave == Wave::Data).filter_map(|log| inside(log));
         let except: Vec<ObjectKey> = mapped.chain(later).collect();
         root.except = except;
     }

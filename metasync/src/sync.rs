@@ -16,6 +16,7 @@ pub mod doubts;
 pub mod events;
 mod guards;
 mod hops;
+mod iceberg;
 pub mod planned;
 pub mod report;
 mod run;

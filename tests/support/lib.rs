@@ -10,6 +10,7 @@ pub mod fault;
 pub mod gcs;
 pub mod hive;
 pub mod hms;
+pub mod iceberg;
 pub mod jobs;
 pub mod lake;
 mod listening;

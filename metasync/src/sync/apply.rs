@@ -9,6 +9,7 @@ mod pending;
 
 use super::survey::{DatabaseWork, LAST_ID, Survey, TableWork};
 use super::{failure, hops, writes};
+use crate::carry;
 use crate::compare::{
     self, AsyncSink, Chunk, Lines, Pair, Sides, Stamp, Trouble, Whole, add_head, expected_whole, head,
     partition_changes,
@@ -230,10 +231,12 @@ impl Applier<'_> {
     }
 }
 
-/// Whether a table stands where the survey saw it, with as many keys: else its data may not be there.
+/// Whether a table stands where the survey saw it, with as many keys, and is of the version whose files were copied: else its
+/// data may not be there.
 fn is_as_seen(table: &TableWork, whole: &Whole) -> bool {
     let place = whole.table.storage.location.as_deref().and_then(|text| Location::parse(text).ok());
-    place == table.location && whole.table.partition_keys.len() == table.keys
+    let is_same_version = carry::iceberg_metadata(&whole.table) == table.iceberg;
+    place == table.location && whole.table.partition_keys.len() == table.keys && is_same_version
 }
 
 /// A table of which all but the last batch is written.

@@ -8,11 +8,13 @@ pub mod acid;
 mod delta;
 mod emptied;
 mod gate;
+mod iceberg;
 mod readers;
 
 pub use delta::Forks;
 use emptied::unit;
 pub use gate::carry;
+pub(super) use iceberg::whole;
 use readers::{is_held, meant};
 
 use super::Setting;
@@ -58,6 +60,8 @@ pub struct Tree {
     pins: delta::Pins,
     /// Where readers may be, with `publish = "switch"`.
     readers: Option<Arc<Readers>>,
+    /// What versions of Iceberg tables name.
+    named: Arc<iceberg::Named>,
 }
 
 /// What is told of objects while they are copied.
@@ -216,7 +220,8 @@ fn open_one(setting: &Setting, survey: &Survey, root: Root, trust: Trust<'_>) ->
         let doubted = job.doubted.iter().chain(&readers.differs).cloned().collect();
         job.doubted = Arc::new(doubted);
     }
-    Ok(Some(Tree { root, job, told, pins: delta::Pins::new(), readers: readers.map(Arc::new) }))
+    let named = iceberg::look_through(&root, map, &mut job);
+    Ok(Some(Tree { root, job, told, pins: delta::Pins::new(), readers: readers.map(Arc::new), named }))
 }
 
 /// By which the state knows when a tree was looked at.
@@ -305,6 +310,7 @@ fn spec(setting: &Setting, root: &Root, within: Within, told: &Told) -> JobSpec 
 fn wave_word(wave: Wave) -> &'static str {
     match wave {
         Wave::Data => "data",
+        Wave::Rewritten => "iceberg",
         Wave::Log => "log",
     }
 }
@@ -427,8 +433,8 @@ impl Tree {
     }
 
     fn with(&self, within: Within) -> Self {
-        let (root, told, pins) = (self.root.clone(), self.told.clone(), self.pins.clone());
-        Self { root, job: self.job_within(within), told, pins, readers: self.readers.clone() }
+        let (root, told, pins, named) = (self.root.clone(), self.told.clone(), self.pins.clone(), self.named.clone());
+        Self { root, job: self.job_within(within), told, pins, readers: self.readers.clone(), named }
     }
 
     fn job_within(&self, within: Within) -> Job {
@@ -442,6 +448,7 @@ impl Tree {
 
     /// Plans, and writes nothing.
     pub async fn draft(&self, survey: &Survey) -> Result<Draft> {
+        self.named.forget();
         let (plan, refusal) = run::draft(&self.job).await?;
         let totals = plan.header.totals.clone();
         let as_of = plan
@@ -455,7 +462,8 @@ impl Tree {
             for owner in owners {
                 let Owner::Table(at) = owner else { continue };
                 let folder = self.root.from.below(&key.escaped());
-                let Some(table) = survey.tables.get(*at) else { continue };
+                // What the files of an Iceberg table are its version says, none included.
+                let Some(table) = survey.tables.get(*at).filter(|table| table.iceberg.is_none()) else { continue };
                 // Below a folder of its own a partition has no further ones.
                 let is_home = table.location.as_ref().is_some_and(|home| home.is_same(&folder));
                 tables.entry(*at).or_default().push((key.clone(), if is_home { table.keys } else { 0 }));
@@ -559,7 +567,7 @@ impl Tree {
     }
 }
 
-/// The trees of one wave.
-pub fn split(trees: Vec<Tree>, wave: Wave) -> (Vec<Tree>, Vec<Tree>) {
-    trees.into_iter().partition(|tree| tree.root.wave == wave)
+/// The trees without logs, and logs.
+pub fn split(trees: Vec<Tree>) -> (Vec<Tree>, Vec<Tree>) {
+    trees.into_iter().partition(|tree| tree.root.wave != Wave::Log)
 }

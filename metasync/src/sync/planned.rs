@@ -9,7 +9,7 @@ use super::survey::{self, Survey, TableWork, removable, survey};
 use super::switch::{self, Places, Published};
 use super::unexplained::{self, Unexplained};
 use super::witness::Witness;
-use super::{Allowed, Metastores, Setting, failure, hops, standing, still, writes};
+use super::{Allowed, Metastores, Setting, failure, hops, iceberg, standing, still, writes};
 use crate::compare::Sides;
 use crate::location::Location;
 use crate::policy::{EmptyTables, Policy};
@@ -27,7 +27,7 @@ use std::time::Duration;
 
 /// How many objects of others a message shows.
 const OBJECTS_SHOWN: usize = 10;
-/// How often the source is looked at when transactional tables are compacted meanwhile, or waited for.
+/// How often the source is looked at when transactional tables are compacted meanwhile, or waited for, or versions expire.
 const MAX_LOOKS: u32 = 4;
 
 /// What both sides look like, and what is to be done; nothing was changed.
@@ -167,7 +167,7 @@ struct Mind {
 enum Again {
     /// Open transactions were waited for: what was seen is old.
     Waited,
-    /// Folders of transactional tables were compacted meanwhile.
+    /// Folders of transactional tables were compacted meanwhile, or files of Iceberg tables have gone.
     Moved,
 }
 
@@ -350,7 +350,9 @@ impl Look<'_> {
         if mind.waits && is_first && writes::wait(setting, stores, &survey).await? {
             return Ok(Err(Again::Waited));
         }
-        if writes::choose(setting, stores, &mut survey, allowed.afresh).await? && !mind.is_last {
+        let mut moved = writes::choose(setting, stores, &mut survey, allowed.afresh).await?;
+        moved |= iceberg::choose(setting, stores, &mut survey).await?;
+        if moved && !mind.is_last {
             return Ok(Err(Again::Moved));
         }
         let due = match allowed.selection.is_all() && policy.options.data {
@@ -360,7 +362,9 @@ impl Look<'_> {
         let mut roots = survey.roots(&policy.locations);
         let retiring = switch::plant(&mut roots, &due, &policy.locations);
         let switching = published.map(|published| (published, &*places));
-        let drafted = self.plan_data(setting, &sides, &mut survey, roots, switching).await?;
+        let Some(drafted) = self.plan_data(setting, &sides, &mut survey, roots, switching).await? else {
+            return Ok(Err(Again::Moved));
+        };
         let removals = free.iter().map(ToString::to_string).collect();
         Ok(Ok(Looked { survey, drafted, removals, postponed, retiring, policy }))
     }
@@ -383,7 +387,7 @@ struct Drafted {
 
 impl Look<'_> {
     /// Opens the trees and plans each, until no table has to be left out for what the plans show. A tree that was looked at
-    /// lately enough, and in which no metadata changes, is left out.
+    /// lately enough, and in which no metadata changes, is left out. `None`: files that a version names are gone meanwhile.
     async fn plan_data(
         &self,
         setting: &Setting,
@@ -391,8 +395,8 @@ impl Look<'_> {
         survey: &mut Survey,
         roots: Vec<Root>,
         switching: Option<(&Published, &Places)>,
-    ) -> Result<Drafted> {
-        let Self { allowed, seen, asked: now, .. } = *self;
+    ) -> Result<Option<Drafted>> {
+        let Self { allowed, seen, asked: now, mind, .. } = *self;
         let state = self.left.map(|left| &left.state);
         let policy = &setting.policy;
         // What was asked to be read is read once: what differs there is known then.
@@ -400,7 +404,7 @@ impl Look<'_> {
         let trust = Trust { switching, ..if reads { trust(allowed) } else { Trust::default() } };
         if !policy.options.data {
             let standing = standing::look(setting, survey).await?;
-            return Ok(Drafted { waiting: standing.lacking, synced: standing.synced, ..Drafted::default() });
+            return Ok(Some(Drafted { waiting: standing.lacking, synced: standing.synced, ..Drafted::default() }));
         }
         let accepts = allowed.empty_tables || policy.options.empty_tables == EmptyTables::Accept;
         // A run that died may have written what no manifest knows yet.
@@ -427,6 +431,11 @@ impl Look<'_> {
             let mut left_out = BTreeMap::new();
             for tree in &trees {
                 let mut draft = tree.draft(survey).await.map_err(|failure| of_tree(tree, failure))?;
+                let missing = tree.missing();
+                if !missing.is_empty() && !mind.is_last {
+                    return Ok(None);
+                }
+                left_out.extend(missing);
                 // Who asks for a resync or a repair says that the source is right.
                 if !allowed.afresh && allowed.doubts.is_none() {
                     left_out.extend(forked(std::mem::take(&mut draft.forks), survey, seen));
@@ -449,7 +458,7 @@ impl Look<'_> {
                     files_are_ours(&trees, &drafts, allowed)?;
                 }
                 let synced = drafts.iter().map(|draft| draft.as_of).min();
-                return Ok(Drafted { trees, drafts, unseen, synced, ..Drafted::default() });
+                return Ok(Some(Drafted { trees, drafts, unseen, synced, ..Drafted::default() }));
             }
             // Each round leaves out at least one table more.
             for (at, why) in left_out {

@@ -9,7 +9,7 @@ use super::state::{Fingerprints, Rules, SyncState};
 use super::survey::Survey;
 use super::unexplained::Unexplained;
 use super::{Allowed, Metastores, PROGRAM, Setting, failure, hops, still, switch, writes};
-use crate::roots::{Owner, Root, Wave};
+use crate::roots::{Owner, Root};
 use distcp::copy::Ends;
 use distcp::error::{Failure, Result};
 use distcp::event::Event;
@@ -323,7 +323,7 @@ impl Run<'_> {
         let mut trees = std::mem::take(&mut planned.trees);
         trees.iter_mut().zip(&planned.drafts).for_each(|(tree, draft)| tree.pin(draft));
         let trees = trees.into_iter().zip(idle).filter(|(_, idle)| !*idle);
-        let (data, logs) = data::split(trees.map(|(tree, _)| tree).collect(), Wave::Data);
+        let (data, logs) = data::split(trees.map(|(tree, _)| tree).collect());
         let mut outcome = Outcome::default();
         self.wait_for_files(planned, &mut outcome.lacking);
         for (path, draft) in &planned.paths {
@@ -440,7 +440,17 @@ impl Run<'_> {
 
 /// What the copies of these trees left undone.
 fn add(lacking: &mut Lacking, trees: &[Tree], copied: &[Option<Ends>], survey: &Survey) {
-    let each = trees.iter().zip(copied).map(|(tree, ends)| (&tree.root, tree.failures(), ends));
+    let failures = |tree: &Tree, ends: &Option<Ends>| {
+        let mut failures = tree.failures();
+        // A copy that broke off has not seen everything.
+        if ends.is_some() {
+            for (at, why) in tree.missing() {
+                failures.entry(Owner::Table(at)).or_insert(why);
+            }
+        }
+        failures
+    };
+    let each = trees.iter().zip(copied).map(|(tree, ends)| (&tree.root, failures(tree, ends), ends));
     lacking.add(each, survey);
 }
 

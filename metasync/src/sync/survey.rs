@@ -148,6 +148,8 @@ pub struct TableWork {
     pub quarantine: Option<String>,
     /// Of a transactional table: its writes.
     pub acid: Option<Acid>,
+    /// Of an Iceberg table: the file of the version that the source's metastore names.
+    pub iceberg: Option<Location>,
 }
 
 impl TableWork {
@@ -342,6 +344,7 @@ fn damaged_table(source: &DatabaseName, target: &DatabaseName, name: &str, why: 
         drifted: false,
         quarantine: Some(why),
         acid: None,
+        iceberg: None,
     }
 }
 
@@ -393,6 +396,7 @@ async fn look_at_table(
         drifted: false,
         quarantine: None,
         acid: None,
+        iceberg: carry::iceberg_metadata(&source).filter(|_| nature == Nature::Iceberg),
         source: source.name.clone(),
     };
     let shall = match (&nature, acid) {

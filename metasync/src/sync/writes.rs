@@ -338,9 +338,10 @@ impl Survey {
 /// Tables of which files would become others, with why they are left out: readers see them while they are copied.
 pub(super) fn replaced<'a>(replaced: data::Forks, survey: &'a Survey) -> impl Iterator<Item = (usize, String)> + 'a {
     replaced.into_iter().map(|(at, file)| {
-        let table = &survey.tables[at].source;
+        let TableWork { source: table, iceberg, .. } = &survey.tables[at];
+        let kind = if iceberg.is_some() { "Iceberg" } else { "ACID" };
         let why = format!(
-            "it is an ACID table: {file} is another file than the source's of that name: the table was made anew; \
+            "it is an {kind} table: {file} is another file than the source's of that name, or rewritten otherwise: \
              metasync resync POLICY --table {}.{} replaces it under its readers",
             table.database, table.table
         );

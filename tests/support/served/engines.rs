@@ -29,6 +29,13 @@ const DELTA: [&str; 3] = [
     "spark.databricks.delta.snapshotPartitions=1",
 ];
 
+/// What makes a session one of Iceberg's.
+const ICEBERG: [&str; 3] = [
+    "spark.sql.extensions=org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
+    "spark.sql.catalog.spark_catalog=org.apache.iceberg.spark.SparkSessionCatalog",
+    "spark.sql.catalog.spark_catalog.type=hive",
+];
+
 /// What the session does between two steps.
 const LOOP: &str = r#"
 import os, time, traceback
@@ -72,6 +79,11 @@ impl Spark {
     /// The same, with Delta Lake.
     pub fn with_delta(thrift: &str) -> Option<Self> {
         Self::start_with(thrift, &DELTA)
+    }
+
+    /// The same, with Iceberg.
+    pub fn with_iceberg(thrift: &str) -> Option<Self> {
+        Self::start_with(thrift, &ICEBERG)
     }
 
     fn start_with(thrift: &str, settings: &'static [&'static str]) -> Option<Self> {

@@ -1,5 +1,5 @@
 //! Spark, a writer and reader of tables that we did not write, for metastores 2.3 and 3.1. The program is `spark-submit`, with
-//! Delta Lake's jars at hand for sessions that ask for its extension.
+//! Delta Lake's and Iceberg's jars at hand for sessions that ask for their extensions.
 
 use super::{Service, maven, venv};
 use crate::command::Interrupt;
@@ -10,6 +10,9 @@ use std::path::PathBuf;
 const PYSPARK: &str = "pyspark==3.5.8";
 /// Delta Lake; what else it needs Spark has.
 const DELTA: [&str; 2] = ["io.delta:delta-spark_2.12:3.3.2", "io.delta:delta-storage:3.3.2"];
+
+/// Iceberg, in one jar of 45 MB.
+const ICEBERG: &str = "org.apache.iceberg:iceberg-spark-runtime-3.5_2.12:1.12.0";
 
 /// See the module.
 pub struct Spark;
@@ -24,7 +27,7 @@ impl Service for Spark {
     }
 
     fn package(&self) -> &'static str {
-        "pyspark==3.5.8, io.delta:delta-spark_2.12:3.3.2"
+        "pyspark==3.5.8, io.delta:delta-spark_2.12:3.3.2, org.apache.iceberg:iceberg-spark-runtime-3.5_2.12:1.12.0"
     }
 
     fn binary(&self, folders: &Folders) -> PathBuf {
@@ -44,7 +47,7 @@ impl Service for Spark {
         let home = folders.services().join(self.name());
         std::fs::create_dir_all(&home).with_context(|| format!("create {}", home.display()))?;
         let mut jars = Vec::new();
-        for artifact in DELTA {
+        for artifact in DELTA.into_iter().chain([ICEBERG]) {
             maven::copy(folders, self.name(), &home, artifact, interrupt)?;
             jars.push(home.join(maven::file(artifact)).display().to_string());
         }
@@ -68,5 +71,6 @@ mod tests {
     #[test]
     fn its_package_names_what_is_installed() {
         assert!(Spark.package().contains(PYSPARK) && Spark.package().contains(DELTA[0]));
+        assert!(Spark.package().contains(ICEBERG));
     }
 }

@@ -1,4 +1,4 @@
-//! Files of transactional tables while they are planned and copied: none may change, and none may be missing when readers are told
+//! Files of transactional and Iceberg tables while they are planned and copied: none may change, and none may be missing when readers are told
 //! of it. Pure.
 
 use super::delta::Forks;
@@ -13,7 +13,7 @@ pub(super) fn vanished<'a>(event: &'a Event, root: &Root) -> Option<(&'a ObjectK
     let is_gone = report.outcome == Outcome::Skipped && report.reason.ends_with(VANISHED);
     (is_gone && root.narrowed.holds(&report.key)).then(|| {
         let why = format!(
-            "{}: it {VANISHED} while it was copied, as after a compaction; the next run looks again",
+            "{}: it {VANISHED} while it was copied, as after a compaction or when versions expire; the next run looks again",
             report.key.escaped()
         );
         (&report.key, why)

@@ -139,6 +139,7 @@ impl Tree {
     /// somebody may read it, one file after the other.
     pub fn pin(&mut self, draft: &Draft) {
         self.pins.clone_from(&draft.pins);
+        self.named.forget();
         if self.root.wave == Wave::Log && draft.totals.target_objects > 0 {
             self.job.limits.concurrency = 1;
         }

@@ -41,6 +41,7 @@ fn table(name: &str, differs: bool) -> TableWork {
         drifted: false,
         quarantine: None,
         acid: None,
+        iceberg: None,
     }
 }
 

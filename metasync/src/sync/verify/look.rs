@@ -12,7 +12,7 @@ use crate::sync::data::{self, Tree, Trust};
 use crate::sync::doubts::Doubts;
 use crate::sync::state::SyncState;
 use crate::sync::survey::{Selection, Survey, TableWork, survey};
-use crate::sync::{Metastores, Setting, events, failure, planned, switch, writes};
+use crate::sync::{Metastores, Setting, events, failure, iceberg, planned, switch, writes};
 use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
 use distcp::job::Job;
@@ -79,6 +79,7 @@ pub(super) async fn look(
     let touched = touched(setting, &sides, left.as_ref()).await?;
     let mut survey = survey(&sides, state, selection).await.map_err(failure)?;
     writes::choose(setting, &stores, &mut survey, false).await?;
+    iceberg::choose(setting, &stores, &mut survey).await?;
     let mut looked = Looked { as_of: left.as_ref().and_then(|left| left.as_of), ..Looked::default() };
     let as_of = looked.as_of;
     let mut tell = |mark: Mark, object: String, detail: Option<String>, touched: bool, drifted: bool| {
