@@ -6,12 +6,15 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use manifest::{Attributes, ChunkHash, ChunkSize, ContentHash, EntryKind, Fingerprint, ObjectKey};
 
 use crate::copy::budget::Budget;
-use crate::store::{GetOptions, ObjectInfo, Result, Store, StoreError, StoreErrorKind};
+use crate::store::{GetOptions, HASH_BLOCK_BYTES, ObjectInfo, Result, Store, StoreError, StoreErrorKind};
 
 /// Ranges of one object that are read at once.
 pub const RANGES_AT_ONCE: usize = 4;
 /// Content of at most this many bytes is hashed on the spot; more goes to a blocking thread.
 const HASH_INLINE_BYTES: usize = 128 << 10;
+
+/// The longest range that a store may hash by itself: that cannot be interrupted.
+const MAX_HASHED_RANGE_BYTES: u64 = 64 << 20;
 
 /// What reading an object told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,10 +53,16 @@ pub async fn scan(
         });
     }
     let read = |range: std::ops::Range<u64>| async move {
+        if part_bytes <= MAX_HASHED_RANGE_BYTES {
+            let _held = budget.take(HASH_BLOCK_BYTES).await;
+            if let Some(hashed) = store.hash_range(key, range.clone(), expect, chunk_size).await? {
+                return Ok::<_, StoreError>((range.start, hashed.info, hashed.chunks));
+            }
+        }
         let _held = budget.take(range.end - range.start).await;
         let (info, bytes) = read_range(store, key, expect, range.clone()).await?;
         let hashes = hash_run(bytes, range.start, chunk_size).await?;
-        Ok::<_, StoreError>((range.start, info, hashes))
+        Ok((range.start, info, hashes))
     };
     let mut ranges = manifest::chunk::ranges(expect.size_bytes, part_bytes);
     let mut running = FuturesUnordered::new();

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 pub use jiff::Timestamp;
-use manifest::{Attributes, EntryKind, Fingerprint, Listed, ObjectKey};
+use manifest::{Attributes, ChunkHash, ChunkSize, EntryKind, Fingerprint, Listed, ObjectKey};
 use serde::{Deserialize, Serialize};
 
 pub use self::error::{StoreError, StoreErrorKind};
@@ -44,6 +44,10 @@ mod xml;
 
 /// Unfinished uploads that are listed: more are as bad.
 pub const MAX_LISTED_UPLOADS: usize = 10_000;
+
+/// As much of a range that a store hashes by itself ([`Store::hash_range`]) is in memory at once: it stays in a processor's
+/// own cache between being read and being hashed.
+pub const HASH_BLOCK_BYTES: u64 = 256 << 10;
 
 /// A result of a store.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
@@ -153,6 +157,15 @@ pub struct GetResult {
     pub info: ObjectInfo,
     /// The bytes that follow, in order, as they arrive. Ends early only with an error.
     pub body: BoxStream<'static, Result<Bytes>>,
+}
+
+/// A range that a store has read and hashed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HashedRange {
+    /// The version whose bytes were read.
+    pub info: ObjectInfo,
+    /// The chaining values of the range's chunks, in order.
+    pub chunks: Vec<ChunkHash>,
 }
 
 /// How to write.
@@ -283,6 +296,18 @@ pub trait Store: Debug + Send + Sync {
 
     /// Reads an object, or a range of it.
     async fn get(&self, key: &ObjectKey, options: GetOptions) -> Result<GetResult>;
+
+    /// Reads a range that begins with a chunk, of an object with more than one, and hashes it where it is read, without
+    /// handing the bytes on; at most [`HASH_BLOCK_BYTES`] of them are in memory. `None` where [`Store::get`] is the way.
+    async fn hash_range(
+        &self,
+        _key: &ObjectKey,
+        _range: Range<u64>,
+        _expect: &Fingerprint,
+        _chunk_size: ChunkSize,
+    ) -> Result<Option<HashedRange>> {
+        Ok(None)
+    }
 
     /// Writes a whole object of at most `max_put_bytes`. A symlink's body is its target path; a folder's body is empty.
     async fn put(&self, key: &ObjectKey, body: Payload, options: &PutOptions) -> Result<Written>;

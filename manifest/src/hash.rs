@@ -191,6 +191,31 @@ impl TreeHasher {
     }
 }
 
+/// Hashes a run of an object's chunks that comes in pieces.
+#[derive(Debug)]
+pub struct RunHasher(TreeHasher);
+
+impl RunHasher {
+    /// A hasher of chunks of `chunk_size` of an object that has more than one; the first begins at the chunk-aligned
+    /// `offset`.
+    pub fn new(offset: u64, chunk_size: ChunkSize) -> Self {
+        let mut running = Hasher::new();
+        running.set_input_offset(offset);
+        Self(TreeHasher { chunk_size, offset, running, in_chunk: 0, chunks: Vec::new() })
+    }
+
+    /// Adds the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The chaining values of all chunks so far; there is at least one byte.
+    pub fn finish(mut self) -> Vec<ChunkHash> {
+        self.0.chunks.push(ChunkHash(self.0.running.finalize_non_root()));
+        self.0.chunks
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,6 +235,10 @@ mod tests {
         if chunk_size.count(len as u64) > 1 {
             let run = ChunkHash::of_run(&data, 0, chunk_size);
             assert_eq!(hashed.chunks, run);
+            let offset = chunk_size.bytes();
+            let mut rest = RunHasher::new(offset, chunk_size);
+            data[offset as usize..].chunks(pieces.max(1)).for_each(|piece| rest.update(piece));
+            assert_eq!(rest.finish(), run[1..]);
             assert_eq!(ContentHash::merge(&run, len as u64, chunk_size), Some(hashed.hash));
             assert_eq!(ContentHash::merge(&run[1..], len as u64, chunk_size), None);
         } else {

@@ -36,7 +36,7 @@ pub use chunk::ChunkSize;
 pub use diff::{Comparison, Difference, Keyed, Unlike, compare, diff_manifests, join2, join3};
 pub use entry::{Attributes, Chunks, Entry, EntryKind, Evidence, Fingerprint, Listed};
 pub use error::{Class, Error, Result};
-pub use hash::{ChunkHash, ContentHash, Hashed, TreeHasher};
+pub use hash::{ChunkHash, ContentHash, Hashed, RunHasher, TreeHasher};
 pub use index::{Index, IndexMeta, ManifestDigest, ManifestId, ManifestTotals, PartRef};
 pub use key::ObjectKey;
 pub use reader::Manifest;

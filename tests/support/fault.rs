@@ -6,18 +6,19 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use distcp::store::{
-    Capabilities, CopySource, GetOptions, GetResult, ListOptions, ObjectInfo, Origin, PartSpec, Payload, PutOptions,
-    Result, Store, StoreError, StoreErrorKind, Timestamp, UploadId, UploadedPart, Written,
+    Capabilities, CopySource, GetOptions, GetResult, HashedRange, ListOptions, ObjectInfo, Origin, PartSpec, Payload,
+    PutOptions, Result, Store, StoreError, StoreErrorKind, Timestamp, UploadId, UploadedPart, Written,
 };
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
-use manifest::{Listed, ObjectKey};
+use manifest::{ChunkSize, Fingerprint, Listed, ObjectKey};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::time::Instant;
@@ -323,6 +324,17 @@ impl Store for FaultStore {
             _ => body,
         };
         Ok(GetResult { info, body })
+    }
+
+    /// What meddles with reading does so in [`Store::get`].
+    async fn hash_range(
+        &self,
+        _: &ObjectKey,
+        _: Range<u64>,
+        _: &Fingerprint,
+        _: ChunkSize,
+    ) -> Result<Option<HashedRange>> {
+        Ok(None)
     }
 
     async fn put(&self, key: &ObjectKey, body: Payload, options: &PutOptions) -> Result<Written> {

@@ -2,17 +2,18 @@
 //! not what it holds, it ignores conditions.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use distcp::store::{
-    Capabilities, CopySource, GetOptions, GetResult, ListOptions, ObjectInfo, Origin, PartSpec, Payload, PutOptions,
-    Result, Store, Timestamp, UploadId, UploadedPart, Written,
+    Capabilities, CopySource, GetOptions, GetResult, HashedRange, ListOptions, ObjectInfo, Origin, PartSpec, Payload,
+    PutOptions, Result, Store, Timestamp, UploadId, UploadedPart, Written,
 };
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use manifest::{Listed, ObjectKey};
+use manifest::{ChunkSize, Fingerprint, Listed, ObjectKey};
 
 type Meddle = (ObjectKey, BoxFuture<'static, ()>);
 
@@ -99,6 +100,17 @@ impl Store for OddStore {
             meddle.await;
         }
         answer
+    }
+
+    /// What meddles with reading does so in [`Store::get`].
+    async fn hash_range(
+        &self,
+        _: &ObjectKey,
+        _: Range<u64>,
+        _: &Fingerprint,
+        _: ChunkSize,
+    ) -> Result<Option<HashedRange>> {
+        Ok(None)
     }
 
     async fn put(&self, key: &ObjectKey, body: Payload, options: &PutOptions) -> Result<Written> {

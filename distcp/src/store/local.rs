@@ -10,6 +10,7 @@
 //! microseconds towards others.
 
 use std::fmt;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
-use manifest::{EntryKind, Fingerprint, Listed, ObjectKey};
+use manifest::{ChunkSize, EntryKind, Fingerprint, Listed, ObjectKey};
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use tokio::sync::mpsc;
@@ -30,8 +31,8 @@ use tokio::task::JoinHandle;
 use self::path::{Reach, Unreached};
 pub use self::remove::{Leftover, MAX_LEFTOVERS};
 use super::{
-    Capabilities, CopySource, GetOptions, GetResult, ListOptions, ObjectInfo, Origin, PartSpec, Payload, PutOptions,
-    Result, Store, StoreError, StoreErrorKind, Sweep, UploadId, UploadedPart, Written,
+    Capabilities, CopySource, GetOptions, GetResult, HashedRange, ListOptions, ObjectInfo, Origin, PartSpec, Payload,
+    PutOptions, Result, Store, StoreError, StoreErrorKind, Sweep, UploadId, UploadedPart, Written,
 };
 pub use crate::options::LinkMode;
 
@@ -423,6 +424,17 @@ impl Store for LocalStore {
     async fn get(&self, key: &ObjectKey, options: GetOptions) -> Result<GetResult> {
         let wanted = key.clone();
         self.blocking("read", Some(key), move |tree| tree.get(&wanted, &options)).await
+    }
+
+    async fn hash_range(
+        &self,
+        key: &ObjectKey,
+        range: Range<u64>,
+        expect: &Fingerprint,
+        chunk_size: ChunkSize,
+    ) -> Result<Option<HashedRange>> {
+        let (wanted, expect) = (key.clone(), expect.clone());
+        self.blocking("read", Some(key), move |tree| tree.hash_range(&wanted, range, &expect, chunk_size)).await
     }
 
     async fn put(&self, key: &ObjectKey, body: Payload, options: &PutOptions) -> Result<Written> {

@@ -2,7 +2,7 @@
 //!
 //! Never changes a call or its answer. Counts are kept in memory only; a crash loses them.
 
-use std::ops::AddAssign;
+use std::ops::{AddAssign, Range};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,12 +10,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use manifest::{Listed, ObjectKey};
+use manifest::{ChunkSize, Fingerprint, Listed, ObjectKey};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Capabilities, CopySource, GetOptions, GetResult, ListOptions, ObjectInfo, Origin, PartSpec, Payload, PutOptions,
-    Result, Store, Timestamp, UploadId, UploadedPart, Written,
+    Capabilities, CopySource, GetOptions, GetResult, HashedRange, ListOptions, ObjectInfo, Origin, PartSpec, Payload,
+    PutOptions, Result, Store, Timestamp, UploadId, UploadedPart, Written,
 };
 
 /// Requests by kind, as the summary prints them. An upload's own requests count as `put`.
@@ -198,6 +198,22 @@ impl Store for Metered {
             })
             .boxed();
         Ok(GetResult { info, body })
+    }
+
+    async fn hash_range(
+        &self,
+        key: &ObjectKey,
+        range: Range<u64>,
+        expect: &Fingerprint,
+        chunk_size: ChunkSize,
+    ) -> Result<Option<HashedRange>> {
+        let length = range.end.saturating_sub(range.start);
+        let hashed = self.inner.hash_range(key, range, expect, chunk_size).await?;
+        if hashed.is_some() {
+            add(&self.meter.get, 1);
+            add(&self.meter.read, length);
+        }
+        Ok(hashed)
     }
 
     async fn put(&self, key: &ObjectKey, body: Payload, options: &PutOptions) -> Result<Written> {

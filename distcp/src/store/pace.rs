@@ -3,6 +3,7 @@
 //!
 //! Delays calls, never changes them. Whoever waits longest goes first. Keeps nothing; a crash leaves nothing.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,14 +11,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use manifest::{Listed, ObjectKey};
+use manifest::{ChunkSize, Fingerprint, Listed, ObjectKey};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Capabilities, CopySource, GetOptions, GetResult, ListOptions, ObjectInfo, Origin, PartSpec, Payload, PutOptions,
-    Result, Store, StoreError, StoreErrorKind, Timestamp, UploadId, UploadedPart, Written,
+    Capabilities, CopySource, GetOptions, GetResult, HashedRange, ListOptions, ObjectInfo, Origin, PartSpec, Payload,
+    PutOptions, Result, Store, StoreError, StoreErrorKind, Timestamp, UploadId, UploadedPart, Written,
 };
 use adapt::Rate;
 
@@ -110,6 +111,11 @@ impl Pace {
     /// No budgets: only what each store stands counts.
     pub fn unlimited(cancel: CancellationToken) -> Self {
         Self::new(Arc::default(), None, cancel)
+    }
+
+    /// Whether bytes or requests have a rate.
+    fn is_limited(&self) -> bool {
+        self.requests.is_some() || self.bandwidth.0.is_some()
     }
 
     /// Waits for a request's turn. `false`: the run was asked to stop.
@@ -261,6 +267,20 @@ impl Store for Paced {
             })
             .boxed();
         Ok(GetResult { info, body })
+    }
+
+    /// Where bytes have a rate, they pass one by one.
+    async fn hash_range(
+        &self,
+        key: &ObjectKey,
+        range: Range<u64>,
+        expect: &Fingerprint,
+        chunk_size: ChunkSize,
+    ) -> Result<Option<HashedRange>> {
+        if self.turns.pace.is_limited() {
+            return Ok(None);
+        }
+        self.turns.answered(self.inner.hash_range(key, range, expect, chunk_size).await)
     }
 
     async fn put(&self, key: &ObjectKey, body: Payload, options: &PutOptions) -> Result<Written> {

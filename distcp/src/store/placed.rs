@@ -5,17 +5,18 @@
 //! and journals, stay the same. Folders trade places, so that every object has one key and no two have the same. Changes
 //! nothing by itself; a crash leaves what the store below leaves.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use manifest::{Listed, ObjectKey};
+use manifest::{ChunkSize, Fingerprint, Listed, ObjectKey};
 
 use super::{
-    Capabilities, CopySource, GetOptions, GetResult, ListOptions, ObjectInfo, Origin, PartSpec, Payload, PutOptions,
-    Result, Store, Timestamp, UploadId, UploadedPart, Written,
+    Capabilities, CopySource, GetOptions, GetResult, HashedRange, ListOptions, ObjectInfo, Origin, PartSpec, Payload,
+    PutOptions, Result, Store, Timestamp, UploadId, UploadedPart, Written,
 };
 use crate::list::fan;
 
@@ -103,6 +104,16 @@ impl Store for Placed {
 
     async fn get(&self, key: &ObjectKey, options: GetOptions) -> Result<GetResult> {
         self.inner.get(&self.there(key), options).await
+    }
+
+    async fn hash_range(
+        &self,
+        key: &ObjectKey,
+        range: Range<u64>,
+        expect: &Fingerprint,
+        chunk_size: ChunkSize,
+    ) -> Result<Option<HashedRange>> {
+        self.inner.hash_range(&self.there(key), range, expect, chunk_size).await
     }
 
     async fn put(&self, key: &ObjectKey, body: Payload, options: &PutOptions) -> Result<Written> {

@@ -5,6 +5,7 @@
 //! answer is settled by what stands there (size and content), and only what is ours counts as written. Never changes the
 //! version in the middle of a body. Keeps nothing; a crash leaves what the last attempt did.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use manifest::{Class, Fingerprint, Listed, ObjectKey};
+use manifest::{ChunkSize, Class, Fingerprint, Listed, ObjectKey};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::time::Instant;
@@ -21,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::meter::Meter;
 use super::{
-    Capabilities, CopySource, GetOptions, GetResult, ListOptions, ObjectInfo, Origin, PartSpec, Payload, PutOptions,
-    Result, Store, StoreError, StoreErrorKind, Timestamp, UploadId, UploadedPart, Written,
+    Capabilities, CopySource, GetOptions, GetResult, HashedRange, ListOptions, ObjectInfo, Origin, PartSpec, Payload,
+    PutOptions, Result, Store, StoreError, StoreErrorKind, Timestamp, UploadId, UploadedPart, Written,
 };
 
 mod lost;
@@ -296,6 +297,16 @@ impl Store for Retried {
             over: false,
         };
         Ok(GetResult { info, body: futures::stream::unfold(rest, Rest::next).boxed() })
+    }
+
+    async fn hash_range(
+        &self,
+        key: &ObjectKey,
+        range: Range<u64>,
+        expect: &Fingerprint,
+        chunk_size: ChunkSize,
+    ) -> Result<Option<HashedRange>> {
+        self.again("read", |_| self.inner.hash_range(key, range.clone(), expect, chunk_size)).await
     }
 
     async fn put(&self, key: &ObjectKey, body: Payload, options: &PutOptions) -> Result<Written> {

@@ -14,14 +14,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
-use manifest::{EntryKind, Fingerprint, ObjectKey};
+use manifest::{ChunkSize, EntryKind, Fingerprint, ObjectKey, RunHasher};
 use rustix::buffer::spare_capacity;
 use rustix::fs::{AtFlags, Mode, OFlags, Stat, fstat, openat, readlinkat, statat};
 use rustix::io::{Errno, pread, retry_on_intr};
 use tokio::task::JoinHandle;
 
 use super::{LinkMode, Spot, Tree, attributes, entry_kind, thread_lost};
-use crate::store::{GetOptions, GetResult, ObjectInfo, Result, StoreErrorKind};
+use crate::store::{GetOptions, GetResult, HASH_BLOCK_BYTES, HashedRange, ObjectInfo, Result, StoreErrorKind};
 
 /// How much of a file one step reads; anything up to this size is read in one.
 const BLOCK_BYTES: u64 = 1 << 20;
@@ -120,6 +120,35 @@ impl Tree {
             }
         };
         Ok(GetResult { info, body })
+    }
+
+    /// Reads a range of a file in blocks, into one buffer, and hashes it on the way. A link has no chunks.
+    pub(super) fn hash_range(
+        &self,
+        key: &ObjectKey,
+        range: Range<u64>,
+        expect: &Fingerprint,
+        chunk_size: ChunkSize,
+    ) -> Result<Option<HashedRange>> {
+        let Opened::File(file, stat) = self.open_to_read("read", key)? else { return Ok(None) };
+        let fail = |errno| self.fail("read", key, errno);
+        let changed = |detail| Err(self.error("read", key, StoreErrorKind::Precondition, detail));
+        let stat = self.settled(&file, stat).map_err(fail)?;
+        let info = self.info(&stat);
+        self.check_expected(key, &Some(expect.clone()), &info.fingerprint)?;
+        let mut hasher = RunHasher::new(range.start, chunk_size);
+        let mut block = Vec::new();
+        for piece in manifest::chunk::ranges(range.end.saturating_sub(range.start), HASH_BLOCK_BYTES) {
+            let length = usize::try_from(piece.end - piece.start).unwrap_or(usize::MAX);
+            if !read_into(&file, range.start + piece.start, length, &mut block).map_err(fail)? {
+                return changed("it became shorter while it was read");
+            }
+            hasher.update(&block);
+        }
+        if !unchanged(&stat, &fstat(&file).map_err(fail)?) {
+            return changed("it changed while it was read");
+        }
+        Ok(Some(HashedRange { info, chunks: hasher.finish() }))
     }
 
     /// The stat of an open file once its last change is [`TICKS`] ago. A change time in the future is another clock's: there
