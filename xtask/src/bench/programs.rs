@@ -137,7 +137,8 @@ impl Program {
     fn command(&self, how: &How<'_>, folders: &Folders, up: &Up) -> Result<Command> {
         let mut command = program(folders.target.join("release").join(self.binary));
         // As `distcp` and `metasync` limit it themselves: their memory is what is to be measured.
-        command.env("MALLOC_ARENA_MAX", "2");
+        command.env("MALLOC_ARENA_MAX", "2").env("MALLOC_MMAP_THRESHOLD_", "33554432");
+        command.env("MALLOC_TRIM_THRESHOLD_", "67108864");
         for (option, variable) in self.options {
             let value = up.variables.get(*variable).with_context(|| format!("{variable} is not known"))?;
             command.arg(option).arg(value);
