@@ -57,6 +57,28 @@ fn kind_of<T>(answer: Result<T>) -> StoreErrorKind {
     answer.map(|_| ()).expect_err("an error was expected").kind
 }
 
+#[tokio::test]
+async fn a_range_is_hashed_where_it_is_read_or_it_is_another_version() {
+    let root = scratch();
+    let (chunk_size, length) = (ChunkSize::MIN, ChunkSize::MIN.bytes());
+    let body: Vec<u8> = (0..3 * length + 5).map(|at| (at % 251) as u8).collect();
+    write(root.path(), "file", &body);
+    let store = open(root.path(), LinkMode::Skip);
+    let info = store.head(&"file".into()).await.unwrap();
+    let hash = async |range: Range<u64>| {
+        store.hash_range(&"file".into(), range, &info.fingerprint, chunk_size).await.map(Option::unwrap)
+    };
+    for range in [0..length, length..3 * length, 2 * length..3 * length + 5, 0..3 * length + 5] {
+        let bytes = &body[range.start as usize..range.end as usize];
+        let hashed = hash(range.clone()).await.unwrap();
+        assert_eq!(hashed.chunks, manifest::ChunkHash::of_run(bytes, range.start, chunk_size), "{range:?}");
+        assert_eq!(hashed.info, info);
+    }
+    assert_eq!(kind_of(hash(0..3 * length + 6).await), StoreErrorKind::Precondition);
+    fs::File::options().write(true).open(root.path().join("file")).unwrap().set_len(length).unwrap();
+    assert_eq!(kind_of(hash(0..length).await), StoreErrorKind::Precondition);
+}
+
 fn names_below(root: &Path) -> Vec<String> {
     let mut names: Vec<String> =
         fs::read_dir(root).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
