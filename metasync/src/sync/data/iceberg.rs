@@ -15,13 +15,14 @@ use bytes::Bytes;
 use distcp::job::Job;
 use distcp::scan;
 use distcp::store::{
-    Capabilities, CopySource, GetOptions, GetResult, ListOptions, ObjectInfo, Origin, PartSpec, Payload, PutOptions,
-    Result, Store, StoreError, StoreErrorKind, Timestamp, UploadId, UploadedPart, Written,
+    Capabilities, CopySource, GetOptions, GetResult, HashedRange, ListOptions, ObjectInfo, Origin, PartSpec, Payload,
+    PutOptions, Result, Store, StoreError, StoreErrorKind, Timestamp, UploadId, UploadedPart, Written,
 };
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use manifest::{Fingerprint, Listed, ObjectKey};
+use manifest::{ChunkSize, Fingerprint, Listed, ObjectKey};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -181,6 +182,19 @@ impl Store for Seen {
         match self.named.rewritten(key) {
             Some(rewritten) => self.read(key, options, rewritten).await,
             None => self.inner.get(key, options).await,
+        }
+    }
+
+    async fn hash_range(
+        &self,
+        key: &ObjectKey,
+        range: Range<u64>,
+        expect: &Fingerprint,
+        chunk_size: ChunkSize,
+    ) -> Result<Option<HashedRange>> {
+        match self.named.rewritten(key) {
+            Some(_) => Ok(None),
+            None => self.inner.hash_range(key, range, expect, chunk_size).await,
         }
     }
 
