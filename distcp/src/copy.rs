@@ -292,8 +292,6 @@ pub struct Inputs {
     pub guard: LeaseGuard,
     /// Uploads that can be continued.
     pub unfinished: Unfinisheds,
-    /// Nothing new is started after this moment.
-    pub deadline: Option<Instant>,
     /// `apply`: do what the plan says or fail.
     pub as_planned: bool,
 }
@@ -334,7 +332,7 @@ pub async fn copy(job: &Job, inputs: Inputs) -> Result<CopyReport, Failure> {
         stop: job.stop.clone(),
         written_bytes: AtomicU64::new(0),
         max_bytes: limits.max_bytes,
-        deadline: inputs.deadline,
+        deadline: limits.deadline,
         failed: AtomicBool::new(false),
         full: AtomicBool::new(false),
         left_upload: AtomicBool::new(false),

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
+use tokio::time::Instant;
 
 use manifest::ChunkSize;
 use serde::{Deserialize, Serialize};
@@ -203,8 +204,8 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// Length of the chunks that large objects are hashed and sent in.
     pub chunk_size: ChunkSize,
-    /// Nothing new is started after this time (exit 10).
-    pub max_duration: Option<Duration>,
+    /// Nothing new is started from then on (exit 10).
+    pub deadline: Option<Instant>,
     /// Nothing new is started once this many bytes were written (exit 10).
     pub max_bytes: Option<u64>,
 }
@@ -220,7 +221,7 @@ impl Default for Limits {
             concurrency: DEFAULT_CONCURRENCY,
             memory_bytes: DEFAULT_MEMORY_BYTES,
             chunk_size: ChunkSize::DEFAULT,
-            max_duration: None,
+            deadline: None,
             max_bytes: None,
         }
     }

@@ -94,7 +94,7 @@ async fn run(job: &Job, command: &'static str, work: Work<'_>) -> Report {
     };
     let result = match lease {
         Ok(lease) => {
-            let result = leased(job, &lease, &run_id, clock, work, &mut summary).await;
+            let result = leased(job, &lease, &run_id, work, &mut summary).await;
             let receipt = write_receipt(job, &run_id, started, &mut summary, &result).await;
             let result = result.and(receipt);
             if result.is_ok() {
@@ -121,14 +121,7 @@ async fn run(job: &Job, command: &'static str, work: Work<'_>) -> Report {
     Report { summary, failure }
 }
 
-async fn leased(
-    job: &Job,
-    lease: &Lease,
-    run_id: &RunId,
-    clock: Instant,
-    work: Work<'_>,
-    summary: &mut Summary,
-) -> Result<Arc<Plan>> {
+async fn leased(job: &Job, lease: &Lease, run_id: &RunId, work: Work<'_>, summary: &mut Summary) -> Result<Arc<Plan>> {
     let before = session::before(job).await?;
     let job = &session::shaped(job, &before).await?;
     summary.as_of = before.as_of().map(|time| time.to_string());
@@ -160,7 +153,7 @@ async fn leased(
     let plan = Arc::new(plan);
     session::claim(job).await?;
     session::keep_plan(job, run_id, &plan).await?;
-    let (report, open_uploads) = carry_out(job, lease, run_id, clock, plan.clone(), unfinished, as_planned).await?;
+    let (report, open_uploads) = carry_out(job, lease, run_id, plan.clone(), unfinished, as_planned).await?;
     fill(summary, &report);
     let code = end_code(job, &report);
     if report.stopped == Some(Stopped::LeaseLost) {
@@ -270,7 +263,6 @@ async fn carry_out(
     job: &Job,
     lease: &Lease,
     run_id: &RunId,
-    clock: Instant,
     plan: Arc<Plan>,
     unfinished: session::Journals,
     as_planned: bool,
@@ -292,7 +284,6 @@ async fn carry_out(
         journal: writer.handle(),
         guard: lease.guard(),
         unfinished: uploads,
-        deadline: job.limits.max_duration.map(|length| clock + length),
         as_planned,
     };
     let report = copy::copy(job, inputs).await;

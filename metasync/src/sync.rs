@@ -28,6 +28,7 @@ mod still;
 pub mod survey;
 pub mod switch;
 pub mod unexplained;
+mod until;
 pub mod verify;
 pub mod witness;
 pub mod writes;
@@ -54,6 +55,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use survey::Selection;
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 /// Program and version, for receipts and leases.
 pub const PROGRAM: &str = concat!("metasync ", env!("CARGO_PKG_VERSION"));
@@ -83,6 +85,8 @@ pub struct Setting {
     pub speed: Speed,
     /// Ends the run.
     pub stop: Stop,
+    /// When the run began: what its longest duration is counted from.
+    pub begun: Instant,
     /// Told what happens.
     pub listener: Listener,
     /// For progress lines.

@@ -14,6 +14,7 @@ use tests::fault::{CrashSwitch, Fault, FaultPlan, FaultStore, Method, Rule};
 use tests::jobs::{Pair, local};
 use tests::odd::OddStore;
 use tests::trees::{age, contents};
+use tokio::time::Instant;
 
 const MIB: u64 = 1 << 20;
 
@@ -270,12 +271,12 @@ async fn case_41_max_bytes_and_max_duration_end_a_run_and_the_next_goes_on() {
         let mut pair = Pair::new(Arc::new(source.clone()), faulty(Arc::new(target.clone()), vec![slow]));
         pair.options.delete = true;
         pair.limits.concurrency = 1;
-        match by_time {
-            true => pair.limits.max_duration = Some(Duration::from_millis(9_500)),
-            false => pair.limits.max_bytes = Some(9_500),
-        }
         let mut done = 0;
         for round in 0..3 {
+            match by_time {
+                true => pair.limits.deadline = Some(Instant::now() + Duration::from_millis(9_500)),
+                false => pair.limits.max_bytes = Some(9_500),
+            }
             let report = pair.ends_with(10).await.summary;
             assert!((8..=12).contains(&report.counts.copied), "{by_time} {round}: {:#?}", report.counts);
             assert_eq!((report.counts.equal, report.counts.deleted), (done, 0), "nothing is done twice");
@@ -285,7 +286,7 @@ async fn case_41_max_bytes_and_max_duration_end_a_run_and_the_next_goes_on() {
                 break;
             }
         }
-        pair.limits.max_duration = None;
+        pair.limits.deadline = None;
         pair.limits.max_bytes = None;
         let report = pair.copied().await.summary;
         assert_eq!((report.counts.equal, report.counts.deleted), (done, 1));
@@ -301,11 +302,11 @@ async fn case_41_a_large_object_stops_between_parts_at_the_limit() {
     let slow = Rule::every(Method::PutPart, Fault::Delay(Duration::from_secs(4)));
     let counting = faulty(Arc::new(target.clone()), vec![slow]);
     let mut pair = Pair::new(Arc::new(source.clone()), counting.clone());
-    pair.limits.max_duration = Some(Duration::from_secs(3));
+    pair.limits.deadline = Some(Instant::now() + Duration::from_secs(3));
     pair.ends_with(10).await;
     let sent = counting.calls(Method::PutPart);
     assert_eq!(sent, 4);
-    pair.limits.max_duration = None;
+    pair.limits.deadline = None;
     pair.copied().await;
     assert_eq!(counting.calls(Method::PutPart), 5, "none was sent twice");
     assert_eq!(target.objects(), source.objects());

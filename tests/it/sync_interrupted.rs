@@ -5,6 +5,7 @@ use metasync::metastore::Change;
 use rustix::process::Signal;
 use serde_json::json;
 use tests::lake::Lake;
+use tests::metastores::objects;
 use tests::running::Running;
 
 /// A file that is a second and more on its way at [`SLOW`].
@@ -122,4 +123,42 @@ fn a_bootstrap_that_was_killed_and_whose_log_was_cleaned_meanwhile_starts_anew()
     lake.table("lost", &[]);
     lake.sql("source", "DELETE FROM NOTIFICATION_LOG");
     lake.metasync("run", &[]).expect(5);
+}
+
+/// More than are written in one transaction, several times.
+const MANY: usize = 8000;
+
+#[test]
+fn a_signal_is_heard_between_the_batches_of_one_table_and_the_next_run_writes_the_rest() {
+    let lake = Lake::logged();
+    lake.database("sales");
+    let large = lake.table("large", &["dt"]);
+    let partitions: Vec<_> = (0..MANY).map(|day| objects::partition(&large, &[&format!("{day:05}")])).collect();
+    for some in partitions.chunks(1000) {
+        lake.apply(&[Change::PutPartitions { table: large.name.clone(), partitions: some.to_vec() }]);
+    }
+    lake.policy("data = false");
+    let count = || lake.sql("target", "SELECT COUNT(*) FROM PARTITIONS")[0][0].parse::<usize>().unwrap();
+    let mut running = lake.start();
+    let made = lake.root().join("target.db");
+    let has_schema = || !lake.sql("target", "SELECT 1 FROM sqlite_master WHERE name = 'PARTITIONS'").is_empty();
+    running.until("the first batch", || made.exists() && has_schema() && count() > 0);
+    running.signal(Signal::TERM);
+    let ended = running.end().expect(143);
+    let there = count();
+    assert!(there > 0 && there < MANY, "{there} of {MANY} partitions");
+    assert_eq!(ended.number("tables/quarantined"), 0, "{}", ended.stdout);
+    let status = lake.status();
+    assert_eq!((&status["event"], &status["as_of"]), (&json!(null), &json!(null)), "{status}");
+    assert_eq!((&status["pending"], &status["quarantined"]), (&json!(["sales.large"]), &json!([])), "{status}");
+    let ids = "SELECT PARAM_VALUE FROM DATABASE_PARAMS WHERE PARAM_KEY = 'repl.last.id'";
+    assert!(lake.sql("target", ids).is_empty(), "it is not said to be anywhere");
+
+    // What was written stays as it is.
+    let first = lake.sql("target", "SELECT PART_NAME, PART_ID FROM PARTITIONS ORDER BY 1");
+    assert_eq!(lake.metasync("run", &[]).expect(0).summary()["mode"], "bootstrap");
+    let all = lake.sql("target", "SELECT PART_NAME, PART_ID FROM PARTITIONS ORDER BY 1");
+    assert_eq!((all.len(), &all[..there]), (MANY, &first[..]));
+    lake.metasync("verify", &[]).expect(0);
+    lake.assert_in_step();
 }

@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+use tokio::time::Instant;
 
 /// Where Linux keeps files in memory.
 const MEMORY: &str = "/dev/shm";
@@ -127,6 +128,7 @@ impl Lake {
             keep_runs: 5,
             speed: Speed { bandwidth: Arc::default(), requests_per_second: None },
             stop: Stop::default(),
+            begun: Instant::now(),
             listener: Arc::new(|_| ()),
             progress: Arc::default(),
         }

@@ -10,6 +10,7 @@ use clap::builder::{NonEmptyStringValueParser, OsStringValueParser, TypedValuePa
 use clap::{Arg, ArgAction, ArgMatches, Args, ValueEnum};
 use jiff::{SignedDuration, Timestamp};
 use manifest::ChunkSize;
+use tokio::time::Instant;
 
 use crate::assemble::Speed;
 use crate::filter::{self, Filter, Rule};
@@ -260,9 +261,11 @@ pub struct LimitArgs {
 }
 
 impl LimitArgs {
-    /// The limits of the run.
+    /// The limits of a run that begins now.
     pub fn limits(&self, chunk_size: ChunkSize) -> Limits {
-        Limits { max_duration: self.max_duration, max_bytes: self.max_bytes, ..self.work.limits(chunk_size) }
+        // The clock starts here: the first thing a verb does is to put its job together.
+        let deadline = self.max_duration.and_then(|length| Instant::now().checked_add(length));
+        Limits { deadline, max_bytes: self.max_bytes, ..self.work.limits(chunk_size) }
     }
 }
 

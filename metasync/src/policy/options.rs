@@ -74,7 +74,7 @@ pub struct Options {
     pub concurrency: Option<usize>,
     /// Bytes a second by time of day.
     pub bwlimit: Option<Timetable>,
-    /// Nothing new is started after this time.
+    /// No copy starts this long after the run began. Metadata of tables whose files are all there is written still.
     pub max_duration: Option<Duration>,
     /// What to do about unknown events.
     pub unknown_events: UnknownEvents,

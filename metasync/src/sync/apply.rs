@@ -8,7 +8,7 @@
 mod pending;
 
 use super::survey::{DatabaseWork, LAST_ID, Survey, TableWork};
-use super::{failure, hops, writes};
+use super::{failure, hops, until, writes};
 use crate::carry;
 use crate::compare::{
     self, AsyncSink, Chunk, Lines, Pair, Sides, Stamp, Trouble, Whole, add_head, expected_whole, head,
@@ -18,7 +18,8 @@ use crate::location::Location;
 use crate::metastore::{Change, Error, Metastore};
 use crate::model::{DatabaseName, Function, PartitionName, TableName};
 use distcp::error::{Failure, Result};
-use futures::TryStreamExt as _;
+use distcp::job::Stop;
+use futures::{TryFutureExt as _, TryStreamExt as _};
 use manifest::Class;
 use manifest::state::lease::LeaseGuard;
 use pending::{Part, Pending, TableDone};
@@ -56,13 +57,20 @@ pub struct Applier<'a> {
     pub skip: &'a BTreeSet<usize>,
     /// Asked before every write.
     pub guard: LeaseGuard,
+    /// Heard before every write.
+    pub stop: &'a Stop,
 }
 
 impl Applier<'_> {
-    /// Changes everything, and says on the target that it is as far as `event`, where all is meant. Errors: the target cannot
-    /// be reached, or the lease is lost.
-    pub async fn apply(&self, event: Option<i64>) -> Result<Applied> {
+    /// Changes everything, and says on the target that it is as far as `event`, where all is meant. Always with what was done.
+    /// Errors: the target cannot be reached, the lease is lost, or a signal was heard.
+    pub async fn apply(&self, event: Option<i64>) -> (Applied, Result<()>) {
         let mut pending = Pending::default();
+        let result = self.all(event, &mut pending).await;
+        (pending.applied, result)
+    }
+
+    async fn all(&self, event: Option<i64>, pending: &mut Pending) -> Result<()> {
         let databases = self.survey.databases.iter().flat_map(|database| database.changes.iter().cloned());
         let marks = hops::marks(&self.sides.policy, self.survey);
         pending.add(self, Part::Run, databases.chain(marks).collect()).await?;
@@ -81,7 +89,7 @@ impl Applier<'_> {
         }
         for ((_, database), tables) in &by_database {
             for tables in tables.chunks(TABLES_AT_ONCE) {
-                self.tables(database, tables, &mut pending, &mut late).await?;
+                self.tables(database, tables, pending, &mut late).await?;
             }
         }
         for (at, changes) in late {
@@ -96,8 +104,7 @@ impl Applier<'_> {
             pending.add(self, Part::Gone(database.database.clone()), changes).await?;
         }
         pending.add(self, Part::Run, event.map(|event| self.advance(event)).unwrap_or_default()).await?;
-        pending.flush(self).await?;
-        Ok(pending.applied)
+        pending.flush(self).await
     }
 
     /// Says on the target how far it is.
@@ -153,7 +160,8 @@ impl Applier<'_> {
         let with = self.sides.policy.options.statistics;
         let wanted = compare::read(self.sides.source.as_ref(), database, &sources, with);
         let there = compare::read(self.sides.target.as_ref(), &target, &sources, with);
-        let (mut wanted, mut there) = futures::try_join!(wanted, there).map_err(failure)?;
+        let both = async { futures::try_join!(wanted, there).map_err(failure) };
+        let (mut wanted, mut there) = until::answered(self.stop, both).await?;
         let mut pairs = Vec::with_capacity(tables.len());
         for at in tables {
             let table = work(at);
@@ -168,11 +176,12 @@ impl Applier<'_> {
         let groups = compare::groups(self.sides, database, pairs).await.map_err(failure)?;
         let mut groups = std::pin::pin!(groups);
         // The next group is read while this one is written: either would wait for the other's server.
-        let mut next = groups.try_next().await.map_err(failure)?;
+        let mut next = until::answered(self.stop, groups.try_next().map_err(failure)).await?;
         while let Some(group) = next {
-            let (written, read) = futures::join!(self.group(group, pending, late), groups.try_next());
+            let read = until::answered(self.stop, groups.try_next().map_err(failure));
+            let (written, read) = futures::join!(self.group(group, pending, late), read);
             written?;
-            next = read.map_err(failure)?;
+            next = read?;
         }
         Ok(())
     }

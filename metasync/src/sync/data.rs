@@ -322,7 +322,7 @@ fn base(setting: &Setting, from: &str, to: &str, kind: &str) -> JobSpec {
     let limits = Limits {
         concurrency: options.concurrency.unwrap_or(Limits::default().concurrency),
         memory_bytes: Limits::default().memory_bytes / JOBS_AT_ONCE as u64,
-        max_duration: options.max_duration,
+        deadline: options.max_duration.and_then(|length| setting.begun.checked_add(length)),
         ..Limits::default()
     };
     JobSpec {

@@ -9,7 +9,7 @@ use super::survey::{self, Survey, TableWork, removable, survey};
 use super::switch::{self, Places, Published};
 use super::unexplained::{self, Unexplained};
 use super::witness::Witness;
-use super::{Allowed, Metastores, Setting, failure, hops, iceberg, standing, still, writes};
+use super::{Allowed, Metastores, Setting, failure, hops, iceberg, standing, still, until, writes};
 use crate::compare::Sides;
 use crate::location::Location;
 use crate::policy::{EmptyTables, Policy};
@@ -113,7 +113,8 @@ impl Planned {
 pub async fn plan(setting: &Setting, allowed: &Allowed) -> Result<Planned> {
     let stores = Metastores::open(setting, false).await?;
     let loaded = load(setting).await?.map(|loaded| loaded.checkpoint);
-    draw_up(setting, &stores, loaded.as_ref(), allowed, &Round::default(), false).await
+    let round = Round::default();
+    until::answered(&setting.stop, draw_up(setting, &stores, loaded.as_ref(), allowed, &round, false)).await
 }
 
 /// What a run knows when it goes round again.

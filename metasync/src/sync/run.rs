@@ -8,7 +8,7 @@ use super::settle::{Lacking, Outcome, Settling};
 use super::state::{Fingerprints, Rules, SyncState};
 use super::survey::Survey;
 use super::unexplained::Unexplained;
-use super::{Allowed, Metastores, PROGRAM, Setting, failure, hops, still, switch, writes};
+use super::{Allowed, Metastores, PROGRAM, Setting, failure, hops, still, switch, until, writes};
 use crate::roots::{Owner, Root};
 use distcp::copy::Ends;
 use distcp::error::{Failure, Result};
@@ -24,7 +24,6 @@ use manifest::state::layout::{JobName, RunId};
 use manifest::state::lease::{self, Lease};
 use manifest::state::{StateStore, Tag, gc, marker, probe};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::time::Instant;
 
@@ -149,7 +148,8 @@ impl Run<'_> {
             let mut known = self.round.lock().unwrap_or_else(PoisonError::into_inner);
             Round { tag: format!("{}-{round}", self.run_id), ..std::mem::take(&mut *known) }
         };
-        let mut planned = draw_up(setting, &stores, left.as_ref(), self.allowed, &known, round == 1).await?;
+        let drawing = draw_up(setting, &stores, left.as_ref(), self.allowed, &known, round == 1);
+        let mut planned = until::answered(&setting.stop, drawing).await?;
         if round == 1 {
             summary.mode = planned.mode;
             summary.from_event = left.as_ref().and_then(|left| Some(left.state.position.as_ref()?.id));
@@ -355,7 +355,8 @@ impl Run<'_> {
             }
             logged = self.carry_logs(logs, planned, &mut between.lacking).await?;
             self.apply(stores, planned, between).await?;
-            Ok::<_, Failure>(data.iter().map(|tree| may_delete(&tree.root, between)).collect())
+            let is_done = between.reached;
+            Ok::<_, Failure>(data.iter().map(|tree| is_done && may_delete(&tree.root, between)).collect())
         })
         .await?;
         for (tree, report) in data.into_iter().zip(reports) {
@@ -420,21 +421,18 @@ impl Run<'_> {
             survey: &planned.survey,
             skip: &outcome.lacking.tables(),
             guard: self.lease.guard(),
+            stop: &self.setting.stop,
         };
         let event = planned.seen.position.as_ref().map_or(0, |position| position.id);
-        outcome.applied = applier.apply(self.allowed.selection.is_all().then_some(event)).await?;
-        outcome.reached = true;
-        Ok(())
+        let (applied, result) = applier.apply(self.allowed.selection.is_all().then_some(event)).await;
+        (outcome.applied, outcome.reached) = (applied, result.is_ok());
+        // What was done before a signal is kept, and the rest is named by the intent.
+        result.or_else(|failure| until::is_asked(&failure).then_some(()).ok_or(failure))
     }
 
     /// The code of the signal that ends this run.
     fn stopped(&self) -> Option<ExitCode> {
-        let stop = &self.setting.stop;
-        let code = || match stop.terminated.load(Ordering::Relaxed) {
-            true => ExitCode::Terminated,
-            false => ExitCode::Interrupted,
-        };
-        stop.token.is_cancelled().then(code)
+        until::signalled(&self.setting.stop)
     }
 }
 

@@ -13,7 +13,7 @@ pub mod report;
 
 use super::doubts::Doubts;
 use super::survey::Selection;
-use super::{Allowed, Setting};
+use super::{Allowed, Setting, until};
 use cycle::{Cycle, Portion, Round};
 use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
@@ -118,13 +118,14 @@ async fn go(
     let mut round = cycle.as_ref().map(|left| Round::new(left.cycle.clone(), left.portion.budget_bytes));
     let mut shown = Vec::new();
     let reads = round.as_mut().map_or(Reads::ByLevel, Reads::Next);
-    let looked = look(setting, &ask.selection, ask.level, reads, &mut |finding| {
+    let mut seen = |finding: Finding| {
         if finding.mark != Mark::Equal && shown.len() < MAX_FINDINGS {
             shown.push(finding.clone());
         }
         sink(Pass::First, finding);
-    })
-    .await?;
+    };
+    let looking = look(setting, &ask.selection, ask.level, reads, &mut seen);
+    let looked = until::answered(&setting.stop, looking).await?;
     summary.take(&looked.found, looked.as_of, looked.bytes_read, looked.requests);
     let next = round.map(|round| round.end(looked.source_bytes.saturating_mul(2), started));
     summary.coverage = next.as_ref().map(|(_, coverage)| coverage.clone());

@@ -11,6 +11,7 @@ use metasync::sync::Setting;
 use metasync::sync::survey::Selection;
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// A policy file.
 #[derive(Debug, Args)]
@@ -66,6 +67,7 @@ impl PolicyArgs {
             keep_runs: shell.args.keep_runs,
             speed: Speed { bandwidth: Arc::new(bandwidth), requests_per_second: None },
             stop: shell.stop.clone(),
+            begun: Instant::now(),
             listener: shell.output.listener(),
             progress: Arc::default(),
         })

@@ -7,7 +7,7 @@
 use super::{Applied, Applier};
 use crate::metastore::{Change, Error};
 use crate::model::TableName;
-use crate::sync::failure;
+use crate::sync::{failure, until};
 use distcp::error::{Failure, Result};
 use std::ops::Range;
 
@@ -65,10 +65,11 @@ impl Pending {
         }
     }
 
-    /// Writes what was gathered. Errors: what ends the run.
+    /// Writes what was gathered, unless a signal was heard: then nothing of it is. Errors: what ends the run.
     pub async fn flush(&mut self, applier: &Applier<'_>) -> Result<()> {
         let (changes, mut parts) = (std::mem::take(&mut self.changes), std::mem::take(&mut self.parts));
         self.weight = 0;
+        until::go_on(applier.stop)?;
         let Err(error) = applier.write(&changes).await else {
             parts.into_iter().for_each(|(part, _)| self.done(part));
             return Ok(());
@@ -82,6 +83,7 @@ impl Pending {
             if matches!(&part, Part::Late(at) if self.applied.failed.contains_key(at)) {
                 continue;
             }
+            until::go_on(applier.stop)?;
             match applier.write(changes.get(range).unwrap_or_default()).await {
                 Ok(()) => self.done(part),
                 Err(error) => self.refused(applier, part, error)?,
