@@ -1,6 +1,6 @@
 //! Seconds and memory of `metasync run` between real metastores: a large table, a log of many events, nothing to do.
 //!
-//! `cargo xtask bench metasync` runs it. Works in databases of its own on the PostgreSQL server that it is given, with Hive
+//! `cargo xtask bench metasync` runs it. Works in databases of its own on the servers that it is given, with Hive
 //! Metastores of its own over them, and in a temporary folder; all of it goes with the case. A kill leaves databases whose names
 //! begin with `understudy_bench_` and the folder; the next run of the same case drops such databases first.
 
@@ -16,8 +16,6 @@ mod objects;
 mod plain;
 #[path = "replicas/program.rs"]
 mod program;
-// MariaDB has no part in it.
-#[allow(dead_code)]
 #[path = "../../tests/support/sql.rs"]
 mod sql;
 #[path = "replicas/stage.rs"]
@@ -31,7 +29,7 @@ use clap::{Parser, ValueEnum};
 use metasync::metastore::{CHUNK, open};
 use metasync::model::DatabaseName;
 use program::{Job, Ran};
-use stage::Stage;
+use stage::{MariaDb, Stage};
 
 /// Runs with nothing to do that are timed; the middle one counts.
 const IDLE_RUNS: usize = 3;
@@ -47,6 +45,15 @@ struct Arguments {
     /// A PostgreSQL server with the template `hive_3_1`, without a database: postgres://postgres@127.0.0.1:PORT
     #[arg(long, value_name = "URL")]
     postgres: String,
+    /// A MariaDB server, without a database: mysql://hive:hive@127.0.0.1:PORT
+    #[arg(long, value_name = "URL")]
+    mariadb: String,
+    /// The client that came with it
+    #[arg(long, value_name = "PATH")]
+    mariadb_client: PathBuf,
+    /// The folder with scripts of Hive's schema 3.1
+    #[arg(long, value_name = "PATH")]
+    schema: PathBuf,
     /// The program that serves a Hive Metastore 3.1
     #[arg(long, value_name = "PATH")]
     hms: PathBuf,
@@ -76,6 +83,14 @@ enum Case {
     Thrift,
     /// 10,000 partitions, beside REPL DUMP and REPL LOAD of Hive 4.2
     Repl,
+    /// One table of 100,000 partitions out of a SQLite file into an empty one
+    LoadSqlite,
+    /// The same into PostgreSQL
+    LoadPostgres,
+    /// The same into MariaDB
+    LoadMariadb,
+    /// The same into HMS by Thrift
+    LoadThrift,
     /// 10,000 events of DDL
     Events,
     /// 2,000 tables, 100,000 partitions, 1,000,000 objects: nothing to do, PostgreSQL
@@ -156,6 +171,22 @@ async fn run(case: Case, arguments: &Arguments, stage: &Stage) -> Result<Vec<Row
         }
         Case::Repl => repl(arguments, stage).await,
         Case::Thrift => thrift(arguments, stage).await,
+        Case::LoadSqlite => {
+            let target = format!("sqlite://{}/target.db", stage.folder().display());
+            load(arguments, stage, &target, "SQLite").await
+        }
+        Case::LoadPostgres => load(arguments, stage, &stage.database("target")?.url, "PostgreSQL").await,
+        Case::LoadMariadb => {
+            let Arguments { mariadb, mariadb_client, schema, .. } = arguments;
+            let (url, client, schema) = (mariadb.clone(), mariadb_client.clone(), schema.clone());
+            let target = stage.mariadb_database("target", &MariaDb { url, client, schema })?;
+            load(arguments, stage, &target.url, "MariaDB").await
+        }
+        Case::LoadThrift => {
+            let target = stage.database("target")?;
+            let server = stage.serve(&target)?;
+            load(arguments, stage, &server.thrift, "HMS 3.1 by Thrift").await
+        }
         Case::Events => events(arguments, stage).await,
         Case::IdlePostgres => {
             let (source, target) = (stage.database("idle_source")?, stage.database("idle_target")?);
@@ -186,7 +217,20 @@ async fn bootstrap(
     Ok(Row::of(about, partitions, &ran, aim))
 }
 
-/// The same, fewer, beside Hive's own replication.
+/// A replica that is a SQLite file is loaded into an empty metastore.
+async fn load(arguments: &Arguments, stage: &Stage, target: &str, kind: &str) -> Result<Vec<Row>> {
+    let partitions = arguments.scaled(100_000);
+    let source = format!("sqlite://{}/source.db", stage.folder().display());
+    open::init(&source).await?;
+    fill::one_table(&source, objects::LARGE, partitions, &stage.root()).await?;
+    let job = arguments.job(stage, &source, target, objects::LARGE);
+    job.write_policy("data = false")?;
+    let ran = job.run()?;
+    fill::expect_partitions(target, objects::LARGE, partitions).await?;
+    Ok(vec![Row::of(&format!("load one table, SQLite to {kind}"), partitions, &ran, "timed")])
+}
+
+/// One large table, fewer partitions, beside Hive's own replication.
 async fn repl(arguments: &Arguments, stage: &Stage) -> Result<Vec<Row>> {
     let partitions = arguments.scaled(REPL_PARTITIONS);
     let by_hive = hive::replicate(stage, &arguments.hive, partitions)?;

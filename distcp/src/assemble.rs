@@ -12,12 +12,13 @@ use manifest::state::layout::JobName;
 use manifest::state::local::LocalState;
 
 use crate::error::{Failure, Result, chain};
-use crate::event::{Event, Listener, Progress};
+use crate::event::{Event, Listener};
 use crate::exit::ExitCode;
 use crate::job::{Gate, Job, Stop, Tree};
 use crate::list::within::Within;
 use crate::options::{Compare, CopyOptions, Limits, LinkMode};
 use crate::place::{Location, Place};
+use crate::progress::Progress;
 use crate::settings::open::{OpenError, OpenOptions, Opener};
 use crate::settings::{Secret, SettingsError};
 use crate::store::local::{LocalOptions, SyncMode};

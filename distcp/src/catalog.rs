@@ -13,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::copy::budget::Budget;
 use crate::error::{Failure, Result};
-use crate::event::{Phase, Progress, count};
 use crate::exit::ExitCode;
 use crate::filter::Filter;
 use crate::job::Tree;
@@ -21,6 +20,7 @@ use crate::list::ours::Ours;
 use crate::list::{self, Side};
 use crate::options::{Limits, LinkMode};
 use crate::plan::settled;
+use crate::progress::{Phase, Progress, count};
 use crate::scan;
 use crate::store::{Store, StoreError};
 

@@ -22,13 +22,14 @@ use self::budget::Budget;
 use self::passes::{Pass, stream};
 use self::resume::Unfinisheds;
 use crate::error::{Failure, chain};
-use crate::event::{Event, Listener, Means, ObjectReport, Outcome, Phase, Progress, count};
+use crate::event::{Event, Listener, Means, ObjectReport, Outcome};
 use crate::job::{Gate, Job, Stop};
 use crate::list::within::Within;
 use crate::options::{MetadataMode, OnError};
 use crate::plan::file::Plan;
 use crate::plan::live::Live;
 use crate::plan::{Action, DIFFERS, Reason, Step, VANISHED, settled};
+use crate::progress::{Phase, Progress, count};
 use crate::store::{Result, Store, StoreError, StoreErrorKind};
 use manifest::splice::Delta as Row;
 
@@ -300,8 +301,7 @@ pub struct Inputs {
 /// unreadable plan, a journal that cannot be written) is an error.
 pub async fn copy(job: &Job, inputs: Inputs) -> Result<CopyReport, Failure> {
     let totals = inputs.plan.header.totals.clone();
-    job.progress.planned_objects.store(totals.copies + totals.compares + totals.deletes, Ordering::Relaxed);
-    job.progress.planned_bytes.store(totals.copy_bytes + totals.compare_bytes, Ordering::Relaxed);
+    job.progress.plan(totals.copies + totals.compares + totals.deletes, totals.copy_bytes + totals.compare_bytes);
     let mut limits = job.limits.clone();
     limits.chunk_size = ChunkSize::new(inputs.plan.header.chunk_bytes).unwrap_or(limits.chunk_size);
     let (keeper, memory_bytes) = match &job.trash {

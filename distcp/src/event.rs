@@ -1,7 +1,6 @@
-//! What a run reports while it works: values into a callback, numbers into shared counters. Nothing here prints.
+//! What a run reports while it works, as values into a callback. Nothing here prints.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use manifest::{ContentHash, ObjectKey};
 use serde::Serialize;
@@ -64,65 +63,3 @@ pub enum Event {
 
 /// The listener: called from many tasks, returns quickly.
 pub type Listener = Arc<dyn Fn(Event) + Send + Sync>;
-
-/// What a run is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Phase {
-    /// Opening places and state, taking the lease.
-    Starting = 0,
-    /// Listing both sides and planning.
-    Listing = 1,
-    /// Copying.
-    Copying = 2,
-    /// Deleting.
-    Deleting = 3,
-    /// Publishing the manifest.
-    Committing = 4,
-    /// Comparing (verify, manifest create).
-    Reading = 5,
-}
-
-/// Counters of a run in flight, for progress lines. Read at any time; nothing depends on them.
-#[derive(Debug, Default)]
-pub struct Progress {
-    phase: AtomicU8,
-    /// Keys listed so far, at the source.
-    pub listed_source: AtomicU64,
-    /// Keys listed so far, at the target.
-    pub listed_target: AtomicU64,
-    /// Objects the plan has work for (0 until it is complete).
-    pub planned_objects: AtomicU64,
-    /// Bytes the plan will read (0 until it is complete).
-    pub planned_bytes: AtomicU64,
-    /// Objects finished.
-    pub done_objects: AtomicU64,
-    /// Bytes finished.
-    pub done_bytes: AtomicU64,
-    /// Objects that failed.
-    pub failed_objects: AtomicU64,
-}
-
-impl Progress {
-    /// Says what the run does now.
-    pub fn enter(&self, phase: Phase) {
-        self.phase.store(phase as u8, Ordering::Relaxed);
-    }
-
-    /// What the run does now.
-    pub fn phase(&self) -> Phase {
-        match self.phase.load(Ordering::Relaxed) {
-            1 => Phase::Listing,
-            2 => Phase::Copying,
-            3 => Phase::Deleting,
-            4 => Phase::Committing,
-            5 => Phase::Reading,
-            _ => Phase::Starting,
-        }
-    }
-}
-
-/// Adds to a counter of [`Progress`].
-pub(crate) fn count(counter: &AtomicU64, by: u64) {
-    counter.fetch_add(by, Ordering::Relaxed);
-}

@@ -10,10 +10,11 @@ use manifest::state::layout::JobName;
 use tokio_util::sync::CancellationToken;
 
 use crate::copy::Ends;
-use crate::event::{Event, Listener, Progress};
+use crate::event::{Event, Listener};
 use crate::list::within::Within;
 use crate::options::{CopyOptions, Limits};
 use crate::plan::live::Live;
+use crate::progress::Progress;
 use crate::store::meter::Meter;
 use crate::store::{Store, Sweep};
 use crate::trash::Trash;

@@ -14,6 +14,7 @@ use manifest::state::lease::{self, Inspection, LeaseRecord};
 use manifest::state::receipt::{self, Receipt};
 use serde::Serialize;
 
+use crate::beacon::{self, InFlight};
 use crate::error::{Failure, Result, chain};
 
 /// All that is known of a job.
@@ -35,6 +36,8 @@ pub struct JobStatus {
     pub last_run: Option<LastRun>,
     /// Runs that are in flight, or ended without committing what they did.
     pub unfinished: Vec<UnfinishedRun>,
+    /// How far the run in flight is, as it said last; `None` when none has said it.
+    pub progress: Option<InFlight>,
     /// Who holds the lease; `None` when nobody does.
     pub lease: Option<LeaseStatus>,
     /// What could not be read. Everything else is still told.
@@ -140,6 +143,7 @@ async fn status(state: &Arc<dyn StateStore>, job: &JobName, me: &Holder) -> JobS
             unfinished.push(seen);
         }
     }
+    let progress = known(in_flight(store, job, lease.as_ref()).await, &mut problems).flatten();
     let as_of = summary.as_ref().and_then(|summary| summary.as_of);
     let age = as_of.map(|time| me.started.duration_since(time).as_secs());
     JobStatus {
@@ -151,8 +155,24 @@ async fn status(state: &Arc<dyn StateStore>, job: &JobName, me: &Holder) -> JobS
         manifest: summary.and_then(|summary| summary.manifest),
         last_run: receipts.into_iter().next().map(last_run),
         unfinished,
+        progress,
         lease,
         problems,
+    }
+}
+
+/// How far the run is that holds this lease, unless its process is gone.
+///
+/// # Errors
+/// The state's.
+pub async fn in_flight(
+    state: &dyn StateStore,
+    job: &JobName,
+    lease: Option<&LeaseStatus>,
+) -> manifest::Result<Option<InFlight>> {
+    match lease.filter(|lease| lease.process != GONE).and_then(|lease| lease.run_id.as_deref()) {
+        Some(run_id) => beacon::in_flight(state, job, run_id).await,
+        None => Ok(None),
     }
 }
 

@@ -9,6 +9,7 @@
 //! The library neither prints, exits nor reads the environment.
 
 pub mod assemble;
+pub mod beacon;
 pub mod catalog;
 pub mod check;
 pub mod commit;
@@ -27,6 +28,7 @@ pub mod options;
 pub mod place;
 pub mod plan;
 pub mod planning;
+pub mod progress;
 pub mod quantity;
 pub mod run;
 pub mod scan;

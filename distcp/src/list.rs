@@ -12,9 +12,9 @@ use futures::{Stream, StreamExt as _};
 use manifest::sort::{Sorted, Sorter};
 use manifest::{Listed, ObjectKey, Result};
 
-use crate::event::{Progress, count};
 use crate::feed::Feed;
 use crate::job::Tree;
+use crate::progress::{Progress, count};
 use crate::store::{self, ListOptions, Store, StoreErrorKind};
 
 pub mod fan;

@@ -20,15 +20,16 @@ use manifest::state::receipt::{self, ErrorSample, Receipt};
 use manifest::state::{checkpoint, gc, journal};
 use tokio::time::Instant;
 
+use crate::beacon::Beacon;
 use crate::commit;
 use crate::copy::{self, CopyReport, Stopped};
 use crate::error::{Failure, Result, chain};
-use crate::event::Phase;
 use crate::exit::ExitCode;
 use crate::job::Job;
 use crate::plan::file::{Plan, PlanHeader};
 use crate::plan::{PlanTotals, guard};
 use crate::planning;
+use crate::progress::Phase;
 use crate::session::{self, PROGRAM};
 use crate::store::{Store, StoreErrorKind};
 use crate::summary::{ByteTotals, Counts, Summary};
@@ -94,7 +95,11 @@ async fn run(job: &Job, command: &'static str, work: Work<'_>) -> Report {
     };
     let result = match lease {
         Ok(lease) => {
+            let beacon = beacon(job, &run_id);
             let result = leased(job, &lease, &run_id, work, &mut summary).await;
+            if let Some(beacon) = beacon {
+                beacon.stop().await;
+            }
             let receipt = write_receipt(job, &run_id, started, &mut summary, &result).await;
             let result = result.and(receipt);
             if result.is_ok() {
@@ -119,6 +124,13 @@ async fn run(job: &Job, command: &'static str, work: Work<'_>) -> Report {
         summary.hint = failure.hint.clone();
     }
     Report { summary, failure }
+}
+
+/// Tells others how far it is, unless it has no lease, or is a part of something that tells it for all.
+fn beacon(job: &Job, run_id: &RunId) -> Option<Beacon> {
+    let meters = vec![job.source.meter.clone(), job.target.meter.clone()];
+    let tells = job.leased && !job.progress.is_led();
+    tells.then(|| Beacon::start(job.state.clone(), job.name.clone(), run_id.clone(), job.progress.clone(), meters))
 }
 
 async fn leased(job: &Job, lease: &Lease, run_id: &RunId, work: Work<'_>, summary: &mut Summary) -> Result<Arc<Plan>> {

@@ -29,6 +29,7 @@ pub mod local;
 pub mod marker;
 pub mod memory;
 pub mod probe;
+pub mod progress;
 pub mod receipt;
 pub mod verification;
 

@@ -125,6 +125,30 @@ fn a_bootstrap_that_was_killed_and_whose_log_was_cleaned_meanwhile_starts_anew()
     lake.metasync("run", &[]).expect(5);
 }
 
+#[test]
+fn status_tells_how_far_a_run_in_flight_is_and_how_long_the_rest_takes() {
+    let lake = lake();
+    // Half a minute at the speed of `SLOW`, one after the other.
+    (1..=16).for_each(|at| lake.write(&format!("sales.db/b/part-{at}"), &"x".repeat(LARGE)));
+    lake.policy(&format!("{SLOW}\nconcurrency = 1"));
+    let mut running = lake.start();
+    running.until("a word of how far it is", || !lake.status()["progress"].is_null());
+    let progress = lake.status()["progress"].clone();
+    let number = |name: &str| progress[name].as_u64().unwrap_or_else(|| panic!("{name} in {progress}"));
+    // Three tables and a partition; a file in each of the other two.
+    assert_eq!((&progress["phase"], number("planned_objects")), (&json!("copying"), 19), "{progress}");
+    assert!(number("planned_bytes") > 16 * LARGE as u64 && number("planned_metadata") == 4, "{progress}");
+    assert!(number("done_bytes") > 0 && (1..120).contains(&number("seconds_left")), "{progress}");
+    // A run that was killed tells nothing any more, and the next one that ends leaves nothing.
+    running.signal(Signal::KILL);
+    assert_eq!(running.end().code, 137);
+    assert!(lake.status()["progress"].is_null());
+    lake.policy("");
+    lake.metasync("run", &[]).expect(0);
+    assert!(lake.status()["progress"].is_null());
+    lake.assert_in_step();
+}
+
 /// More than are written in one transaction, several times.
 const MANY: usize = 8000;
 

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use distcp::event::Phase;
+use distcp::progress::Phase;
 use distcp::run::{self, Report};
 
 use crate::jobs::Pair;

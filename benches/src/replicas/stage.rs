@@ -25,12 +25,29 @@ pub struct Stage {
     hms: PathBuf,
 }
 
+/// A MariaDB server that is not ours.
+#[derive(Clone)]
+pub struct MariaDb {
+    /// `mysql://USER:PASSWORD@127.0.0.1:PORT`
+    pub url: String,
+    /// The client that came with it.
+    pub client: PathBuf,
+    /// Scripts of Hive's schema, one a kind of database.
+    pub schema: PathBuf,
+}
+
+/// Who holds a database.
+enum Server {
+    Postgres { port: u16 },
+    MariaDb { client: PathBuf, port: u16 },
+}
+
 /// A database of the case's own.
 pub struct Database {
     /// With its name.
     pub url: String,
     name: String,
-    port: u16,
+    server: Server,
 }
 
 /// A Hive Metastore of the case's own.
@@ -43,8 +60,7 @@ pub struct Hms {
 impl Stage {
     /// A new folder; nothing runs yet.
     pub fn new(postgres: &str, hms: &Path) -> Result<Self> {
-        let port = postgres.rsplit(':').next().and_then(|port| port.parse().ok());
-        let port = port.with_context(|| format!("{postgres} ends with no port"))?;
+        let port = port_of(postgres)?;
         let folder = tempfile::Builder::new().prefix(PREFIX).tempdir()?;
         Ok(Self { folder, postgres: postgres.to_owned(), port, hms: hms.to_owned() })
     }
@@ -65,7 +81,24 @@ impl Stage {
         let run = |script: String| sql::postgres(self.port, "postgres", &script).context(script);
         run(format!("drop database if exists {name} with (force)"))?;
         run(format!("create database {name} template {TEMPLATE}"))?;
-        Ok(Database { url: format!("{}/{name}", self.postgres), name, port: self.port })
+        Ok(self.made(name))
+    }
+
+    fn made(&self, name: String) -> Database {
+        Database { url: format!("{}/{name}", self.postgres), name, server: Server::Postgres { port: self.port } }
+    }
+
+    /// The same in MariaDB.
+    pub fn mariadb_database(&self, what: &str, mariadb: &MariaDb) -> Result<Database> {
+        let MariaDb { url, client, schema } = mariadb;
+        let (name, port) = (format!("{PREFIX}{what}"), port_of(url)?);
+        let script = format!("drop database if exists {name}; create database {name} character set latin1");
+        sql::mariadb(client, port, None, &script).context(script)?;
+        let server = Server::MariaDb { client: client.clone(), port };
+        let made = Database { url: format!("{url}/{name}"), name, server };
+        let script = std::fs::read_to_string(schema.join("mysql.sql")).context("the schema for MariaDB")?;
+        sql::mariadb(client, port, Some(&made.name), &script).context("Hive's schema in MariaDB")?;
+        Ok(made)
     }
 
     /// A database with this schema.
@@ -74,7 +107,7 @@ impl Stage {
         let run = |script: String| sql::postgres(self.port, "postgres", &script).context(script);
         run(format!("drop database if exists {name} with (force)"))?;
         run(format!("create database {name}"))?;
-        let made = Database { url: format!("{}/{name}", self.postgres), name, port: self.port };
+        let made = self.made(name);
         sql::postgres(self.port, &made.name, schema).context("the schema")?;
         Ok(made)
     }
@@ -108,11 +141,23 @@ impl Stage {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        let script = format!("drop database if exists {} with (force)", self.name);
-        if let Err(error) = sql::postgres(self.port, "postgres", &script) {
+        let script = format!("drop database if exists {}", self.name);
+        let dropped = match &self.server {
+            Server::Postgres { port } => {
+                sql::postgres(*port, "postgres", &format!("{script} with (force)")).map(|_| ())
+            }
+            Server::MariaDb { client, port } => sql::mariadb(client, *port, None, &script).map(|_| ()),
+        };
+        if let Err(error) = dropped {
             eprintln!("{script}: {error}");
         }
     }
+}
+
+/// The last part of a server's URL without a database.
+fn port_of(url: &str) -> Result<u16> {
+    let port = url.rsplit(':').next().and_then(|port| port.parse().ok());
+    port.with_context(|| format!("{url} ends with no port"))
 }
 
 impl Drop for Hms {

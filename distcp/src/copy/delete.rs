@@ -12,9 +12,10 @@ use tokio::task::JoinSet;
 
 use super::{Copier, Pass, Run, stream};
 use crate::error::{Failure, chain};
-use crate::event::{Means, Outcome, count};
+use crate::event::{Means, Outcome};
 use crate::plan::file::Plan;
 use crate::plan::{Action, Step};
+use crate::progress::count;
 use crate::store::{Store, StoreError, StoreErrorKind};
 use manifest::splice::Delta as Row;
 

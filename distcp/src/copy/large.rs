@@ -16,8 +16,9 @@ use manifest::{ChunkHash, ChunkSize, Class, ContentHash, Fingerprint};
 use super::resume::Unfinished;
 use super::transfer::known_source_hash;
 use super::{Copier, Finished};
-use crate::event::{Means, count};
+use crate::event::Means;
 use crate::plan::Action;
+use crate::progress::count;
 use crate::scan::{self, RANGES_AT_ONCE, Scanned};
 use crate::store::{
     CopySource, ObjectInfo, PartSpec, Payload, Proof, PutOptions, Result, StoreError, StoreErrorKind, UploadId,

@@ -195,6 +195,11 @@ pub fn checkpoint(job: &JobName) -> String {
     format!("{job}/checkpoint.json")
 }
 
+/// How far the run in flight is.
+pub fn progress(job: &JobName) -> String {
+    format!("{job}/progress.json")
+}
+
 /// How far a work of many runs came.
 pub fn cursor(job: &JobName) -> String {
     format!("{job}/scrub.json")

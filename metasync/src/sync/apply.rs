@@ -19,6 +19,7 @@ use crate::metastore::{Change, Error, Metastore};
 use crate::model::{DatabaseName, Function, PartitionName, TableName};
 use distcp::error::{Failure, Result};
 use distcp::job::Stop;
+use distcp::progress::{Progress, count};
 use futures::{TryFutureExt as _, TryStreamExt as _};
 use manifest::Class;
 use manifest::state::lease::LeaseGuard;
@@ -59,6 +60,8 @@ pub struct Applier<'a> {
     pub guard: LeaseGuard,
     /// Heard before every write.
     pub stop: &'a Stop,
+    /// Told what was written.
+    pub progress: &'a Progress,
 }
 
 impl Applier<'_> {
@@ -129,7 +132,9 @@ impl Applier<'_> {
             object: self.target.place(),
             why: error.to_string(),
         })?;
-        self.target.apply(changes).await
+        self.target.apply(changes).await?;
+        count(&self.progress.done_metadata, changes.iter().map(partitions_of).sum::<usize>() as u64);
+        Ok(())
     }
 
     /// The words for a table's own error; what is not the table's ends the run.
@@ -246,6 +251,15 @@ fn is_as_seen(table: &TableWork, whole: &Whole) -> bool {
     let place = whole.table.storage.location.as_deref().and_then(|text| Location::parse(text).ok());
     let is_same_version = carry::iceberg_metadata(&whole.table) == table.iceberg;
     place == table.location && whole.table.partition_keys.len() == table.keys && is_same_version
+}
+
+/// The partitions that a change writes or drops.
+fn partitions_of(change: &Change) -> usize {
+    match change {
+        Change::PutPartitions { partitions, .. } => partitions.len(),
+        Change::DropPartitions { names, .. } => names.len(),
+        _ => 0,
+    }
 }
 
 /// A table of which all but the last batch is written.

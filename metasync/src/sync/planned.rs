@@ -16,6 +16,7 @@ use crate::policy::{EmptyTables, Policy};
 use crate::roots::{Folder, Owner, Root, Wave};
 use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
+use distcp::progress::{Phase, Progress};
 use distcp::quantity::counted;
 use jiff::Timestamp;
 use manifest::ObjectKey;
@@ -106,6 +107,23 @@ impl Planned {
     /// Whether there is anything to do on the target.
     pub fn differs(&self) -> bool {
         self.survey.differs() || self.drafts.iter().any(|draft| !draft.is_idle())
+    }
+}
+
+impl Planned {
+    /// Says how much will be copied and written, and that it begins.
+    pub(super) fn begin(&self, progress: &Progress) {
+        let trees = self.drafts.iter().filter(|draft| !draft.is_idle()).map(|draft| &draft.totals);
+        let paths = self.paths.iter().filter(|(_, draft)| !draft.is_idle).map(|(_, draft)| &draft.totals);
+        let (mut objects, mut bytes) = (0, 0);
+        for totals in trees.chain(paths) {
+            objects += totals.copies + totals.compares + totals.deletes;
+            bytes += totals.copy_bytes + totals.compare_bytes;
+        }
+        let tables = self.survey.tables.iter().filter(|table| table.differs());
+        let metadata = tables.map(|table| 1 + table.put.len() as u64 + table.drop).sum();
+        progress.expect(objects, bytes, metadata);
+        progress.lead(Phase::Copying);
     }
 }
 
@@ -322,6 +340,7 @@ impl Look<'_> {
         let setting = &Setting { policy: policy.clone(), ..self.setting.clone() };
         let sides = Sides { policy: policy.clone(), ..self.stands.clone() };
         let state = left.map(|left| &left.state);
+        setting.progress.follow(Phase::Comparing);
         let mut survey = survey(&sides, state, &allowed.selection).await.map_err(failure)?;
         hops::source_logs(&survey)?;
         is_ours(&survey, allowed)?;

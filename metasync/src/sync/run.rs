@@ -10,10 +10,12 @@ use super::survey::Survey;
 use super::unexplained::Unexplained;
 use super::{Allowed, Metastores, PROGRAM, Setting, failure, hops, still, switch, until, writes};
 use crate::roots::{Owner, Root};
+use distcp::beacon::Beacon;
 use distcp::copy::Ends;
 use distcp::error::{Failure, Result};
 use distcp::event::Event;
 use distcp::exit::ExitCode;
+use distcp::progress::Phase;
 use distcp::quantity::counted;
 use distcp::run::Report;
 use jiff::Timestamp;
@@ -56,7 +58,13 @@ async fn with_lease(setting: &Setting, allowed: &Allowed, started: Timestamp, su
     summary.run_id = run_id.to_string();
     let lease = take_lease(setting, &state, &job, &run_id, started).await?;
     let run = Run { setting, allowed, job, state, run_id, lease: &lease, round: Mutex::default() };
+    let told = || (run.state.clone(), run.job.clone(), run.run_id.clone(), setting.progress.clone());
+    let beacon =
+        setting.leased.then(told).map(|(state, job, id, progress)| Beacon::start(state, job, id, progress, vec![]));
     let result = run.rounds(summary).await;
+    if let Some(beacon) = beacon {
+        beacon.stop().await;
+    }
     let receipt = report::receipt(&run.job, &run.run_id, started, summary, result.as_ref().err());
     let receipt = manifest::state::receipt::write(run.state.as_ref(), &receipt).await.map_err(Failure::from);
     let result = result.and(receipt);
@@ -178,6 +186,7 @@ impl Run<'_> {
             stopped: self.stopped(),
             last,
         };
+        setting.progress.lead(Phase::Committing);
         let complete = settling.settle(&mut new, summary);
         self.where_it_stands(&stores, &mut planned, &mut new).await?;
         if self.allowed.selection.is_all() && outcome.reached && new.explained.is_empty() {
@@ -315,6 +324,7 @@ impl Run<'_> {
 
     /// Data, metadata, how far, deletes.
     async fn carry(&self, stores: &Metastores, planned: &mut Planned, summary: &mut SyncSummary) -> Result<Outcome> {
+        planned.begin(&self.setting.progress);
         // A tree in which nothing has to be done is not opened again.
         let idle: Vec<bool> = planned.drafts.iter().map(Draft::is_idle).collect();
         for (draft, _) in planned.drafts.iter().zip(&idle).filter(|(_, idle)| **idle) {
@@ -422,11 +432,14 @@ impl Run<'_> {
             skip: &outcome.lacking.tables(),
             guard: self.lease.guard(),
             stop: &self.setting.stop,
+            progress: &self.setting.progress,
         };
+        self.setting.progress.lead(Phase::Applying);
         let event = planned.seen.position.as_ref().map_or(0, |position| position.id);
         let (applied, result) = applier.apply(self.allowed.selection.is_all().then_some(event)).await;
         (outcome.applied, outcome.reached) = (applied, result.is_ok());
         // What was done before a signal is kept, and the rest is named by the intent.
+        self.setting.progress.lead(Phase::Deleting);
         result.or_else(|failure| until::is_asked(&failure).then_some(()).ok_or(failure))
     }
 

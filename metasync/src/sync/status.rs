@@ -3,6 +3,7 @@
 use super::state::SyncState;
 use super::{Metastores, Setting};
 use crate::model::DatabaseName;
+use distcp::beacon::InFlight;
 use distcp::error::Result;
 use distcp::jobs::{self, LeaseStatus};
 use manifest::state::checkpoint;
@@ -46,6 +47,8 @@ pub struct PolicyStatus {
     pub last_verify: Option<EndedVerify>,
     /// Who runs it now.
     pub lease: Option<LeaseStatus>,
+    /// How far the run in flight is, as it said last; `None` when none has said it.
+    pub progress: Option<InFlight>,
 }
 
 /// A table that is not in step.
@@ -173,6 +176,7 @@ pub async fn status(setting: &Setting) -> Result<PolicyStatus> {
     }
     let me = jobs::this_process(&setting.user);
     status.lease = jobs::find_lease(state.as_ref(), &job, &me).await?.map(|found| found.lease);
+    status.progress = jobs::in_flight(state.as_ref(), &job, status.lease.as_ref()).await?;
     let behind = |newest: i64| Some(u64::try_from(newest - status.event.unwrap_or(0)).unwrap_or(0));
     status.events_behind = status.newest_event.and_then(behind);
     Ok(status)

@@ -63,19 +63,22 @@ const METASTORE: Program = Program {
 /// Whole runs.
 const METASYNC: Program = Program {
     name: "metasync",
-    about: "100,000 partitions bootstrapped, 10,000 events, 1,000,000 objects looked at",
+    about: "100,000 partitions bootstrapped and loaded, 10,000 events, 1,000,000 objects looked at",
     who: "metasync, a plain Thrift client, Hive 4.2",
     binary: "replicas",
     // The metastore's program needs nothing of the servers that come with it, but is not to be had without them.
     needed: &["postgres", "mariadb", "hms-3.1", "hive-4.2"],
     options: &[
         ("--postgres", "UNDERSTUDY_TEST_POSTGRES_URL"),
+        ("--mariadb", "UNDERSTUDY_TEST_MARIADB_URL"),
+        ("--mariadb-client", "UNDERSTUDY_TEST_MARIADB_CLIENT"),
+        ("--schema", "UNDERSTUDY_TEST_HMS_31_SCHEMA"),
         ("--hms", "UNDERSTUDY_TEST_HMS_31"),
         ("--hive", "UNDERSTUDY_TEST_HIVE_42"),
     ],
     runs_metasync: true,
     size: None,
-    limit: Duration::from_secs(90 * 60),
+    limit: Duration::from_secs(120 * 60),
 };
 
 /// Hashes, sorting, manifests, plans.

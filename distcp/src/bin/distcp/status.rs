@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use distcp::console::exit::after_help;
 use distcp::console::output::{Output, aligned, bytes_text, counted, duration_text, grouped};
+use distcp::console::progress::text;
 use distcp::console::shell::Shell;
 use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
@@ -128,6 +129,9 @@ fn block(status: &JobStatus) -> String {
         }
         rows.push((if run.in_flight { "in flight" } else { "unfinished" }, text));
     }
+    rows.extend(
+        status.progress.as_ref().map(|run| ("progress", format!("{} (as of {})", text(&run.seen), run.written))),
+    );
     rows.push((
         "lease",
         match &status.lease {
@@ -140,7 +144,9 @@ fn block(status: &JobStatus) -> String {
 
 #[cfg(test)]
 mod tests {
+    use distcp::beacon::InFlight;
     use distcp::jobs::{LastRun, LeaseStatus, UnfinishedRun};
+    use distcp::progress::{Phase, Snapshot};
 
     use super::*;
 
@@ -155,6 +161,7 @@ mod tests {
             manifest: None,
             last_run: None,
             unfinished: Vec::new(),
+            progress: None,
             lease: None,
             problems: Vec::new(),
         };
@@ -186,6 +193,20 @@ lease     free";
             open_uploads: 1,
             ..UnfinishedRun::default()
         }];
+        status.progress = Some(InFlight {
+            run_id: "r2".into(),
+            written: "2026-11-21T03:00:10Z".into(),
+            seconds_left: Some(5),
+            seen: Snapshot {
+                phase: Phase::Copying,
+                planned_objects: 10,
+                planned_bytes: 4096,
+                done_objects: 6,
+                done_bytes: 3072,
+                bytes_per_second: Some(204.8),
+                ..Snapshot::default()
+            },
+        });
         status.lease = Some(LeaseStatus { holder: "ann on host".into(), run_id: Some("r2".into()), process: "alive" });
         let busy = "\
 job        lake
@@ -195,6 +216,7 @@ as of      2026-11-21T01:00:00Z (2h 0m ago)
 last run   copy ended 2026-11-21T01:10:00Z, partial (3): 1,200 copied, 1 failed
 error      a: cannot read
 in flight  r2: 5 objects done (2.0 KiB), 1 in parts
+progress   copying: 6 of 10 objects, 3.0 KiB of 4.0 KiB, 204 B/s, 5s left (as of 2026-11-21T03:00:10Z)
 lease      ann on host (process alive)";
         assert_eq!(block(&status), busy);
         let json = serde_json::to_value(JobLine { kind: "job", status: &status }).unwrap();

@@ -5,6 +5,7 @@ use crate::words::age;
 use clap::Args;
 use distcp::console::exit::after_help;
 use distcp::console::output::counted;
+use distcp::console::progress::text;
 use distcp::console::shell::Shell;
 use distcp::error::Result;
 use distcp::exit::ExitCode;
@@ -81,6 +82,10 @@ fn block(status: &PolicyStatus, now: Timestamp) -> String {
         lines.push(format!("  {} {} ended with {} ({}){error}", run.command, run.started, run.exit_code, run.outcome));
     }
     lines.extend(status.last_verify.as_ref().map(|verify| last_verify(verify, now)));
+    if let Some(run) = &status.progress {
+        let old = run.written.parse().map_or(String::new(), |written| format!(" ({})", age(written, now)));
+        lines.push(format!("at work: {}{old}", text(&run.seen)));
+    }
     if let Some(lease) = &status.lease {
         lines.push(format!("lease: {} (process {})", lease.holder, lease.process));
     }

@@ -4,11 +4,12 @@
 //! one table's trouble stays its own. How far the replica is comes last: with an SQL target it stands if and only if what came
 //! with it does; a crash before leaves what was written earlier, and the next run compares.
 
-use super::{Applied, Applier};
+use super::{Applied, Applier, partitions_of};
 use crate::metastore::{Change, Error};
 use crate::model::TableName;
 use crate::sync::{failure, until};
 use distcp::error::{Failure, Result};
+use distcp::progress::count;
 use std::ops::Range;
 
 /// Partitions, and tables, that are written in one transaction, about: a table's own chunk is as large.
@@ -71,7 +72,7 @@ impl Pending {
         self.weight = 0;
         until::go_on(applier.stop)?;
         let Err(error) = applier.write(&changes).await else {
-            parts.into_iter().for_each(|(part, _)| self.done(part));
+            parts.into_iter().for_each(|(part, _)| self.done(applier, part));
             return Ok(());
         };
         if parts.len() == 1 {
@@ -85,7 +86,7 @@ impl Pending {
             }
             until::go_on(applier.stop)?;
             match applier.write(changes.get(range).unwrap_or_default()).await {
-                Ok(()) => self.done(part),
+                Ok(()) => self.done(applier, part),
                 Err(error) => self.refused(applier, part, error)?,
             }
         }
@@ -108,7 +109,7 @@ impl Pending {
         Ok(())
     }
 
-    fn done(&mut self, part: Part) {
+    fn done(&mut self, applier: &Applier<'_>, part: Part) {
         let applied = &mut self.applied;
         match part {
             Part::Run | Part::Late(_) | Part::Functions(_) => {}
@@ -117,6 +118,7 @@ impl Pending {
                 applied.gone.insert(database);
             }
             Part::Table(at, TableDone { digest, partitions, behind }) => {
+                count(&applier.progress.done_metadata, 1);
                 if behind {
                     applied.behind.insert(at);
                 }
@@ -129,8 +131,7 @@ impl Pending {
 /// How much a change writes, about: its partitions.
 fn weight_of(change: &Change) -> usize {
     match change {
-        Change::PutPartitions { partitions, .. } => partitions.len(),
-        Change::DropPartitions { names, .. } => names.len(),
+        Change::PutPartitions { .. } | Change::DropPartitions { .. } => partitions_of(change),
         Change::PutPartitionStatistics { statistics, .. } => statistics.len(),
         _ => 1,
     }

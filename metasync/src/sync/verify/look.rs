@@ -16,6 +16,7 @@ use crate::sync::{Metastores, Setting, events, failure, iceberg, planned, switch
 use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
 use distcp::job::Job;
+use distcp::progress::Phase;
 use distcp::store::meter::RequestCounts;
 use distcp::verify::{Difference, Level, Mark, Reading, verify_part};
 use jiff::Timestamp;
@@ -77,6 +78,7 @@ pub(super) async fn look(
     let setting = &Setting { policy: places.effective(&setting.policy, false), ..setting.clone() };
     let sides = Sides { policy: setting.policy.clone(), ..stands };
     let touched = touched(setting, &sides, left.as_ref()).await?;
+    setting.progress.follow(Phase::Comparing);
     let mut survey = survey(&sides, state, selection).await.map_err(failure)?;
     writes::choose(setting, &stores, &mut survey, false).await?;
     iceberg::choose(setting, &stores, &mut survey).await?;
