@@ -20,6 +20,7 @@ mod iceberg;
 pub mod planned;
 pub mod report;
 mod run;
+mod seal;
 mod settle;
 mod standing;
 pub mod state;

@@ -61,6 +61,7 @@ mod sync_listed;
 mod sync_moving;
 mod sync_mutations;
 mod sync_places;
+mod sync_promoted;
 mod sync_random;
 mod sync_run;
 mod sync_servers;

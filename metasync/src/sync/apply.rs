@@ -8,7 +8,7 @@
 mod pending;
 
 use super::survey::{DatabaseWork, LAST_ID, Survey, TableWork};
-use super::{failure, hops, until, writes};
+use super::{failure, hops, seal, until, writes};
 use crate::carry;
 use crate::compare::{
     self, AsyncSink, Chunk, Lines, Pair, Sides, Stamp, Trouble, Whole, add_head, expected_whole, head,
@@ -106,7 +106,11 @@ impl Applier<'_> {
             let changes = self.database_drop(database).await?;
             pending.add(self, Part::Gone(database.database.clone()), changes).await?;
         }
-        pending.add(self, Part::Run, event.map(|event| self.advance(event)).unwrap_or_default()).await?;
+        if let Some(event) = event {
+            let mut last = self.advance(event);
+            last.extend(seal::renewed(&self.sides.policy.name, self.survey, &pending.digests()));
+            pending.add(self, Part::Run, last).await?;
+        }
         pending.flush(self).await
     }
 

@@ -271,8 +271,20 @@ impl PathTree {
     /// Plans, and writes nothing. With the guard that refuses it.
     pub async fn draft(&self) -> Result<(PathDraft, Option<Failure>)> {
         let (plan, refusal) = run::draft(&self.job).await?;
-        let is_idle = plan.rows == 0 && plan.header.base.is_some();
-        Ok((PathDraft { totals: plan.header.totals.clone(), is_idle }, refusal))
+        let (totals, has_base) = (plan.header.totals.clone(), plan.header.base.is_some());
+        let is_idle = plan.rows == 0 && has_base;
+        let read = move || -> Result<Foreign> {
+            let mut foreign = Foreign::default();
+            for action in plan.actions()? {
+                let action = action?;
+                if is_foreign(&action, has_base) {
+                    foreign.add(&action.key);
+                }
+            }
+            Ok(foreign)
+        };
+        let foreign = tokio::task::spawn_blocking(read).await??;
+        Ok((PathDraft { totals, is_idle, has_base, foreign }, refusal))
     }
 }
 
@@ -282,6 +294,10 @@ pub struct PathDraft {
     pub totals: PlanTotals,
     /// There is nothing to do, and a manifest says what stands there.
     pub is_idle: bool,
+    /// Whether a manifest was committed before.
+    pub has_base: bool,
+    /// Objects of the target that the run would delete or overwrite, and that are not as the last run left them.
+    pub foreign: Foreign,
 }
 
 /// Opens the job of each of the policy's paths.

@@ -2,6 +2,7 @@
 //! left it (rules 20, 21), more drops than allowed (rule 6). Pure.
 
 use super::Allowed;
+use super::data::Foreign;
 use super::events::Seen;
 use super::state::{Rules, SyncState};
 use super::survey::Survey;
@@ -10,11 +11,14 @@ use crate::policy::Policy;
 use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
 use distcp::options::Cap;
+use distcp::quantity::counted;
 
 /// A share of tables or partitions allows at least so many: of three tables one can be dropped.
 const DROPS_ALWAYS: u64 = 1;
 /// How many lines of drift a message shows.
 const DRIFT_SHOWN: usize = 10;
+/// How many objects of others a message shows.
+const OBJECTS_SHOWN: usize = 10;
 
 /// Rule 29.
 pub(super) fn rules_hold(state: Option<&SyncState>, policy: &Policy, allowed: &Allowed) -> Result<()> {
@@ -53,6 +57,34 @@ pub(super) fn is_ours(survey: &Survey, allowed: &Allowed) -> Result<()> {
         format!("the target is not as the last run left it, nothing was written: {}{more}", shown.join("; ")),
     )
     .hint("if the replica was promoted, stop this policy; else overwrite it with --overwrite-drift, or use metasync resync"))
+}
+
+/// Rule 20, for files: what would be overwritten or deleted is as the last run left it. Of each tree: what is not, whether a
+/// run committed it before, and how its objects are written.
+pub(super) fn files_are_ours<'a>(
+    trees: impl IntoIterator<Item = (&'a Foreign, bool, impl Fn(&str) -> String)>,
+    allowed: &Allowed,
+) -> Result<()> {
+    let (mut shown, mut count, mut first_run) = (Vec::new(), 0, false);
+    for (foreign, has_base, place) in trees {
+        shown.extend(foreign.first.iter().map(|key| place(key)));
+        count += foreign.count;
+        first_run |= foreign.count > 0 && !has_base;
+    }
+    shown.truncate(OBJECTS_SHOWN);
+    if count == 0 || allowed.overwrite_drift || (allowed.adopt && first_run) {
+        return Ok(());
+    }
+    let message = format!(
+        "this run would delete or overwrite {} of the target that no run of its own left so: {}",
+        counted(count, "object", "objects"),
+        shown.join(", ")
+    );
+    let hint = match first_run {
+        true => "name a folder that is empty, or take over what is there with --adopt",
+        false => "if the replica was promoted, stop this policy; else overwrite them with --overwrite-drift",
+    };
+    Err(Failure::new(ExitCode::Refused, message).hint(hint))
 }
 
 fn exceeds(cap: Cap, count: u64, of: u64) -> bool {

@@ -2,7 +2,7 @@
 
 use super::data::{self, Draft, Forks, PathDraft, PathTree, Tree, Trust};
 use super::events::{self, Seen};
-use super::guards::{drops_allowed, is_ours, rules_hold};
+use super::guards::{drops_allowed, files_are_ours, is_ours, rules_hold};
 use super::report::Mode;
 use super::state::{Intent, SyncState};
 use super::survey::{self, Survey, TableWork, removable, survey};
@@ -17,7 +17,6 @@ use crate::roots::{Folder, Owner, Root, Wave};
 use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
 use distcp::progress::{Phase, Progress};
-use distcp::quantity::counted;
 use jiff::Timestamp;
 use manifest::ObjectKey;
 use manifest::state::checkpoint::{self, Checkpoint, Loaded};
@@ -26,8 +25,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How many objects of others a message shows.
-const OBJECTS_SHOWN: usize = 10;
 /// How often the source is looked at when transactional tables are compacted meanwhile, or waited for, or versions expire.
 const MAX_LOOKS: u32 = 4;
 
@@ -213,10 +210,12 @@ async fn drawn(
         _ => events::start(&sides).await?,
     };
     seen.recall(state.map(|state| &state.explained));
+    // A run that died may have written what no manifest knows yet.
+    let half_done = state.is_some_and(SyncState::is_half_done);
     let still = still::ask(&sides, left, &seen, allowed, asked).await?;
     let mut places = switch::present(&sides, state, asked).await?;
     if let Some(unseen) = still.looks {
-        let paths = plan_paths(setting, allowed).await?;
+        let paths = plan_paths(setting, allowed, half_done).await?;
         let policy = places.effective(policy, false);
         return Ok(Ok(Planned { unseen, paths, is_still: true, ..Planned::nothing(asked, seen, policy, places) }));
     }
@@ -255,7 +254,10 @@ async fn drawn(
     }
     let Looked { survey, drafted, removals, postponed, retiring, policy } = found;
     let Drafted { trees, drafts, unseen, waiting, synced } = drafted;
-    let paths = if allowed.selection.is_all() { plan_paths(setting, allowed).await? } else { Vec::new() };
+    let paths = match allowed.selection.is_all() {
+        true => plan_paths(setting, allowed, half_done).await?,
+        false => Vec::new(),
+    };
     let never_whole = left.is_none_or(|left| left.as_of.is_none());
     let mode = if never_whole || allowed.bootstrap { Mode::Bootstrap } else { Mode::Incremental };
     let looked = trees.iter().map(Tree::key).collect();
@@ -428,7 +430,7 @@ impl Look<'_> {
         }
         let accepts = allowed.empty_tables || policy.options.empty_tables == EmptyTables::Accept;
         // A run that died may have written what no manifest knows yet.
-        let half_done = state.is_some_and(|state| state.intent.is_some());
+        let half_done = state.is_some_and(SyncState::is_half_done);
         let lately = |tree: &Tree| {
             let look: Timestamp = state?.looks.get(&tree.key())?.parse().ok()?;
             let age = Duration::try_from(now.duration_since(look)).unwrap_or(Duration::MAX);
@@ -475,7 +477,10 @@ impl Look<'_> {
                     }
                 }
                 if !half_done {
-                    files_are_ours(&trees, &drafts, allowed)?;
+                    let each = trees.iter().zip(&drafts).map(|(tree, draft)| {
+                        (&draft.foreign, draft.has_base, |key: &str| tree.root.to.below(key).to_string())
+                    });
+                    files_are_ours(each, allowed)?;
                 }
                 let synced = drafts.iter().map(|draft| draft.as_of).min();
                 return Ok(Some(Drafted { trees, drafts, unseen, synced, ..Drafted::default() }));
@@ -510,33 +515,8 @@ fn forked<'a>(forks: Forks, survey: &'a Survey, seen: &'a Seen) -> impl Iterator
     })
 }
 
-/// Rule 20, for files: what would be overwritten or deleted is as the last run left it.
-fn files_are_ours(trees: &[Tree], drafts: &[Draft], allowed: &Allowed) -> Result<()> {
-    let place = |tree: &Tree, key: &String| tree.root.to.below(key).to_string();
-    let (mut shown, mut count, mut first_run) = (Vec::new(), 0, false);
-    for (tree, draft) in trees.iter().zip(drafts) {
-        shown.extend(draft.foreign.first.iter().map(|key| place(tree, key)));
-        count += draft.foreign.count;
-        first_run |= draft.foreign.count > 0 && !draft.has_base;
-    }
-    shown.truncate(OBJECTS_SHOWN);
-    if count == 0 || allowed.overwrite_drift || (allowed.adopt && first_run) {
-        return Ok(());
-    }
-    let message = format!(
-        "this run would delete or overwrite {} of the target that no run of its own left so: {}",
-        counted(count, "object", "objects"),
-        shown.join(", ")
-    );
-    let hint = match first_run {
-        true => "name a folder that is empty, or take over what is there with --adopt",
-        false => "if the replica was promoted, stop this policy; else overwrite them with --overwrite-drift",
-    };
-    Err(Failure::new(ExitCode::Refused, message).hint(hint))
-}
-
-/// Plans the plain trees of the policy.
-async fn plan_paths(setting: &Setting, allowed: &Allowed) -> Result<Vec<(PathTree, PathDraft)>> {
+/// Plans the plain trees of the policy. `half_done`: a run that died may have written what no manifest knows yet.
+async fn plan_paths(setting: &Setting, allowed: &Allowed, half_done: bool) -> Result<Vec<(PathTree, PathDraft)>> {
     let mut planned = Vec::new();
     for path in data::open_paths(setting, Trust { afresh: false, ..trust(allowed) })? {
         let of_path =
@@ -546,6 +526,13 @@ async fn plan_paths(setting: &Setting, allowed: &Allowed) -> Result<Vec<(PathTre
             return Err(guarded(of_path(refusal)));
         }
         planned.push((path, draft));
+    }
+    if !half_done {
+        let each = planned.iter().map(|(path, draft)| {
+            let place = |key: &str| format!("{}/{key}", path.job.target.place);
+            (&draft.foreign, draft.has_base, place)
+        });
+        files_are_ours(each, allowed)?;
     }
     Ok(planned)
 }
@@ -568,6 +555,7 @@ pub(super) fn of_tree(tree: &Tree, failure: Failure) -> Failure {
 /// What this survey is about to change, with what an earlier one left half done.
 pub(super) fn intent(survey: &Survey, before: Option<Intent>, policy: &Policy) -> Intent {
     let mut intent = before.unwrap_or_default();
+    intent.carrying = true;
     let name = |table: &crate::model::TableName| (table.database.clone(), table.table.clone());
     intent.tables.extend(survey.tables.iter().filter(|table| table.differs()).map(|table| name(&table.target)));
     for table in survey.tables.iter().filter(|table| table.is_new && table.owns_files && table.quarantine.is_none()) {

@@ -170,7 +170,8 @@ impl Run<'_> {
             ..SyncState::default()
         });
         planned.places.keep(&mut new);
-        let differs = planned.differs() || !planned.removals.is_empty();
+        let by_path = planned.paths.iter().any(|(_, draft)| !draft.is_idle);
+        let differs = planned.differs() || !planned.removals.is_empty() || by_path;
         if differs {
             new.intent = Some(intent(&planned.survey, new.intent.take(), &planned.policy));
             new.removals.extend(planned.removals.iter().chain(&planned.postponed).cloned());

@@ -112,12 +112,17 @@ impl Settling<'_> {
         codes.extend(self.failed_jobs(summary));
         let jobs = self.outcome.jobs.iter().map(|(_, report)| report);
         let mut reports = jobs.chain(self.outcome.paths.iter().map(|(_, report)| report));
-        let jobs_done = reports.all(|report| report.summary.exit_code == ExitCode::Done);
+        let jobs_done = reports.clone().all(|report| report.summary.exit_code == ExitCode::Done);
+        // What failed to be copied is known; where a copy broke off, its journal may lack what was written last.
+        let ended_well = reports.all(|report| report.failure.is_none());
         let mut unfinished = self.tables(new, summary);
         self.databases(new, summary, &mut unfinished);
         let fresh = new.intent.take().map(|intent| intent.fresh).unwrap_or_default();
         unfinished.fresh = fresh.into_iter().filter(|(_, table)| unfinished.tables.contains(table)).collect();
-        new.intent = (!unfinished.tables.is_empty() || !unfinished.databases.is_empty()).then_some(unfinished);
+        // What a fresh folder got of a version that moved on is in no manifest either.
+        unfinished.carrying = self.stopped.is_some() || !ended_well || !outcome.held.is_empty();
+        let any = !unfinished.tables.is_empty() || !unfinished.databases.is_empty() || unfinished.carrying;
+        new.intent = any.then_some(unfinished);
         let carried = jobs_done && outcome.reached;
         if carried {
             new.removals.clone_from(&self.planned.postponed);

@@ -182,9 +182,21 @@ pub struct Intent {
     /// table stands and the source drops it, nobody else knows of them.
     #[serde(default)]
     pub fresh: BTreeMap<String, (String, String)>,
+    /// The run was about to write files, and did not come to an end in order: it may have written what no manifest knows.
+    #[serde(default = "yes")]
+    pub carrying: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl SyncState {
+    /// Whether a run may have written files that no manifest knows.
+    pub fn is_half_done(&self) -> bool {
+        self.intent.as_ref().is_some_and(|intent| intent.carrying)
+    }
+
     /// What the last commit left of a table of the target.
     pub fn table(&self, database: &str, table: &str) -> Option<&TableState> {
         self.databases.get(database)?.tables.get(table)

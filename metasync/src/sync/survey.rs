@@ -5,9 +5,11 @@
 //! as a whole is for the caller to refuse.
 
 mod database;
+mod extra;
 mod sink;
 
 use super::hops::MARK;
+use super::seal;
 use super::state::{Quarantine, SyncState};
 use super::writes::{self, Acid, Ended};
 use crate::carry::{self, Nature};
@@ -104,6 +106,8 @@ pub struct DatabaseWork {
     pub last_id: Option<String>,
     /// What the target says of its event log.
     pub mark: Option<String>,
+    /// What the target says that a run left.
+    pub seal: Option<String>,
     /// The target's is not as the last commit left it.
     pub drifted: bool,
     /// Functions that the target lacks.
@@ -223,7 +227,8 @@ async fn look_at_database(
         work.drifted = true;
         survey.drift.push(format!("database {target}: it or its functions were changed"));
     }
-    if left.is_some() && actual.is_none() && intended.is_none() {
+    if left.is_some() && actual.is_none() && intended.is_none_or(|intent| !intent.databases.contains(&target.database))
+    {
         work.drifted = true;
         survey.drift.push(format!("database {target}: it is gone"));
     }
@@ -251,11 +256,22 @@ async fn look_at_database(
         false => Vec::new(),
     };
     drop(carried);
-    // Rule 21: a run of ours that died is known by its intent, one whose state was lost by the id that it left.
+    // Rule 21: a run of ours that died is known by its intent, one whose state was lost by the seal that it left.
     let by_others = |name: &&String| !state.is_some_and(|state| state.is_intended(&target.database, name));
-    let marked = state.is_none() && there.is_some_and(|there| there.parameters.contains_key(LAST_ID));
-    if left.is_none() && !marked && held.iter().any(|name| by_others(&name)) {
-        survey.foreign.push(target.to_string());
+    if left.is_none() && held.iter().any(|name| by_others(&name)) {
+        let marked = state.is_none() && there.is_some_and(|there| there.parameters.contains_key(LAST_ID));
+        let extra = if marked { extra::digests(sides, &target, &extra).await? } else { BTreeMap::new() };
+        let tables = survey.tables[before..].iter().map(|table| (&table.target.table, table.digest.as_ref()));
+        let tables = tables.chain(extra.iter().map(|(name, digest)| (name, Some(digest))));
+        let tables = tables.filter_map(|(name, digest)| Some((name.as_str(), digest?.as_str())));
+        let now = seal::seal(&sides.policy.name, actual.as_deref().unwrap_or_default(), tables);
+        match there.and_then(|there| there.parameters.get(seal::KEY)) {
+            Some(left) if marked && *left == now => {}
+            _ if marked => survey.foreign.push(format!(
+                "{target} (its {LAST_ID} is of another policy's run, or it was changed after the run that wrote that)"
+            )),
+            _ => survey.foreign.push(target.to_string()),
+        }
     }
     drop_tables(sides, state, &target, &extra, survey).await
 }

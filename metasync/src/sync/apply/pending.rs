@@ -10,6 +10,7 @@ use crate::model::TableName;
 use crate::sync::{failure, until};
 use distcp::error::{Failure, Result};
 use distcp::progress::count;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Partitions, and tables, that are written in one transaction, about: a table's own chunk is as large.
@@ -91,6 +92,16 @@ impl Pending {
             }
         }
         Ok(())
+    }
+
+    /// What the target will hold, once all of this is written, of each table that is changed, by its place: digests.
+    pub fn digests(&self) -> BTreeMap<usize, &str> {
+        let written = self.applied.done.iter().map(|(at, (digest, _))| (*at, digest.as_str()));
+        let gathered = self.parts.iter().filter_map(|(part, _)| match part {
+            Part::Table(at, done) => Some((*at, done.digest.as_str())),
+            _ => None,
+        });
+        written.chain(gathered).collect()
     }
 
     fn refused(&mut self, applier: &Applier<'_>, part: Part, error: Error) -> Result<()> {

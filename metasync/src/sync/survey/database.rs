@@ -9,6 +9,7 @@ use crate::metastore::{Change, Damaged, Error, Result};
 use crate::model::{Database, Function};
 use crate::object::Object;
 use crate::roots::{Folder, Owner, Wave};
+use crate::sync::seal;
 use crate::volatile::is_replication;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -112,6 +113,7 @@ pub(super) async fn compare_database(
             digest: lines.hex(),
             last_id: parameter(LAST_ID),
             mark: parameter(MARK),
+            seal: parameter(seal::KEY),
             drifted: false,
             lacking,
         },

@@ -56,6 +56,7 @@ fn database(source: &str, target: &str) -> DatabaseWork {
         digest: String::new(),
         last_id: None,
         mark: None,
+        seal: None,
         drifted: false,
         lacking: BTreeSet::new(),
     }
