@@ -100,7 +100,7 @@ impl Policy {
         if source == target {
             return Err(root.bad("target.metastore", "is the source's"));
         }
-        let rename = renames(&mut root, &databases)?;
+        let rename = renames(&mut root, &scope)?;
         let locations = locations(&mut root)?;
         let paths = paths(&mut root)?;
         if databases.is_empty() && paths.is_empty() {
@@ -124,7 +124,10 @@ impl Policy {
     }
 }
 
-fn renames(root: &mut Reader, databases: &[String]) -> Result<BTreeMap<String, String>, PolicyError> {
+/// Two databases of the source never come to one of the target: each would drop the other's tables as its own extras. A
+/// target that the scope takes is free only if it goes elsewhere itself, as in a swap; `exclude_tables` leaves out its tables,
+/// not the database.
+fn renames(root: &mut Reader, scope: &Scope) -> Result<BTreeMap<String, String>, PolicyError> {
     let pairs: BTreeMap<String, String> = root.optional("rename")?.unwrap_or_default();
     let mut rename = BTreeMap::new();
     for (from, to) in pairs {
@@ -139,9 +142,11 @@ fn renames(root: &mut Reader, databases: &[String]) -> Result<BTreeMap<String, S
         rename.insert(from, to);
     }
     for (from, to) in &rename {
-        let stays = databases.iter().any(|database| database.to_lowercase() == *to) && !rename.contains_key(to);
-        if stays {
-            return Err(root.bad(&format!("rename.{from}"), &format!("goes to {to}, which is in the policy itself")));
+        if !rename.contains_key(to) && scope.takes_database(&DatabaseName::new(to)) {
+            let why = format!(
+                "goes to {to}, which is in the policy itself: choose another name, rename {to} too, or take it out of databases"
+            );
+            return Err(root.bad(&format!("rename.{from}"), &why));
         }
     }
     Ok(rename)
@@ -249,6 +254,34 @@ unknown_events = "report"
         let text = format!("{SMALL}[options]\nmax_drop = 3");
         assert_eq!(error(&text), "p.toml has the unknown key options.max_drop, did you mean \"max_drops\"?");
         assert!(error(&SMALL.replace("metastore", "metastor")).contains("source.metastore is missing"));
+    }
+
+    #[test]
+    fn no_database_is_renamed_to_one_that_stays() {
+        let parse = |databases: &str, more: &str| {
+            let text = SMALL.replace("[\"a\"]", databases);
+            Policy::parse(&format!("{text}{more}\n"), "p.toml").map_err(|error| error.to_string())
+        };
+        for (databases, more) in [
+            (r#"["sales", "finance_*"]"#, "rename.sales = \"finance_eu\""),
+            (r#"["sales", "finance_*"]"#, "rename.sales = \"FINANCE_EU\""),
+            (r#"["*"]"#, "rename.sales = \"sales_replica\""),
+            (r#"["a", "b", "c"]"#, "rename.a = \"b\"\nrename.b = \"c\""),
+            (r#"["sales", "eu"]"#, "exclude_tables = [\"eu.*\"]\nrename.sales = \"eu\""),
+            (r#"["a"]"#, "rename.a = \"a\"\nrename.b = \"a\""),
+        ] {
+            let error = parse(databases, more).unwrap_err();
+            assert!(error.contains("p.toml: rename.") && error.contains(" goes to "), "{databases} {more}: {error}");
+        }
+        for (databases, more) in [
+            (r#"["sales", "finance_*"]"#, "rename.sales = \"finance\""),
+            (r#"["a", "b"]"#, "rename.a = \"b\"\nrename.b = \"a\""),
+            (r#"["a", "b"]"#, "rename.a = \"b\"\nrename.b = \"c\""),
+            (r#"["*"]"#, "rename.a = \"b\"\nrename.b = \"a\""),
+            (r#"["*"]"#, "rename.a = \"a\""),
+        ] {
+            assert!(parse(databases, more).is_ok(), "{databases} {more}: {:?}", parse(databases, more).err());
+        }
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! What stops a run of `metasync` before it does harm: each refusal with its code, and nothing changed.
 
+use distcp::exit::ExitCode;
 use metasync::metastore::Change;
 use metasync::model::{
     DatabaseName, Function, FunctionKind, PartitionName, Resource, ResourceKind, TableName, UnknownFields,
 };
+use metasync::sync::{self, Allowed};
+use std::sync::Arc;
 use tests::lake::Lake;
 use tests::metastores::objects;
 
@@ -193,6 +196,35 @@ fn what_cannot_be_used_is_refused_before_anything_is_touched() {
     let ran = lake.metasync("run", &[]);
     assert!(ran.last_word().contains("the source's metastore"), "{}", ran.stderr);
     assert!(!lake.root().join("target.db").exists());
+}
+
+#[test]
+fn two_databases_never_come_to_one() {
+    let lake = lake();
+    lake.database("finance_eu");
+    lake.policy_of("databases = [\"sales\", \"finance_*\"]\n", "");
+    lake.metasync("run", &[]).expect(0);
+    let before = replica(&lake);
+    lake.policy_of("databases = [\"sales\", \"finance_*\"]\nrename.sales = \"finance_eu\"\n", "");
+    for verb in ["plan", "run"] {
+        let refused = lake.metasync(verb, &[]).expect(2);
+        assert!(refused.last_word().contains("rename.sales goes to finance_eu"), "{}", refused.stderr);
+    }
+    // The same, had the policy's own check not seen it.
+    lake.policy_of("databases = [\"sales\", \"finance_*\"]\n", "");
+    let mut setting = lake.setting();
+    let mut policy = (*setting.policy).clone();
+    policy.rename.insert("sales".to_owned(), "finance_eu".to_owned());
+    setting.policy = Arc::new(policy);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let allowed = Allowed { policy_change: true, ..Allowed::default() };
+    let planned = runtime.block_on(sync::plan(&setting, &allowed)).err().unwrap();
+    let (_, ran) = runtime.block_on(sync::run(&setting, "run", &allowed));
+    for refused in [planned, ran.unwrap()] {
+        assert_eq!(refused.code, ExitCode::Usage, "{refused}");
+        assert!(refused.message.contains("finance_eu and sales of the source would both be finance_eu"), "{refused}");
+    }
+    assert_eq!(replica(&lake), before);
 }
 
 #[test]
