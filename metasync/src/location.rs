@@ -66,7 +66,7 @@ impl Location {
     /// which is what servers make of every other form.
     pub fn join(&self, segments: &[String]) -> Self {
         let mut joined = self.clone();
-        if joined.service == "file://" {
+        if self.is_local() {
             joined.text = format!("file:/{}", joined.segments.join("/"));
         }
         for segment in segments {
@@ -85,6 +85,11 @@ impl Location {
         self.join(&segments)
     }
 
+    /// Whether it is on the file system of a machine.
+    pub fn is_local(&self) -> bool {
+        self.service == "file://"
+    }
+
     /// How many segments lead to it.
     pub fn depth(&self) -> usize {
         self.segments.len()
@@ -92,7 +97,7 @@ impl Location {
 
     /// The place as distcp is told it: a local one as a plain path, in which nothing is escaped.
     pub fn place(&self) -> String {
-        match self.service == "file://" {
+        match self.is_local() {
             true => format!("/{}", self.segments.join("/")),
             false => self.text.clone(),
         }

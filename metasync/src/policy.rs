@@ -1,17 +1,20 @@
 //! The policy file: what is kept in step with what, and how.
 //!
 //! Pure. Everything that contradicts itself is refused here, before anything is reached (exit 2): unknown keys by name with
-//! the nearest known one, two databases renamed to one, locations that overlap. Patterns and names are the source's.
+//! the nearest known one, two databases renamed to one, locations and paths that overlap. Patterns and names are the source's.
 
 mod options;
+mod places;
 mod reader;
 mod scope;
 
 pub use options::{EmptyTables, Options, Publish, UnknownEvents};
+pub use places::Clash;
 pub use scope::Scope;
 
 use crate::location::{Location, LocationMap};
 use crate::model::{DatabaseName, TableName};
+use distcp::place::Place;
 use reader::Reader;
 use std::collections::BTreeMap;
 
@@ -103,6 +106,9 @@ impl Policy {
         let rename = renames(&mut root, &scope)?;
         let locations = locations(&mut root)?;
         let paths = paths(&mut root)?;
+        if let Some(Clash { key, why }) = places::clash(&locations, &paths, places::plain) {
+            return Err(root.bad(&key, &why));
+        }
         if databases.is_empty() && paths.is_empty() {
             return Err(root.bad("databases", "is missing, and so is [[paths]]: there is nothing to do"));
         }
@@ -110,6 +116,12 @@ impl Policy {
         let options = Options::read(root.table("options")?, trash.is_some())?;
         root.end()?;
         Ok(Self { name, state, trash, scope, source, target, rename, locations, paths, options })
+    }
+
+    /// A path that meets a location or another path, by where `read` says that places are: its names of stores and its links
+    /// are not known when the policy is read.
+    pub fn clash(&self, read: impl Fn(&str) -> Option<Place>) -> Option<Clash> {
+        places::clash(&self.locations, &self.paths, read)
     }
 
     /// What a database of the source is called on the target.
@@ -125,8 +137,8 @@ impl Policy {
 }
 
 /// Two databases of the source never come to one of the target: each would drop the other's tables as its own extras. A
-/// target that the scope takes is free only if it goes elsewhere itself, as in a swap; `exclude_tables` leaves out its tables,
-/// not the database.
+/// target that the scope takes is free only if it goes elsewhere itself, as in a swap; `exclude_tables` leaves out its
+/// tables, not the database.
 fn renames(root: &mut Reader, scope: &Scope) -> Result<BTreeMap<String, String>, PolicyError> {
     let pairs: BTreeMap<String, String> = root.optional("rename")?.unwrap_or_default();
     let mut rename = BTreeMap::new();
@@ -144,7 +156,8 @@ fn renames(root: &mut Reader, scope: &Scope) -> Result<BTreeMap<String, String>,
     for (from, to) in &rename {
         if !rename.contains_key(to) && scope.takes_database(&DatabaseName::new(to)) {
             let why = format!(
-                "goes to {to}, which is in the policy itself: choose another name, rename {to} too, or take it out of databases"
+                "goes to {to}, which is in the policy itself: choose another name, rename {to} too, or take it out of \
+                 databases"
             );
             return Err(root.bad(&format!("rename.{from}"), &why));
         }
@@ -291,6 +304,7 @@ unknown_events = "report"
             ("[rename]\nx = \"a\"", "in the policy itself"),
             ("[[locations]]\nfrom = \"/x\"\nto = \"/x/y\"", "overlap"),
             ("[[locations]]\nfrom = \"x\"\nto = \"/y\"", "neither a URL"),
+            ("[[paths]]\nfrom = \"/x\"\nto = \"/x/y\"", "paths[0].to is /x/y, which overlaps /x"),
             ("[options]\ntrash_retention = \"1d\"", "needs trash"),
             ("[options]\nsweep = \"soon\"", "options.sweep"),
             ("[options]\npublish = \"often\"", "options.publish"),

@@ -228,6 +228,30 @@ fn two_databases_never_come_to_one() {
 }
 
 #[test]
+fn rule_01_a_path_of_the_policy_writes_into_no_tree_of_tables() {
+    let lake = lake();
+    lake.metasync("run", &[]).expect(0);
+    lake.write("../jobs/a.jar", "a");
+    let before = replica(&lake);
+    let root = lake.root().display();
+    // Where a link leads is known only once the place is looked at.
+    std::os::unix::fs::symlink(lake.target(""), lake.root().join("link")).unwrap();
+    for (to, word) in [
+        (format!("{root}/target/jobs"), "paths[0].to is"),
+        (format!("{root}/source/jobs"), "the source would be written"),
+        (format!("{root}/link/jobs"), "the policy's paths[0].to is"),
+    ] {
+        lake.policy(&format!("[[paths]]\nfrom = \"{root}/jobs\"\nto = \"{to}\"\ndelete = true\n"));
+        for verb in ["plan", "run"] {
+            let refused = lake.metasync(verb, &[]).expect(2);
+            assert!(refused.last_word().contains(word) && refused.last_word().contains(&to), "{}", refused.stderr);
+        }
+    }
+    lake.policy("");
+    assert_eq!(replica(&lake), before);
+}
+
+#[test]
 fn rule_20_files_that_others_wrote_on_the_target_are_not_deleted_or_overwritten() {
     let lake = lake();
     lake.metasync("run", &[]).expect(0);

@@ -31,8 +31,8 @@ pub(super) fn rules_hold(state: Option<&SyncState>, policy: &Policy, allowed: &A
     }
 }
 
-/// Two databases of the source are never one on the target: each would drop what the other brings. The policy is refused for
-/// it already, by its patterns; this goes by what the source has.
+/// Two databases of the source are never one on the target: each would drop what the other brings. The policy is refused
+/// for it already, by its patterns; this goes by what the source has.
 pub(super) fn one_source_each<'a>(
     databases: impl IntoIterator<Item = (&'a DatabaseName, &'a DatabaseName)>,
 ) -> Result<()> {
@@ -40,7 +40,8 @@ pub(super) fn one_source_each<'a>(
     for (source, target) in databases {
         if let Some(other) = taken.insert(target, source) {
             return Err(Failure::usage(format!(
-                "the databases {other} and {source} of the source would both be {target} on the target, nothing was written"
+                "the databases {other} and {source} of the source would both be {target} on the target, nothing was \
+                 written"
             ))
             .hint("give each a name of its own under [rename] in the policy, or take one of them out of databases"));
         }
