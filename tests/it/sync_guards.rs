@@ -252,6 +252,23 @@ fn rule_01_a_path_of_the_policy_writes_into_no_tree_of_tables() {
 }
 
 #[test]
+fn rule_29_an_added_location_that_moves_a_table_is_told_first() {
+    let lake = lake();
+    lake.metasync("run", &[]).expect(0);
+    let before = replica(&lake);
+    let root = lake.root().display();
+    lake.policy(&format!("[[locations]]\nfrom = \"{root}/source/sales.db/a\"\nto = \"file:{root}/elsewhere/a\"\n"));
+    for verb in ["plan", "run"] {
+        let refused = lake.metasync(verb, &[]).expect(5);
+        let word = format!("{root}/source/sales.db/a is new, what is in it went to file:{root}/target/sales.db/a");
+        assert!(refused.last_word().contains(&word), "{}", refused.stderr);
+    }
+    assert_eq!(replica(&lake), before);
+    lake.metasync("run", &["--accept-policy-change"]).expect(0);
+    assert!(lake.root().join("elsewhere/a/part-0").exists());
+}
+
+#[test]
 fn rule_20_files_that_others_wrote_on_the_target_are_not_deleted_or_overwritten() {
     let lake = lake();
     lake.metasync("run", &[]).expect(0);
