@@ -33,6 +33,20 @@ fn drop_table(name: &str) -> Change {
     Change::DropTable(TableName::new("sales", name))
 }
 
+/// A function `sales.NAME` of a jar.
+fn function(name: &str, jar: &str) -> Function {
+    Function {
+        database: DatabaseName::new("sales"),
+        name: name.to_owned(),
+        class_name: Some("com.example.F".to_owned()),
+        owner: Some(objects::user("etl")),
+        create_time: 1_700_000_000,
+        kind: FunctionKind::Java,
+        resources: vec![Resource { kind: ResourceKind::Jar, uri: jar.to_owned() }],
+        unknown: UnknownFields::default(),
+    }
+}
+
 #[test]
 fn rule_06_more_dropped_tables_than_allowed_are_refused() {
     let lake = lake();
@@ -317,6 +331,26 @@ fn rule_21_a_database_that_enters_the_policy_is_taken_over_only_by_name() {
 }
 
 #[test]
+fn rule_21_a_database_of_functions_alone_is_taken_over_only_by_name() {
+    let lake = lake();
+    let target = format!("file:{}/target", lake.root().display());
+    let jar = format!("{target}/jars/precious.jar");
+    lake.shell.metasync(&["metastore", "init", &format!("sqlite://{}/target.db", lake.root().display())]).expect(0);
+    lake.apply_to_target(&[
+        Change::PutDatabase(objects::database(&DatabaseName::new("sales"), &target)),
+        Change::PutFunction(function("precious", &jar)),
+    ]);
+    let before = lake.dump("target");
+    for verb in ["plan", "run"] {
+        let refused = lake.metasync(verb, &[]).expect(5);
+        assert!(refused.last_word().contains("no run of this policy made, in sales"), "{}", refused.stderr);
+    }
+    assert_eq!(lake.dump("target"), before);
+    lake.metasync("run", &["--adopt"]).expect(0);
+    lake.assert_in_step();
+}
+
+#[test]
 fn a_partition_that_cannot_be_carried_is_its_tables_trouble_and_no_drift() {
     let lake = lake();
     lake.metasync("run", &[]).expect(0);
@@ -341,16 +375,7 @@ fn a_partition_that_cannot_be_carried_is_its_tables_trouble_and_no_drift() {
 fn a_function_that_cannot_be_carried_stays_as_it_was_and_is_named() {
     let lake = lake();
     let put = |place: &str| {
-        lake.apply(&[Change::PutFunction(Function {
-            database: DatabaseName::new("sales"),
-            name: "f".to_owned(),
-            class_name: Some("com.example.F".to_owned()),
-            owner: Some(objects::user("etl")),
-            create_time: 1_700_000_000,
-            kind: FunctionKind::Java,
-            resources: vec![Resource { kind: ResourceKind::Jar, uri: place.to_owned() }],
-            unknown: UnknownFields::default(),
-        })]);
+        lake.apply(&[Change::PutFunction(function("f", place))]);
     };
     let jar = format!("file:{}/source/jars/f.jar", lake.root().display());
     lake.write("jars/f.jar", "classes");

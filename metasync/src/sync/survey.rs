@@ -108,6 +108,8 @@ pub struct DatabaseWork {
     pub drifted: bool,
     /// Functions that the target lacks.
     pub lacking: BTreeSet<String>,
+    /// Whether the target holds functions in it now.
+    pub has_functions: bool,
 }
 
 /// A table.
@@ -227,6 +229,8 @@ async fn look_at_database(
         work.drifted = true;
         survey.drift.push(format!("database {target}: it is gone"));
     }
+    // Of functions an intent names only the database.
+    let strange = work.has_functions && !intended.is_some_and(|intent| intent.databases.contains(&target.database));
     survey.databases.push(work);
     let wanted: Vec<String> = sides
         .source
@@ -254,7 +258,7 @@ async fn look_at_database(
     // Rule 21: a run of ours that died is known by its intent, one whose state was lost by the id that it left.
     let by_others = |name: &&String| !state.is_some_and(|state| state.is_intended(&target.database, name));
     let marked = state.is_none() && there.is_some_and(|there| there.parameters.contains_key(LAST_ID));
-    if left.is_none() && !marked && held.iter().any(|name| by_others(&name)) {
+    if left.is_none() && !marked && (strange || held.iter().any(|name| by_others(&name))) {
         survey.foreign.push(target.to_string());
     }
     drop_tables(sides, state, &target, &extra, survey).await

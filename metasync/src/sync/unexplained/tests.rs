@@ -58,6 +58,7 @@ fn database(source: &str, target: &str) -> DatabaseWork {
         mark: None,
         drifted: false,
         lacking: BTreeSet::new(),
+        has_functions: false,
     }
 }
 
