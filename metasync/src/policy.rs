@@ -251,6 +251,16 @@ unknown_events = "report"
     }
 
     #[test]
+    fn the_policy_of_the_readme_is_read() {
+        let readme = include_str!("../../README.md");
+        let blocks = readme.split("```toml\n").skip(1).filter_map(|rest| Some(rest.split_once("```")?.0));
+        let policies: Vec<&str> = blocks.filter(|block| block.contains("[target]")).collect();
+        assert_eq!(policies.len(), 1);
+        let policy = Policy::parse(policies[0], "README.md").unwrap();
+        assert_eq!((policy.name.as_str(), policy.trash.is_some()), ("sales", true));
+    }
+
+    #[test]
     fn what_is_optional_has_its_default() {
         let policy = Policy::parse(SMALL, "p.toml").unwrap();
         assert_eq!(policy.options.trash_retention.as_secs(), 0, "no trash");
