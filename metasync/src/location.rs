@@ -66,7 +66,7 @@ impl Location {
     /// which is what servers make of every other form.
     pub fn join(&self, segments: &[String]) -> Self {
         let mut joined = self.clone();
-        if joined.service == "file://" {
+        if self.is_local() {
             joined.text = format!("file:/{}", joined.segments.join("/"));
         }
         for segment in segments {
@@ -85,6 +85,11 @@ impl Location {
         self.join(&segments)
     }
 
+    /// Whether it is on the file system of a machine.
+    pub fn is_local(&self) -> bool {
+        self.service == "file://"
+    }
+
     /// How many segments lead to it.
     pub fn depth(&self) -> usize {
         self.segments.len()
@@ -92,7 +97,7 @@ impl Location {
 
     /// The place as distcp is told it: a local one as a plain path, in which nothing is escaped.
     pub fn place(&self) -> String {
-        match self.service == "file://" {
+        match self.is_local() {
             true => format!("/{}", self.segments.join("/")),
             false => self.text.clone(),
         }
@@ -180,9 +185,24 @@ fn around<'a>(
     None
 }
 
+/// Two places of the source that pairs bring to one of the target, and which. Where a target lies in that of another
+/// pair, what the other one brings there must be decided by a longer pair: of `/a -> /t` and `/b -> /t/x` both reach
+/// `/t/x`, unless `/a/x` has a pair of its own.
+fn shared(pairs: &[(Location, Location)]) -> Option<(Location, &Location, &Location)> {
+    pairs.iter().find_map(|(outer, outer_to)| {
+        pairs.iter().find_map(|(from, to)| {
+            let inside = outer_to.relative(to).filter(|inside| !inside.is_empty())?;
+            let twin = outer.join(inside);
+            let decides =
+                |(other, _): &(Location, Location)| other.depth() > outer.depth() && other.relative(&twin).is_some();
+            if pairs.iter().any(decides) { None } else { Some((twin, from, to)) }
+        })
+    })
+}
+
 impl LocationMap {
-    /// Checks the pairs. Errors: two of the same source place, two to the same target place, or a target inside a source or
-    /// around it; then which.
+    /// Checks the pairs: no two places of the source go to one. Errors: two of the same source place, two that reach the
+    /// same target place, or a target inside a source or around it; then which.
     pub fn new(mut pairs: Vec<(Location, Location)>) -> Result<Self, String> {
         for (i, (from, to)) in pairs.iter().enumerate() {
             for (other_from, other_to) in &pairs[..i] {
@@ -196,6 +216,9 @@ impl LocationMap {
             if let Some((other, _)) = pairs.iter().find(|(other, _)| other.overlaps(to)) {
                 return Err(format!("the target {to} and the source {other} overlap"));
             }
+        }
+        if let Some((one, other, to)) = shared(&pairs) {
+            return Err(format!("{one} and {other} are mapped to one place, {to}: map {one} elsewhere, or {other}"));
         }
         pairs.sort_by_key(|(from, _)| std::cmp::Reverse(from.segments.len()));
         Ok(Self { pairs, elsewhere: Elsewhere::default() })
@@ -316,10 +339,48 @@ mod tests {
             (&[("/a", "/a/copy")], "overlap"),
             (&[("/a/b", "/a")], "overlap"),
             (&[("/a", "/t"), ("/t/x", "/u")], "overlap"),
+            (&[("/a", "/t"), ("/b", "/t/x")], "file:/a/x and /b are mapped to one place, /t/x"),
+            (&[("/b", "/t/x"), ("/a", "/t")], "file:/a/x and /b are mapped to one place, /t/x"),
+            (&[("/a", "/t"), ("/a/x", "/t/y/x")], "file:/a/y/x and /a/x are mapped to one place"),
+            (
+                &[("s3://a/w", "s3://t"), ("s3://b", "s3a://t/x/y"), ("s3://a/w/x/y/z", "s3://u")],
+                "s3://a/w/x/y and s3://b",
+            ),
         ] {
             let error = map(pairs).unwrap_err();
             assert!(error.contains(word), "{pairs:?}: {error}");
         }
+    }
+
+    #[test]
+    fn targets_may_lie_in_each_other_where_no_two_places_meet() {
+        for pairs in [
+            &[("/a", "/t"), ("/a/x", "/t/x")][..],
+            &[("/a", "/t"), ("/a/x", "/u"), ("/b", "/t/x")],
+            &[("/a", "/t"), ("/a/x", "/u"), ("/b", "/t/x/y")],
+            &[("/a", "/t"), ("/a/x", "/t/y"), ("/a/y", "/t/x")],
+            &[("/a", "/t"), ("/a/y", "/u"), ("/a/x", "/t/y/x")],
+        ] {
+            assert!(map(pairs).is_ok(), "{pairs:?}: {:?}", map(pairs).err());
+        }
+    }
+
+    /// A place below this folder by the segments `a` and `b`.
+    fn below(root: &'static str, most: usize) -> impl Strategy<Value = String> {
+        prop::collection::vec(prop::sample::select(vec!["a", "b"]), 0..=most)
+            .prop_map(move |parts| parts.iter().fold(root.to_owned(), |path, part| format!("{path}/{part}")))
+    }
+
+    /// All places up to this depth.
+    fn all(depth: usize) -> Vec<Location> {
+        let mut all = vec![location("/s")];
+        for at in 0.. {
+            match all.get(at).cloned() {
+                Some(place) if place.depth() <= depth => all.extend(["a", "b"].map(|part| place.below(part))),
+                _ => return all,
+            }
+        }
+        all
     }
 
     #[test]
@@ -331,6 +392,20 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn no_two_places_go_to_one(pairs in prop::collection::btree_map(below("/s", 2), below("/t", 2), 1..6)) {
+            let pairs: Vec<_> = pairs.iter().map(|(from, to)| (location(from), location(to))).collect();
+            // In order, so that a longer pair decides before a shorter one.
+            let mut unchecked = LocationMap { pairs: pairs.clone(), elsewhere: Elsewhere::default() };
+            unchecked.pairs.sort_by_key(|(from, _)| std::cmp::Reverse(from.depth()));
+            let mut there = std::collections::BTreeSet::new();
+            let meet = all(5).iter().filter_map(|place| unchecked.map(place)).any(|to| !there.insert(to.path()));
+            match LocationMap::new(pairs) {
+                Ok(_) => prop_assert!(!meet),
+                Err(why) => prop_assert!(meet, "{}", why),
+            }
+        }
+
         #[test]
         fn what_leads_from_a_to_b_joins_to_b(base in "[a-c]{1,3}(/[a-c]{1,2}){0,3}", rest in prop::collection::vec("[a-c%=]{1,3}", 0..4)) {
             let a = location(&format!("s3://{base}"));

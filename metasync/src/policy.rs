@@ -1,17 +1,20 @@
 //! The policy file: what is kept in step with what, and how.
 //!
 //! Pure. Everything that contradicts itself is refused here, before anything is reached (exit 2): unknown keys by name with
-//! the nearest known one, two databases renamed to one, locations that overlap. Patterns and names are the source's.
+//! the nearest known one, two databases renamed to one, locations and paths that overlap. Patterns and names are the source's.
 
 mod options;
+mod places;
 mod reader;
 mod scope;
 
 pub use options::{EmptyTables, Options, Publish, UnknownEvents};
+pub use places::Clash;
 pub use scope::Scope;
 
 use crate::location::{Location, LocationMap};
 use crate::model::{DatabaseName, TableName};
+use distcp::place::Place;
 use reader::Reader;
 use std::collections::BTreeMap;
 
@@ -100,9 +103,12 @@ impl Policy {
         if source == target {
             return Err(root.bad("target.metastore", "is the source's"));
         }
-        let rename = renames(&mut root, &databases)?;
+        let rename = renames(&mut root, &scope)?;
         let locations = locations(&mut root)?;
         let paths = paths(&mut root)?;
+        if let Some(Clash { key, why }) = places::clash(&locations, &paths, places::plain) {
+            return Err(root.bad(&key, &why));
+        }
         if databases.is_empty() && paths.is_empty() {
             return Err(root.bad("databases", "is missing, and so is [[paths]]: there is nothing to do"));
         }
@@ -110,6 +116,12 @@ impl Policy {
         let options = Options::read(root.table("options")?, trash.is_some())?;
         root.end()?;
         Ok(Self { name, state, trash, scope, source, target, rename, locations, paths, options })
+    }
+
+    /// A path that meets a location or another path, by where `read` says that places are: its names of stores and its links
+    /// are not known when the policy is read.
+    pub fn clash(&self, read: impl Fn(&str) -> Option<Place>) -> Option<Clash> {
+        places::clash(&self.locations, &self.paths, read)
     }
 
     /// What a database of the source is called on the target.
@@ -124,7 +136,10 @@ impl Policy {
     }
 }
 
-fn renames(root: &mut Reader, databases: &[String]) -> Result<BTreeMap<String, String>, PolicyError> {
+/// Two databases of the source never come to one of the target: each would drop the other's tables as its own extras. A
+/// target that the scope takes is free only if it goes elsewhere itself, as in a swap; `exclude_tables` leaves out its
+/// tables, not the database.
+fn renames(root: &mut Reader, scope: &Scope) -> Result<BTreeMap<String, String>, PolicyError> {
     let pairs: BTreeMap<String, String> = root.optional("rename")?.unwrap_or_default();
     let mut rename = BTreeMap::new();
     for (from, to) in pairs {
@@ -139,9 +154,12 @@ fn renames(root: &mut Reader, databases: &[String]) -> Result<BTreeMap<String, S
         rename.insert(from, to);
     }
     for (from, to) in &rename {
-        let stays = databases.iter().any(|database| database.to_lowercase() == *to) && !rename.contains_key(to);
-        if stays {
-            return Err(root.bad(&format!("rename.{from}"), &format!("goes to {to}, which is in the policy itself")));
+        if !rename.contains_key(to) && scope.takes_database(&DatabaseName::new(to)) {
+            let why = format!(
+                "goes to {to}, which is in the policy itself: choose another name, rename {to} too, or take it out of \
+                 databases"
+            );
+            return Err(root.bad(&format!("rename.{from}"), &why));
         }
     }
     Ok(rename)
@@ -233,6 +251,16 @@ unknown_events = "report"
     }
 
     #[test]
+    fn the_policy_of_the_readme_is_read() {
+        let readme = include_str!("../../README.md");
+        let blocks = readme.split("```toml\n").skip(1).filter_map(|rest| Some(rest.split_once("```")?.0));
+        let policies: Vec<&str> = blocks.filter(|block| block.contains("[target]")).collect();
+        assert_eq!(policies.len(), 1);
+        let policy = Policy::parse(policies[0], "README.md").unwrap();
+        assert_eq!((policy.name.as_str(), policy.trash.is_some()), ("sales", true));
+    }
+
+    #[test]
     fn what_is_optional_has_its_default() {
         let policy = Policy::parse(SMALL, "p.toml").unwrap();
         assert_eq!(policy.options.trash_retention.as_secs(), 0, "no trash");
@@ -252,12 +280,41 @@ unknown_events = "report"
     }
 
     #[test]
+    fn no_database_is_renamed_to_one_that_stays() {
+        let parse = |databases: &str, more: &str| {
+            let text = SMALL.replace("[\"a\"]", databases);
+            Policy::parse(&format!("{text}{more}\n"), "p.toml").map_err(|error| error.to_string())
+        };
+        for (databases, more) in [
+            (r#"["sales", "finance_*"]"#, "rename.sales = \"finance_eu\""),
+            (r#"["sales", "finance_*"]"#, "rename.sales = \"FINANCE_EU\""),
+            (r#"["*"]"#, "rename.sales = \"sales_replica\""),
+            (r#"["a", "b", "c"]"#, "rename.a = \"b\"\nrename.b = \"c\""),
+            (r#"["sales", "eu"]"#, "exclude_tables = [\"eu.*\"]\nrename.sales = \"eu\""),
+            (r#"["a"]"#, "rename.a = \"a\"\nrename.b = \"a\""),
+        ] {
+            let error = parse(databases, more).unwrap_err();
+            assert!(error.contains("p.toml: rename.") && error.contains(" goes to "), "{databases} {more}: {error}");
+        }
+        for (databases, more) in [
+            (r#"["sales", "finance_*"]"#, "rename.sales = \"finance\""),
+            (r#"["a", "b"]"#, "rename.a = \"b\"\nrename.b = \"a\""),
+            (r#"["a", "b"]"#, "rename.a = \"b\"\nrename.b = \"c\""),
+            (r#"["*"]"#, "rename.a = \"b\"\nrename.b = \"a\""),
+            (r#"["*"]"#, "rename.a = \"a\""),
+        ] {
+            assert!(parse(databases, more).is_ok(), "{databases} {more}: {:?}", parse(databases, more).err());
+        }
+    }
+
+    #[test]
     fn a_policy_that_contradicts_itself_is_refused() {
         for (more, word) in [
             ("[rename]\nx = \"r\"\ny = \"R\"", "and so does x"),
             ("[rename]\nx = \"a\"", "in the policy itself"),
             ("[[locations]]\nfrom = \"/x\"\nto = \"/x/y\"", "overlap"),
             ("[[locations]]\nfrom = \"x\"\nto = \"/y\"", "neither a URL"),
+            ("[[paths]]\nfrom = \"/x\"\nto = \"/x/y\"", "paths[0].to is /x/y, which overlaps /x"),
             ("[options]\ntrash_retention = \"1d\"", "needs trash"),
             ("[options]\nsweep = \"soon\"", "options.sweep"),
             ("[options]\npublish = \"often\"", "options.publish"),

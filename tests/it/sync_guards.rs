@@ -1,9 +1,12 @@
 //! What stops a run of `metasync` before it does harm: each refusal with its code, and nothing changed.
 
+use distcp::exit::ExitCode;
 use metasync::metastore::Change;
 use metasync::model::{
     DatabaseName, Function, FunctionKind, PartitionName, Resource, ResourceKind, TableName, UnknownFields,
 };
+use metasync::sync::{self, Allowed};
+use std::sync::Arc;
 use tests::lake::Lake;
 use tests::metastores::objects;
 
@@ -28,6 +31,20 @@ fn replica(lake: &Lake) -> (Vec<String>, std::collections::BTreeMap<String, Stri
 
 fn drop_table(name: &str) -> Change {
     Change::DropTable(TableName::new("sales", name))
+}
+
+/// A function `sales.NAME` of a jar.
+fn function(name: &str, jar: &str) -> Function {
+    Function {
+        database: DatabaseName::new("sales"),
+        name: name.to_owned(),
+        class_name: Some("com.example.F".to_owned()),
+        owner: Some(objects::user("etl")),
+        create_time: 1_700_000_000,
+        kind: FunctionKind::Java,
+        resources: vec![Resource { kind: ResourceKind::Jar, uri: jar.to_owned() }],
+        unknown: UnknownFields::default(),
+    }
 }
 
 #[test]
@@ -196,6 +213,76 @@ fn what_cannot_be_used_is_refused_before_anything_is_touched() {
 }
 
 #[test]
+fn two_databases_never_come_to_one() {
+    let lake = lake();
+    lake.database("finance_eu");
+    lake.policy_of("databases = [\"sales\", \"finance_*\"]\n", "");
+    lake.metasync("run", &[]).expect(0);
+    let before = replica(&lake);
+    lake.policy_of("databases = [\"sales\", \"finance_*\"]\nrename.sales = \"finance_eu\"\n", "");
+    for verb in ["plan", "run"] {
+        let refused = lake.metasync(verb, &[]).expect(2);
+        assert!(refused.last_word().contains("rename.sales goes to finance_eu"), "{}", refused.stderr);
+    }
+    // The same, had the policy's own check not seen it.
+    lake.policy_of("databases = [\"sales\", \"finance_*\"]\n", "");
+    let mut setting = lake.setting();
+    let mut policy = (*setting.policy).clone();
+    policy.rename.insert("sales".to_owned(), "finance_eu".to_owned());
+    setting.policy = Arc::new(policy);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let allowed = Allowed { policy_change: true, ..Allowed::default() };
+    let planned = runtime.block_on(sync::plan(&setting, &allowed)).err().unwrap();
+    let (_, ran) = runtime.block_on(sync::run(&setting, "run", &allowed));
+    for refused in [planned, ran.unwrap()] {
+        assert_eq!(refused.code, ExitCode::Usage, "{refused}");
+        assert!(refused.message.contains("finance_eu and sales of the source would both be finance_eu"), "{refused}");
+    }
+    assert_eq!(replica(&lake), before);
+}
+
+#[test]
+fn rule_01_a_path_of_the_policy_writes_into_no_tree_of_tables() {
+    let lake = lake();
+    lake.metasync("run", &[]).expect(0);
+    lake.write("../jobs/a.jar", "a");
+    let before = replica(&lake);
+    let root = lake.root().display();
+    // Where a link leads is known only once the place is looked at.
+    std::os::unix::fs::symlink(lake.target(""), lake.root().join("link")).unwrap();
+    for (to, word) in [
+        (format!("{root}/target/jobs"), "paths[0].to is"),
+        (format!("{root}/source/jobs"), "the source would be written"),
+        (format!("{root}/link/jobs"), "the policy's paths[0].to is"),
+    ] {
+        lake.policy(&format!("[[paths]]\nfrom = \"{root}/jobs\"\nto = \"{to}\"\ndelete = true\n"));
+        for verb in ["plan", "run"] {
+            let refused = lake.metasync(verb, &[]).expect(2);
+            assert!(refused.last_word().contains(word) && refused.last_word().contains(&to), "{}", refused.stderr);
+        }
+    }
+    lake.policy("");
+    assert_eq!(replica(&lake), before);
+}
+
+#[test]
+fn rule_29_an_added_location_that_moves_a_table_is_told_first() {
+    let lake = lake();
+    lake.metasync("run", &[]).expect(0);
+    let before = replica(&lake);
+    let root = lake.root().display();
+    lake.policy(&format!("[[locations]]\nfrom = \"{root}/source/sales.db/a\"\nto = \"file:{root}/elsewhere/a\"\n"));
+    for verb in ["plan", "run"] {
+        let refused = lake.metasync(verb, &[]).expect(5);
+        let word = format!("{root}/source/sales.db/a is new, what is in it went to file:{root}/target/sales.db/a");
+        assert!(refused.last_word().contains(&word), "{}", refused.stderr);
+    }
+    assert_eq!(replica(&lake), before);
+    lake.metasync("run", &["--accept-policy-change"]).expect(0);
+    assert!(lake.root().join("elsewhere/a/part-0").exists());
+}
+
+#[test]
 fn rule_20_files_that_others_wrote_on_the_target_are_not_deleted_or_overwritten() {
     let lake = lake();
     lake.metasync("run", &[]).expect(0);
@@ -244,6 +331,26 @@ fn rule_21_a_database_that_enters_the_policy_is_taken_over_only_by_name() {
 }
 
 #[test]
+fn rule_21_a_database_of_functions_alone_is_taken_over_only_by_name() {
+    let lake = lake();
+    let target = format!("file:{}/target", lake.root().display());
+    let jar = format!("{target}/jars/precious.jar");
+    lake.shell.metasync(&["metastore", "init", &format!("sqlite://{}/target.db", lake.root().display())]).expect(0);
+    lake.apply_to_target(&[
+        Change::PutDatabase(objects::database(&DatabaseName::new("sales"), &target)),
+        Change::PutFunction(function("precious", &jar)),
+    ]);
+    let before = lake.dump("target");
+    for verb in ["plan", "run"] {
+        let refused = lake.metasync(verb, &[]).expect(5);
+        assert!(refused.last_word().contains("no run of this policy made, in sales"), "{}", refused.stderr);
+    }
+    assert_eq!(lake.dump("target"), before);
+    lake.metasync("run", &["--adopt"]).expect(0);
+    lake.assert_in_step();
+}
+
+#[test]
 fn a_partition_that_cannot_be_carried_is_its_tables_trouble_and_no_drift() {
     let lake = lake();
     lake.metasync("run", &[]).expect(0);
@@ -268,16 +375,7 @@ fn a_partition_that_cannot_be_carried_is_its_tables_trouble_and_no_drift() {
 fn a_function_that_cannot_be_carried_stays_as_it_was_and_is_named() {
     let lake = lake();
     let put = |place: &str| {
-        lake.apply(&[Change::PutFunction(Function {
-            database: DatabaseName::new("sales"),
-            name: "f".to_owned(),
-            class_name: Some("com.example.F".to_owned()),
-            owner: Some(objects::user("etl")),
-            create_time: 1_700_000_000,
-            kind: FunctionKind::Java,
-            resources: vec![Resource { kind: ResourceKind::Jar, uri: place.to_owned() }],
-            unknown: UnknownFields::default(),
-        })]);
+        lake.apply(&[Change::PutFunction(function("f", place))]);
     };
     let jar = format!("file:{}/source/jars/f.jar", lake.root().display());
     lake.write("jars/f.jar", "classes");

@@ -22,7 +22,7 @@ use super::doubts::Doubts;
 use super::survey::Survey;
 use super::switch::{self, Places, Published, Readers};
 use crate::carry::STAGING;
-use crate::policy::PathRule;
+use crate::policy::{Clash, PathRule};
 use crate::roots::{Owner, Root, Wave};
 use distcp::assemble::{self, JobSpec};
 use distcp::error::{Failure, Result};
@@ -302,6 +302,10 @@ pub struct PathDraft {
 
 /// Opens the job of each of the policy's paths.
 pub fn open_paths(setting: &Setting, trust: Trust<'_>) -> Result<Vec<PathTree>> {
+    let read = |text: &str| setting.opener.place(text.as_ref(), &setting.cwd, &BTreeMap::new()).ok();
+    if let Some(Clash { key, why }) = setting.policy.clash(read) {
+        return Err(Failure::usage(format!("the policy's {key} {why}")));
+    }
     let open = |rule: &PathRule| {
         let base = base(setting, &rule.from, &rule.to, "path");
         let options =

@@ -7,11 +7,13 @@ use super::events::Seen;
 use super::state::{Rules, SyncState};
 use super::survey::Survey;
 use crate::compare::Sides;
+use crate::model::DatabaseName;
 use crate::policy::Policy;
 use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
 use distcp::options::Cap;
 use distcp::quantity::counted;
+use std::collections::BTreeMap;
 
 /// A share of tables or partitions allows at least so many: of three tables one can be dropped.
 const DROPS_ALWAYS: u64 = 1;
@@ -31,6 +33,24 @@ pub(super) fn rules_hold(state: Option<&SyncState>, policy: &Policy, allowed: &A
         )
         .hint("if that is right, add --accept-policy-change")),
     }
+}
+
+/// Two databases of the source are never one on the target: each would drop what the other brings. The policy is refused
+/// for it already, by its patterns; this goes by what the source has.
+pub(super) fn one_source_each<'a>(
+    databases: impl IntoIterator<Item = (&'a DatabaseName, &'a DatabaseName)>,
+) -> Result<()> {
+    let mut taken: BTreeMap<&DatabaseName, &DatabaseName> = BTreeMap::new();
+    for (source, target) in databases {
+        if let Some(other) = taken.insert(target, source) {
+            return Err(Failure::usage(format!(
+                "the databases {other} and {source} of the source would both be {target} on the target, nothing was \
+                 written"
+            ))
+            .hint("give each a name of its own under [rename] in the policy, or take one of them out of databases"));
+        }
+    }
+    Ok(())
 }
 
 /// Rules 20 and 21: the target is as the last commit left it, or empty, or taken over by name.
@@ -129,6 +149,16 @@ pub(super) fn drops_allowed(sides: &Sides, state: Option<&SyncState>, survey: &S
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_databases_of_the_source_are_never_one_on_the_target() {
+        let [a, b, t] = ["a", "b", "t"].map(DatabaseName::new);
+        assert!(one_source_each([(&a, &b), (&b, &a), (&t, &t)]).is_ok(), "a swap");
+        let refused = one_source_each([(&a, &t), (&b, &t)]).unwrap_err();
+        assert_eq!(refused.code, ExitCode::Usage);
+        let message = refused.to_string();
+        assert!(message.contains("databases a and b of the source would both be t"), "{message}");
+    }
 
     #[test]
     fn rule_06_a_share_always_allows_one_and_a_number_is_a_number() {

@@ -2,7 +2,7 @@
 
 use super::data::{self, Draft, Forks, PathDraft, PathTree, Tree, Trust};
 use super::events::{self, Seen};
-use super::guards::{drops_allowed, files_are_ours, is_ours, rules_hold};
+use super::guards::{drops_allowed, files_are_ours, is_ours, one_source_each, rules_hold};
 use super::report::Mode;
 use super::state::{Intent, SyncState};
 use super::survey::{self, Survey, TableWork, removable, survey};
@@ -344,6 +344,7 @@ impl Look<'_> {
         let state = left.map(|left| &left.state);
         setting.progress.follow(Phase::Comparing);
         let mut survey = survey(&sides, state, &allowed.selection).await.map_err(failure)?;
+        one_source_each(survey.databases.iter().map(|database| (&database.source, &database.target)))?;
         hops::source_logs(&survey)?;
         is_ours(&survey, allowed)?;
         // A resync names the tables that shall be as the source has them.

@@ -4,6 +4,7 @@
 //! It is written twice a run: before metadata changes, with what is about to change, and after it. A crash between the two
 //! leaves the intent: what it names may be in any state between, is no drift, and is compared anew.
 
+use crate::location::{Location, same_place};
 use crate::log::{Position, Window};
 use crate::policy::Policy;
 use serde::{Deserialize, Serialize};
@@ -134,8 +135,22 @@ impl Rules {
                 None => found.push(format!("locations: {from} is gone")),
             }
         }
+        for (from, to) in new.locations.iter().filter(|(from, _)| !self.locations.iter().any(|(old, _)| old == from)) {
+            if let Some(was) = mapped(&self.locations, from).filter(|was| !same_place(Some(was), Some(to))) {
+                found.push(format!("locations: {from} is new, what is in it went to {was}, and now to {to}"));
+            }
+        }
         found
     }
+}
+
+/// Where these pairs bring a place: the first that matches decides. `None` if none does.
+fn mapped(pairs: &[(String, String)], place: &str) -> Option<String> {
+    let place = Location::parse(place).ok()?;
+    pairs.iter().find_map(|(from, to)| {
+        let (from, to) = (Location::parse(from).ok()?, Location::parse(to).ok()?);
+        Some(to.join(from.relative(&place)?).to_string())
+    })
 }
 
 /// What the last commit left of a database.
@@ -242,5 +257,27 @@ mod tests {
             locations: vec![("/a".to_owned(), "/c".to_owned())],
         };
         assert_eq!(old.changes(&moved).len(), 4, "{:?}", old.changes(&moved));
+    }
+
+    #[test]
+    fn rule_29_an_added_location_is_told_where_it_moves_what_another_one_brought() {
+        let rules = |pairs: &[(&str, &str)]| Rules {
+            locations: pairs.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned())).collect(),
+            ..Rules::default()
+        };
+        let old = rules(&[("s3://eu/w/hot", "s3://us/hot"), ("s3://eu/w", "s3://us/w")]);
+        for (added, told) in [
+            (("s3a://eu/w/db/t", "s3://other/t"), Some("went to s3://us/w/db/t, and now to s3://other/t")),
+            (("s3://eu/w/hot/x", "s3://us/w/hot/x"), Some("went to s3://us/hot/x, and now to s3://us/w/hot/x")),
+            (("s3://eu/w/db", "s3a://us/w/db/"), None),
+            (("s3://eu", "s3://us/rest"), None),
+            (("s3://eu/w-2", "s3://us/w-2"), None),
+        ] {
+            let mut pairs = old.clone();
+            pairs.locations.insert(0, (added.0.to_owned(), added.1.to_owned()));
+            let found = old.changes(&pairs);
+            assert_eq!(found.len(), usize::from(told.is_some()), "{added:?}: {found:?}");
+            assert!(told.is_none_or(|told| found[0].contains(told)), "{added:?}: {found:?}");
+        }
     }
 }

@@ -9,7 +9,6 @@ mod extra;
 mod sink;
 
 use super::hops::MARK;
-use super::seal;
 use super::state::{Quarantine, SyncState};
 use super::writes::{self, Acid, Ended};
 use crate::carry::{self, Nature};
@@ -112,6 +111,8 @@ pub struct DatabaseWork {
     pub drifted: bool,
     /// Functions that the target lacks.
     pub lacking: BTreeSet<String>,
+    /// Whether the target holds functions in it now.
+    pub has_functions: bool,
 }
 
 /// A table.
@@ -232,6 +233,8 @@ async fn look_at_database(
         work.drifted = true;
         survey.drift.push(format!("database {target}: it is gone"));
     }
+    // Of functions an intent names only the database.
+    let strange = work.has_functions && !intended.is_some_and(|intent| intent.databases.contains(&target.database));
     survey.databases.push(work);
     let wanted: Vec<String> = sides
         .source
@@ -258,19 +261,18 @@ async fn look_at_database(
     drop(carried);
     // Rule 21: a run of ours that died is known by its intent, one whose state was lost by the seal that it left.
     let by_others = |name: &&String| !state.is_some_and(|state| state.is_intended(&target.database, name));
-    if left.is_none() && held.iter().any(|name| by_others(&name)) {
-        let marked = state.is_none() && there.is_some_and(|there| there.parameters.contains_key(LAST_ID));
-        let extra = if marked { extra::digests(sides, &target, &extra).await? } else { BTreeMap::new() };
-        let tables = survey.tables[before..].iter().map(|table| (&table.target.table, table.digest.as_ref()));
-        let tables = tables.chain(extra.iter().map(|(name, digest)| (name, Some(digest))));
-        let tables = tables.filter_map(|(name, digest)| Some((name.as_str(), digest?.as_str())));
-        let now = seal::seal(&sides.policy.name, actual.as_deref().unwrap_or_default(), tables);
-        match there.and_then(|there| there.parameters.get(seal::KEY)) {
-            Some(left) if marked && *left == now => {}
-            _ if marked => survey.foreign.push(format!(
+    if left.is_none() && (strange || held.iter().any(|name| by_others(&name))) {
+        let tables = &survey.tables[before..];
+        let sealed = match state {
+            None => extra::is_sealed(sides, there, actual.as_deref(), tables, &extra).await?,
+            Some(_) => Some(false),
+        };
+        match sealed {
+            Some(true) => {}
+            Some(false) => survey.foreign.push(target.to_string()),
+            None => survey.foreign.push(format!(
                 "{target} (its {LAST_ID} is of another policy's run, or it was changed after the run that wrote that)"
             )),
-            _ => survey.foreign.push(target.to_string()),
         }
     }
     drop_tables(sides, state, &target, &extra, survey).await

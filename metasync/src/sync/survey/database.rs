@@ -51,6 +51,7 @@ pub(super) async fn compare_database(
         }
         None => BTreeMap::new(),
     };
+    let has_functions = !held.is_empty();
     let mut functions = Vec::new();
     let (mut kept, mut lacking) = (BTreeSet::new(), BTreeSet::new());
     // What the target holds once this is done: in the order of names, as it is read.
@@ -116,6 +117,7 @@ pub(super) async fn compare_database(
             seal: parameter(seal::KEY),
             drifted: false,
             lacking,
+            has_functions,
         },
         actual,
     ))

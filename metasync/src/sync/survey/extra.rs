@@ -1,11 +1,12 @@
-//! Digests of tables that only the target has: a seal counts them, too.
+//! Whether a database of the target is as a run of this policy left it, told by its seal alone: the state was lost.
 
 use crate::compare::{self, AsyncSink, Chunk, Lines, Sides, Trouble, add_head};
 use crate::metastore::Result;
-use crate::model::DatabaseName;
+use crate::model::{Database, DatabaseName};
+use crate::sync::seal;
 use std::collections::BTreeMap;
 
-use super::TABLES_AT_ONCE;
+use super::{LAST_ID, TABLES_AT_ONCE, TableWork};
 
 /// Takes the lines of what the target holds.
 struct Held<'a>(&'a mut Lines);
@@ -20,11 +21,7 @@ impl AsyncSink for Held<'_> {
 
 /// The digest of each of these tables of the target, as a look at a table of both sides makes it. What cannot be read has
 /// none, and what a transactional table shows is not in it: a seal that counts such a table does not fit.
-pub(super) async fn digests(
-    sides: &Sides,
-    target: &DatabaseName,
-    names: &[String],
-) -> Result<BTreeMap<String, String>> {
+async fn digests(sides: &Sides, target: &DatabaseName, names: &[String]) -> Result<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
     for names in names.chunks(TABLES_AT_ONCE) {
         let held = compare::read(sides.target.as_ref(), target, names, sides.policy.options.statistics).await?;
@@ -46,4 +43,22 @@ pub(super) async fn digests(
         }
     }
     Ok(found)
+}
+
+/// Whether this database is so; `digest` is of it and its functions, `tables` are those that the source has, too, `extra` the
+/// others. `None`: a run left it, but not so, or not one of this policy.
+pub(super) async fn is_sealed(
+    sides: &Sides,
+    there: Option<&Database>,
+    digest: Option<&str>,
+    tables: &[TableWork],
+    extra: &[String],
+) -> Result<Option<bool>> {
+    let Some(there) = there.filter(|there| there.parameters.contains_key(LAST_ID)) else { return Ok(Some(false)) };
+    let extra = digests(sides, &there.name, extra).await?;
+    let tables = tables.iter().map(|table| (&table.target.table, table.digest.as_ref()));
+    let all = tables.chain(extra.iter().map(|(name, digest)| (name, Some(digest))));
+    let all = all.filter_map(|(name, digest)| Some((name.as_str(), digest?.as_str())));
+    let now = seal::seal(&sides.policy.name, digest.unwrap_or_default(), all);
+    Ok((there.parameters.get(seal::KEY) == Some(&now)).then_some(true))
 }

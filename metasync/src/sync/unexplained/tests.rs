@@ -59,6 +59,7 @@ fn database(source: &str, target: &str) -> DatabaseWork {
         seal: None,
         drifted: false,
         lacking: BTreeSet::new(),
+        has_functions: false,
     }
 }
 
