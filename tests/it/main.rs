@@ -49,6 +49,7 @@ mod store_model;
 mod support_checks;
 mod sync_acid;
 mod sync_batches;
+mod sync_beside;
 mod sync_captured;
 mod sync_cases;
 mod sync_damaged;
