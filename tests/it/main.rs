@@ -74,6 +74,7 @@ mod sync_servers_objects;
 mod sync_servers_switch;
 mod sync_switch;
 mod sync_told;
+mod sync_unknown;
 mod sync_verify;
 mod thrift_servers;
 mod thrift_transport;
