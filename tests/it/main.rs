@@ -63,6 +63,7 @@ mod sync_moving;
 mod sync_mutations;
 mod sync_places;
 mod sync_random;
+mod sync_removals;
 mod sync_run;
 mod sync_servers;
 mod sync_servers_acid;
