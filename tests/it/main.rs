@@ -62,6 +62,7 @@ mod sync_listed;
 mod sync_moving;
 mod sync_mutations;
 mod sync_places;
+mod sync_planned;
 mod sync_random;
 mod sync_removals;
 mod sync_run;
