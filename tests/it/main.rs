@@ -48,6 +48,7 @@ mod store_contract;
 mod store_model;
 mod support_checks;
 mod sync_acid;
+mod sync_as_of;
 mod sync_batches;
 mod sync_beside;
 mod sync_captured;
