@@ -49,6 +49,7 @@ mod store_model;
 mod support_checks;
 mod sync_acid;
 mod sync_as_of;
+mod sync_bad_input;
 mod sync_batches;
 mod sync_beside;
 mod sync_captured;
