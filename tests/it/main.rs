@@ -54,6 +54,7 @@ mod sync_batches;
 mod sync_beside;
 mod sync_captured;
 mod sync_cases;
+mod sync_cut;
 mod sync_damaged;
 mod sync_delta;
 mod sync_guards;
