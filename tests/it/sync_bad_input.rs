@@ -217,7 +217,8 @@ fn a_table_of_ten_thousand_columns_goes_through_runs() {
     }
     lake.metasync("run", &[]).expect(0);
     let held = || {
-        let sql = "SELECT CAST(COUNT(*) AS TEXT), MIN(TYPE_NAME) FROM COLUMNS_V2 WHERE CD_ID = (SELECT CD_ID FROM SDS WHERE SD_ID = (SELECT SD_ID FROM TBLS WHERE TBL_NAME = 'wide'))";
+        let sql = "SELECT CAST(COUNT(*) AS TEXT), MIN(TYPE_NAME) FROM COLUMNS_V2 WHERE CD_ID = \
+                   (SELECT CD_ID FROM SDS JOIN TBLS ON SDS.SD_ID = TBLS.SD_ID WHERE TBL_NAME = 'wide')";
         lake.sql("target", sql).concat()
     };
     assert_eq!(held(), ["10000", "string"]);

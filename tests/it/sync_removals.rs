@@ -122,7 +122,7 @@ fn rule_28_partitions_that_share_a_folder_or_lie_in_each_other_lose_no_files_to_
     assert_eq!(lake.metasync("run", &[]).expect(0).number("counts/copied"), 2, "each file once");
     lake.assert_in_step();
 
-    // One of the shared ones, an outer one, an inner one. What nobody else names goes, at the source as an engine would.
+    // A shared one, an outer one, an inner one. What nobody else names goes, at the source as an engine would.
     drop_partitions(&lake, &days, &["dt=a", "dt=c", "dt=f"]);
     std::fs::remove_file(lake.source("sales.db/days/outer/part-0")).unwrap();
     std::fs::remove_dir_all(lake.source("sales.db/days/around/inner")).unwrap();

@@ -34,7 +34,8 @@ fn log(lake: &Lake, event_type: &str, message: &str, format: &str) -> i64 {
 fn change_in_silence(lake: &Lake) {
     lake.sql(
         "source",
-        "INSERT INTO TABLE_PARAMS (TBL_ID, PARAM_KEY, PARAM_VALUE) SELECT TBL_ID, 'k', 'v' FROM TBLS WHERE TBL_NAME = 'a'",
+        "INSERT INTO TABLE_PARAMS (TBL_ID, PARAM_KEY, PARAM_VALUE) \
+         SELECT TBL_ID, 'k', 'v' FROM TBLS WHERE TBL_NAME = 'a'",
     );
 }
 
