@@ -105,6 +105,23 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).expect("the signal is sent");
     }
 
+    /// Stops it, and comes back when none of its threads does anything any more: a call of the system that was begun is ended.
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn hold(&mut self) {
+        self.signal(Signal::STOP);
+        let threads = format!("/proc/{}/task", self.id());
+        self.until("all its threads stand still", || {
+            let states = std::fs::read_dir(&threads).into_iter().flatten().map(|thread| {
+                let stat = thread.and_then(|thread| std::fs::read_to_string(thread.path().join("stat")));
+                // `PID (NAME) STATE ...`; a thread that ended meanwhile has none.
+                stat.ok().and_then(|stat| stat.rsplit_once(") ")?.1.chars().next())
+            });
+            states.flatten().all(|state| state == 'T')
+        });
+    }
+
     /// Waits for its end.
     ///
     /// # Panics
