@@ -18,7 +18,6 @@ use metasync::policy::Policy;
 use metasync::sync::Setting;
 use metasync::volatile::strip;
 use metasync::walk::{Step, walk};
-use rustix::process::Signal;
 use serde_json::Value;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
@@ -145,7 +144,7 @@ impl Lake {
         self.policy(SLOW);
         let mut running = self.start();
         running.until("the copy", || count() > before);
-        running.signal(Signal::STOP);
+        running.hold();
         running
     }
 

@@ -15,20 +15,23 @@ const EFFECT_LIMIT: Duration = Duration::from_secs(120);
 /// Between two looks at whether an effect is there; the program's end is noticed at once.
 const BETWEEN_LOOKS: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 
-/// Waits for the end of a process that was not waited for yet, so long at most; `None` if it goes on.
+/// Waits for the end of a process, so long at most; `None` if it goes on.
 ///
 /// # Panics
 /// If nobody can tell.
 pub fn end_within(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
     let started = Instant::now();
-    let ended = pidfd_open(Pid::from_child(child), PidfdFlags::empty()).expect("a descriptor of it");
+    // Of what was waited for before there is no descriptor any more.
+    let mut ended = None;
     loop {
         let left = limit.saturating_sub(started.elapsed());
         let status = child.try_wait().expect("its status");
         if status.is_some() || left.is_zero() {
             return status;
         }
-        await_end(&ended, &Timespec::try_from(left).expect("a limit"));
+        let open = || pidfd_open(Pid::from_child(child), PidfdFlags::empty()).expect("a descriptor of it");
+        let ended = ended.get_or_insert_with(open);
+        await_end(ended, &Timespec::try_from(left).expect("a limit"));
     }
 }
 
@@ -57,6 +60,11 @@ impl Running {
         let child = command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).spawn().expect("the program starts");
         let ended = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).expect("a descriptor of it");
         Self { child, ended, printed }
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Whether it has not ended.
@@ -95,6 +103,23 @@ impl Running {
     pub fn signal(&mut self, signal: Signal) {
         assert!(self.goes_on(), "it has ended before the signal");
         kill_process(Pid::from_child(&self.child), signal).expect("the signal is sent");
+    }
+
+    /// Stops it, and comes back when none of its threads does anything any more: a call of the system that was begun is ended.
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn hold(&mut self) {
+        self.signal(Signal::STOP);
+        let threads = format!("/proc/{}/task", self.id());
+        self.until("all its threads stand still", || {
+            let states = std::fs::read_dir(&threads).into_iter().flatten().map(|thread| {
+                let stat = thread.and_then(|thread| std::fs::read_to_string(thread.path().join("stat")));
+                // `PID (NAME) STATE ...`; a thread that ended meanwhile has none.
+                stat.ok().and_then(|stat| stat.rsplit_once(") ")?.1.chars().next())
+            });
+            states.flatten().all(|state| state == 'T')
+        });
     }
 
     /// Waits for its end.

@@ -1,0 +1,198 @@
+//! What goes from a replica: metadata first, then the files that nothing else names, into the trash where there is one.
+
+use metasync::metastore::Change;
+use metasync::model::{PartitionName, Table, TableName};
+use std::collections::BTreeSet;
+use tests::lake::Lake;
+use tests::metastores::objects;
+
+const UNGUARDED: &str = "max_drops = \"100%\"\nmax_deletes = \"100%\"";
+
+fn lake() -> Lake {
+    let lake = Lake::logged();
+    lake.database("sales");
+    lake.policy(UNGUARDED);
+    lake
+}
+
+/// A table that takes its files with it.
+fn managed(lake: &Lake, name: &str, keys: &[&str]) -> Table {
+    let mut table = lake.unmade_table(name, keys);
+    table.table_type = Some("MANAGED_TABLE".to_owned());
+    table.parameters.remove("EXTERNAL");
+    std::fs::create_dir_all(lake.source(&format!("sales.db/{name}"))).unwrap();
+    lake.apply(&[Change::PutTable(Box::new(table.clone()))]);
+    table
+}
+
+fn drop_partitions(lake: &Lake, table: &Table, names: &[&str]) {
+    let names = names.iter().map(|name| PartitionName((*name).to_owned())).collect();
+    lake.apply(&[Change::DropPartitions { table: table.name.clone(), names }]);
+}
+
+fn names(lake: &Lake, sql: &str) -> BTreeSet<String> {
+    lake.sql("target", sql).concat().into_iter().collect()
+}
+
+/// Keys of the replica's files.
+fn there(lake: &Lake) -> Vec<String> {
+    lake.files(&lake.target("")).into_keys().collect()
+}
+
+#[test]
+fn files_of_what_the_target_does_not_drop_stay_until_it_does() {
+    // What is refused of a table is that table's error; a refused drop of a whole one ends the run.
+    for (refusing, what, code) in [("PARTITIONS", "days", 3), ("TBLS", "brief", 1)] {
+        let lake = lake();
+        let days = managed(&lake, "days", &["dt"]);
+        lake.partition(&days, &["1"], "one");
+        lake.partition(&days, &["2"], "two");
+        managed(&lake, "brief", &[]);
+        lake.write("sales.db/brief/part-0", "brief");
+        managed(&lake, "other", &[]);
+        lake.write("sales.db/other/part-0", "other");
+        lake.metasync("run", &[]).expect(0);
+        let before = there(&lake);
+        lake.sql(
+            "target",
+            &format!(
+                "CREATE TRIGGER refuses BEFORE DELETE ON \"{refusing}\" BEGIN SELECT RAISE(ABORT, 'not today'); END"
+            ),
+        );
+        match what {
+            "days" => {
+                drop_partitions(&lake, &days, &["dt=1"]);
+                std::fs::remove_dir_all(lake.source("sales.db/days/dt=1")).unwrap();
+            }
+            _ => {
+                lake.apply(&[Change::DropTable(TableName::new("sales", what))]);
+                std::fs::remove_dir_all(lake.source("sales.db/brief")).unwrap();
+            }
+        }
+        for content in ["newer", "newest"] {
+            lake.write("sales.db/other/part-0", content);
+            let ran = lake.metasync("run", &[]).expect(code);
+            assert!(ran.stderr.contains("not today"), "{}", ran.stderr);
+            assert!(code == 1 || ran.stderr.contains(&format!("sales.{what} is not in step")), "{}", ran.stderr);
+            assert_eq!((ran.number("counts/deleted"), there(&lake)), (0, before.clone()), "{what}: {}", ran.stdout);
+            let held = names(&lake, "SELECT PART_NAME FROM PARTITIONS UNION SELECT TBL_NAME FROM TBLS");
+            assert_eq!(held, ["brief", "days", "dt=1", "dt=2", "other"].map(str::to_owned).into(), "{what}");
+            assert_eq!(std::fs::read_to_string(lake.target("sales.db/other/part-0")).unwrap(), content);
+        }
+        lake.sql("target", "DROP TRIGGER refuses");
+        let ran = lake.metasync("run", &[]).expect(0);
+        assert_eq!(ran.number("counts/deleted"), 1, "{what}: {}", ran.stdout);
+        lake.assert_in_step();
+    }
+}
+
+/// A partition whose folder is this one, below the table's.
+fn partition_at(lake: &Lake, table: &Table, day: &str, folder: &str) {
+    let mut partition = objects::partition(table, &[day]);
+    let root = table.storage.location.as_deref().unwrap();
+    partition.storage.location = Some(format!("{root}/{folder}"));
+    lake.apply(&[Change::PutPartitions { table: table.name.clone(), partitions: vec![partition] }]);
+}
+
+/// A managed table: partitions `a` and `b` share a folder, `c` is around `d`, and `e` is around `f`.
+fn entangled(lake: &Lake) -> Table {
+    let days = managed(lake, "days", &["dt"]);
+    for (day, folder) in [
+        ("a", "shared"),
+        ("b", "shared"),
+        ("c", "outer"),
+        ("d", "outer/x/inner"),
+        ("e", "around"),
+        ("f", "around/inner"),
+    ] {
+        lake.write(&format!("sales.db/days/{folder}/part-0"), folder);
+        partition_at(lake, &days, day, folder);
+    }
+    days
+}
+
+#[test]
+fn rule_28_partitions_that_share_a_folder_or_lie_in_each_other_lose_no_files_to_each_others_drops() {
+    let lake = lake();
+    let days = entangled(&lake);
+    lake.metasync("run", &[]).expect(0);
+    lake.assert_in_step();
+    lake.write("sales.db/days/shared/part-1", "more");
+    lake.write("sales.db/days/outer/x/inner/part-1", "more");
+    assert_eq!(lake.metasync("run", &[]).expect(0).number("counts/copied"), 2, "each file once");
+    lake.assert_in_step();
+
+    // A shared one, an outer one, an inner one. What nobody else names goes, at the source as an engine would.
+    drop_partitions(&lake, &days, &["dt=a", "dt=c", "dt=f"]);
+    std::fs::remove_file(lake.source("sales.db/days/outer/part-0")).unwrap();
+    std::fs::remove_dir_all(lake.source("sales.db/days/around/inner")).unwrap();
+    let ran = lake.metasync("run", &[]).expect(0);
+    assert_eq!(ran.number("counts/deleted"), 2, "{}", ran.stdout);
+    let left = ["around/part-0", "outer/x/inner/part-0", "outer/x/inner/part-1", "shared/part-0", "shared/part-1"];
+    assert_eq!(there(&lake), left.map(|file| format!("sales.db/days/{file}")));
+    lake.assert_in_step();
+
+    // The last one that names a folder takes its files along.
+    drop_partitions(&lake, &days, &["dt=b", "dt=d"]);
+    std::fs::remove_dir_all(lake.source("sales.db/days/shared")).unwrap();
+    std::fs::remove_dir_all(lake.source("sales.db/days/outer")).unwrap();
+    lake.metasync("run", &[]).expect(0);
+    assert_eq!(there(&lake), ["sales.db/days/around/part-0"]);
+    lake.assert_in_step();
+}
+
+#[test]
+fn rule_28_files_stay_under_the_folder_of_another_partition_although_the_source_has_them_no_more() {
+    let lake = lake();
+    let days = entangled(&lake);
+    lake.metasync("run", &[]).expect(0);
+    let before = there(&lake);
+    // The source keeps everything that was dropped: so does the replica where somebody else names it.
+    drop_partitions(&lake, &days, &["dt=a", "dt=f"]);
+    lake.metasync("run", &[]).expect(0);
+    assert_eq!(there(&lake), before);
+    lake.assert_in_step();
+    // The whole table goes, and only files that belong to nobody else: one stands in the folder of a partition.
+    let other = managed(&lake, "other", &["dt"]);
+    let mut partition = objects::partition(&other, &["1"]);
+    partition.storage.location = Some(format!("file:{}", lake.source("sales.db/days/around").display()));
+    lake.apply(&[Change::PutPartitions { table: other.name, partitions: vec![partition] }]);
+    lake.metasync("run", &[]).expect(0);
+    lake.apply(&[Change::DropTable(days.name)]);
+    lake.metasync("run", &[]).expect(0);
+    let kept = |file: &str| there(&lake).contains(&format!("sales.db/days/around/{file}"));
+    assert!(kept("part-0") && kept("inner/part-0"), "{:?}", there(&lake));
+    lake.metasync("verify", &[]).expect(0);
+}
+
+#[test]
+fn rule_31_files_of_a_dropped_external_table_with_purge_go_to_the_trash_of_the_policy() {
+    for with_trash in [true, false] {
+        let lake = lake();
+        let trash = lake.root().join("trash");
+        let top = match with_trash {
+            true => format!("databases = [\"sales\"]\ntrash = \"{}\"\n", trash.display()),
+            false => "databases = [\"sales\"]\n".to_owned(),
+        };
+        let retention = if with_trash { "trash_retention = \"30d\"\n" } else { "" };
+        lake.policy_of(&top, &format!("{retention}{UNGUARDED}"));
+        for (name, purges) in [("purged", "TRUE"), ("kept", "FALSE")] {
+            let mut table = lake.unmade_table(name, &["dt"]);
+            table.parameters.insert("external.table.purge".to_owned(), purges.to_owned());
+            lake.apply(&[Change::PutTable(Box::new(table.clone()))]);
+            lake.partition(&table, &["1"], &format!("rows of {name}"));
+        }
+        lake.table("other", &[]);
+        lake.metasync("run", &[]).expect(0);
+        lake.apply(&["purged", "kept"].map(|name| Change::DropTable(TableName::new("sales", name))));
+        let ran = lake.metasync("run", &[]).expect(0);
+        assert_eq!((ran.number("tables/applied"), ran.number("counts/deleted")), (2, 1), "{}", ran.stdout);
+        assert_eq!(there(&lake), ["sales.db/kept/dt=1/part-0"], "an external one leaves what it had");
+        let trashed = lake.files(&trash);
+        let rows: Vec<&String> = trashed.values().filter(|content| content.starts_with("rows of ")).collect();
+        let expected: &[&str] = if with_trash { &["rows of purged"] } else { &[] };
+        assert_eq!(rows, expected, "{:?}", trashed.keys());
+        let named = trashed.keys().any(|key| key.ends_with("/purged/dt=1/part-0"));
+        assert_eq!(named, with_trash, "{trashed:?}");
+    }
+}
