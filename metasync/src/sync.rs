@@ -153,7 +153,11 @@ pub fn failure(error: metastore::Error) -> Failure {
         _ if error.class() == Class::Retryable => ExitCode::Temporary,
         _ => ExitCode::Failed,
     };
-    Failure::new(code, error.to_string())
+    let failure = Failure::new(code, error.to_string());
+    match error {
+        Error::NoSpace { .. } => failure.hint("free space there, then run the same command again: it goes on"),
+        _ => failure,
+    }
 }
 
 /// Both metastores.

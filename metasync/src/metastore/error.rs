@@ -61,6 +61,16 @@ pub enum Error {
         /// What it said, and which setting mends it.
         why: String,
     },
+    /// The database has no room for what was to be written. Nothing of that batch was.
+    #[error("{operation} at {place}: no space left: {why}")]
+    NoSpace {
+        /// What was asked.
+        operation: String,
+        /// Of whom.
+        place: String,
+        /// What it said.
+        why: String,
+    },
     /// A version that we do not know.
     #[error("{place} is of version {found}, which is not known here; 2.3 to 4.x are")]
     UnknownVersion {

@@ -143,8 +143,8 @@ impl Applier<'_> {
 
     /// The words for a table's own error; what is not the table's ends the run.
     fn of_table(&self, error: Error) -> Result<String> {
-        match error.class() {
-            Class::Retryable | Class::Cancelled => Err(failure(error)),
+        match (&error, error.class()) {
+            (Error::NoSpace { .. }, _) | (_, Class::Retryable | Class::Cancelled) => Err(failure(error)),
             _ => self.guard.check().map(|()| error.to_string()).map_err(Failure::from),
         }
     }

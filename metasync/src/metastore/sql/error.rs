@@ -28,6 +28,7 @@ enum Kind {
     Unique,
     Foreign,
     CannotHold,
+    NoSpace,
     Other,
 }
 
@@ -73,6 +74,7 @@ fn of_kind(kind: Kind, doing: Doing<'_>, why: String) -> Error {
         Kind::Busy => Error::Failed { operation, object: place, why, class: Class::Retryable },
         Kind::Unique | Kind::Foreign => Error::Failed { operation, object: place, why, class: Class::Conflict },
         Kind::CannotHold => Error::CannotHold { object: operation, version: doing.version, why },
+        Kind::NoSpace => Error::NoSpace { operation, place, why },
         Kind::Other => Error::Failed { operation, object: place, why, class: Class::Permanent },
     }
 }
@@ -84,6 +86,7 @@ fn postgres_kind(code: &str) -> Kind {
         "3D000" | "3F000" => Kind::NoDatabase,
         "40001" | "40P01" | "55P03" | "53300" => Kind::Busy,
         "57014" => Kind::Slow,
+        "53100" => Kind::NoSpace,
         "23505" => Kind::Unique,
         "23503" => Kind::Foreign,
         "22001" | "22003" | "22021" | "22P05" | "23502" | "54000" => Kind::CannotHold,
@@ -101,6 +104,7 @@ fn mysql_kind(number: u16) -> Kind {
         1205 | 1213 | 1040 | 1203 => Kind::Busy,
         1053 | 1077 | 1079 | 1080 | 1158..=1161 | 1927 | 2006 | 2013 => Kind::Gone,
         1969 | 3024 => Kind::Slow,
+        1021 | 1114 => Kind::NoSpace,
         1062 | 1586 => Kind::Unique,
         1216 | 1217 | 1451 | 1452 => Kind::Foreign,
         // 1267, 1270 and 1271: a character is compared with a column whose character set has no such character.
@@ -117,6 +121,7 @@ fn sqlite_kind(code: &str) -> Kind {
         (787 | 1811, _) => Kind::Foreign,
         (1299, _) | (_, 18) => Kind::CannotHold,
         (_, 5 | 6) => Kind::Busy,
+        (_, 13) => Kind::NoSpace,
         (_, 3 | 8 | 23) => Kind::Denied,
         (_, 14) => Kind::Gone,
         (_, 26 | 11) => Kind::NoDatabase,
@@ -146,6 +151,18 @@ mod tests {
     fn what_a_character_set_or_a_width_cannot_hold_is_named_so() {
         for kind in [postgres_kind("22001"), mysql_kind(1366), mysql_kind(1406), sqlite_kind("18")] {
             assert_eq!(kind, Kind::CannotHold);
+        }
+    }
+
+    #[test]
+    fn a_database_without_room_is_no_error_of_one_table() {
+        let doing = Doing { operation: "apply", place: "p", limit: Duration::ZERO, version: Version::V4_0 };
+        for kind in [postgres_kind("53100"), mysql_kind(1021), mysql_kind(1114), sqlite_kind("13")] {
+            assert_eq!(kind, Kind::NoSpace);
+            let error = of_kind(kind, doing, "disk full".to_owned());
+            assert_eq!(error.to_string(), "apply at p: no space left: disk full");
+            let failure = crate::sync::failure(error);
+            assert!(failure.hint.is_some_and(|hint| hint.starts_with("free space there")));
         }
     }
 
