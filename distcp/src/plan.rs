@@ -13,6 +13,7 @@ pub mod donors;
 pub mod file;
 pub mod guard;
 pub mod live;
+pub mod replaced;
 
 /// The word for what was listed and is gone when it is to be read.
 pub const VANISHED: &str = "vanished from the source";
@@ -422,6 +423,9 @@ pub struct PlanTotals {
     /// Of the deletes, those of folders that others have taken the place of: no guard counts them.
     #[serde(default)]
     pub retired: u64,
+    /// Of the deletes of a tree of tables, those beside which something new comes: no guard counts them either.
+    #[serde(default)]
+    pub replaced: u64,
 }
 
 impl PlanTotals {

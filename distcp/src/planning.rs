@@ -18,6 +18,7 @@ use crate::list::{self, Listing, Side};
 use crate::options::CopyOptions;
 use crate::plan::donors::{self, Candidates};
 use crate::plan::file::{Plan, PlanHeader, PlanWriter};
+use crate::plan::replaced::Replaced;
 use crate::plan::{Action, Donor, Known, PlanTotals, Rules, Step, decide, live};
 
 /// Lists both sides and plans. `header` comes with everything but the totals.
@@ -94,6 +95,8 @@ fn merge(
     let mut totals = PlanTotals::default();
     let mut candidates = Candidates::new(&job.spool);
     let mut ours = Ours::default();
+    // Of a plain tree every delete counts (rule 6).
+    let mut replaced = job.within.is_some().then(Replaced::default);
     for row in join3(inputs.known, inputs.source, inputs.target) {
         if job.stop.token.is_cancelled() {
             return Err(cancelled());
@@ -126,6 +129,9 @@ fn merge(
         let retires = job.within.as_ref().is_some_and(|within| within.retires(&key));
         if let Some(action) = action {
             totals.retired += u64::from(retires && action.step == Step::Delete);
+            if let Some(replaced) = replaced.as_mut().filter(|_| !retires) {
+                replaced.take(&action);
+            }
             candidates.add(&action)?;
             writer.push(&action)?;
         }
@@ -133,6 +139,7 @@ fn merge(
     for folder in ours.named() {
         job.note(format!("{}/ was left alone: it is the state or the trash of some run", folder.escaped()));
     }
+    totals.replaced = replaced.map_or(0, Replaced::end);
     if !totals.add_up() {
         return Err(Error::Upstream(format!("the plan does not add up: {totals:?}").into()));
     }

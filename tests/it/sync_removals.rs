@@ -196,3 +196,37 @@ fn rule_31_files_of_a_dropped_external_table_with_purge_go_to_the_trash_of_the_p
         assert_eq!(named, with_trash, "{trashed:?}");
     }
 }
+
+#[test]
+fn rule_27_a_nightly_overwrite_of_everything_is_ordinary_and_the_loss_of_most_files_is_not() {
+    const FILES: usize = 60;
+    let lake = Lake::logged();
+    lake.database("sales");
+    let write = |night: usize| {
+        for name in ["a", "b"] {
+            (0..FILES)
+                .for_each(|at| lake.write(&format!("sales.db/{name}/part-{at}-night-{night}"), &format!("{night}")));
+        }
+    };
+    let gone = |night: usize, from: usize| {
+        for name in ["a", "b"] {
+            let path = |at| lake.source(&format!("sales.db/{name}/part-{at}-night-{night}"));
+            (from..FILES).for_each(|at| std::fs::remove_file(path(at)).unwrap());
+        }
+    };
+    ["a", "b"].iter().for_each(|name| drop(lake.table(name, &[])));
+    write(1);
+    lake.metasync("run", &[]).expect(0);
+    // No event tells of it, and every file has another name.
+    gone(1, 0);
+    write(2);
+    let ran = lake.metasync("run", &[]).expect(0);
+    assert_eq!((ran.number("counts/copied"), ran.number("counts/deleted")), (120, 120), "{}", ran.stdout);
+    gone(2, 20);
+    let refused = lake.metasync("run", &[]).expect(5);
+    assert!(refused.stderr.contains("80 of 120 objects on the target would be deleted"), "{}", refused.stderr);
+    assert!(refused.last_word().contains("options.max_deletes"), "{}", refused.stderr);
+    lake.policy("max_deletes = \"100%\"");
+    lake.metasync("run", &[]).expect(0);
+    lake.assert_in_step();
+}

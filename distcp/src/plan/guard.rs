@@ -21,7 +21,7 @@ pub fn check(totals: &PlanTotals, options: &CopyOptions) -> Option<Refusal> {
         });
     }
     let total = totals.target_objects;
-    let deletes = (totals.deletes + totals.held_deletes).saturating_sub(totals.retired);
+    let deletes = (totals.deletes + totals.held_deletes).saturating_sub(totals.retired + totals.replaced);
     if let Some(cap) = totals.deletes_cap(options.max_deletes).filter(|cap| cap.is_exceeded(deletes, total)) {
         return Some(Refusal {
             message: format!("{deletes} of {total} objects on the target would be deleted, more than {cap}"),
@@ -75,6 +75,15 @@ mod tests {
             assert_eq!(refusal.is_some(), refused, "{deletes} of {target} with {max_deletes:?}");
             assert!(refusal.is_none_or(|refusal| refusal.hint.contains("--max-deletes")));
         }
+    }
+
+    #[test]
+    fn rule_27_what_is_replaced_by_others_is_no_delete_to_a_guard() {
+        let options = CopyOptions { delete: true, ..CopyOptions::default() };
+        let of = |deletes, replaced| PlanTotals { replaced, ..totals(100, 100, deletes, 0) };
+        assert_eq!(check(&of(100, 50), &options), None);
+        let refusal = check(&of(100, 49), &options).unwrap();
+        assert!(refusal.message.starts_with("51 of 100 objects"), "{}", refusal.message);
     }
 
     #[test]
