@@ -61,6 +61,7 @@ fn events_that_are_not_understood_are_reported_and_counted_and_what_they_may_be_
         let counted = (ran.number(&format!("events/by_type/{event_type}")), ran.number("events/skipped"));
         assert_eq!((counted, ran.number("events/applied")), ((1, 1), 0), "{}", ran.stdout);
         assert_eq!(lake.status()["event"], id, "it is behind the run now");
+        assert!(ran.summary()["events"]["events_missing"].is_null(), "the event tells of it: {}", ran.stdout);
         assert_eq!(lake.sql("target", "SELECT PARAM_VALUE FROM TABLE_PARAMS WHERE PARAM_KEY = 'k'").concat(), ["v"]);
         lake.assert_in_step();
         let next = lake.metasync("run", &[]).expect(0);
