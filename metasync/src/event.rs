@@ -18,7 +18,7 @@ pub mod write;
 
 pub use digest::digest;
 pub use kind::{Index, Kind, NamedPartition, PartitionFiles};
-pub use told::{MAX_WORDS, Told};
+pub use told::{MAX_WORDS, Told, named};
 pub use touches::{Emptied, Touches};
 
 use crate::metastore::EventRow;

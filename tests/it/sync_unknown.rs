@@ -53,6 +53,7 @@ fn events_that_are_not_understood_are_reported_and_counted_and_what_they_may_be_
         let lake = lake();
         // Between sweeps, too: the looks at folders are spared, that at the table is not.
         lake.policy("unknown_events = \"report\"\nsweep = \"1h\"");
+        lake.metasync("run", &[]).expect(0);
         change_in_silence(&lake);
         let id = log(&lake, event_type, message, format);
         let ran = lake.metasync("run", &[]).expect(0);

@@ -59,6 +59,13 @@ impl<K: Eq + Hash, T> Words<'_, K, T> {
     }
 }
 
+/// What a row of the log names beside its message: a database, and a table of it.
+pub fn named(row: &EventRow) -> Option<(DatabaseName, Option<&str>)> {
+    let catalog = row.catalog.as_deref().filter(|catalog| !catalog.is_empty()).unwrap_or(HIVE_CATALOG);
+    let database = row.database.as_deref().map(|database| DatabaseName::in_catalog(catalog, database))?;
+    Some((database, row.table.as_deref()))
+}
+
 impl Told {
     /// Takes the next event of the log.
     pub fn take(&mut self, event: Event) {
@@ -93,12 +100,10 @@ impl Told {
 
     /// Takes back what was said of whatever a row may be about that cannot be understood.
     pub fn forget_row(&mut self, row: &EventRow) {
-        let catalog = row.catalog.as_deref().filter(|catalog| !catalog.is_empty()).unwrap_or(HIVE_CATALOG);
-        let database = row.database.as_deref().map(|database| DatabaseName::in_catalog(catalog, database));
-        match (database, row.table.as_deref()) {
-            (Some(database), Some(table)) => self.forget_table(&database.table(table)),
-            (Some(database), None) => self.forget_database(&database),
-            (None, _) => self.forget_all(),
+        match named(row) {
+            Some((database, Some(table))) => self.forget_table(&database.table(table)),
+            Some((database, None)) => self.forget_database(&database),
+            None => self.forget_all(),
         }
     }
 

@@ -192,6 +192,12 @@ fn note(row: &EventRow, sides: &Sides, seen: &mut Seen, order: Order) -> Result<
     };
     let Some(why) = unknown else { return Ok(()) };
     seen.skipped += 1;
+    // Whatever it says, it is the event of a change of what its row names (rule 25).
+    match event::named(row) {
+        Some((database, Some(table))) => drop(seen.touched.insert(database.table(table))),
+        Some((database, None)) => drop(seen.databases.insert(database)),
+        None => {}
+    }
     if sides.policy.options.unknown_events == UnknownEvents::Fail {
         return Err(Failure::new(ExitCode::Failed, why)
             .hint("unknown_events = \"report\" in the policy compares what it may be about, and goes on"));
