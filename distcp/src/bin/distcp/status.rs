@@ -216,7 +216,7 @@ as of      2026-11-21T01:00:00Z (2h 0m ago)
 last run   copy ended 2026-11-21T01:10:00Z, partial (3): 1,200 copied, 1 failed
 error      a: cannot read
 in flight  r2: 5 objects done (2.0 KiB), 1 in parts
-progress   copying: 6 of 10 objects, 3.0 KiB of 4.0 KiB, 204 B/s, 5s left (as of 2026-11-21T03:00:10Z)
+progress   copying: 6 of 10 objects, 3.0 KiB of 4.0 KiB, 204 B/s, 5.0 s left (as of 2026-11-21T03:00:10Z)
 lease      ann on host (process alive)";
         assert_eq!(block(&status), busy);
         let json = serde_json::to_value(JobLine { kind: "job", status: &status }).unwrap();
