@@ -342,8 +342,11 @@ fn rule_06_what_is_replaced_is_guarded_as_it_is_in_place() {
     let lake = lake("publish = \"switch\"\nmax_deletes = \"1\"");
     lake.metasync("run", &[]).expect(0);
     let before = seen(&lake);
-    write_version(&lake, "sales.db/whole", 2);
-    write_version(&lake, "sales.db/days/d=1", 2);
+    // Of two files that go from each folder one is replaced.
+    for folder in ["sales.db/whole", "sales.db/days/d=1"] {
+        write_version(&lake, folder, 2);
+        std::fs::remove_file(lake.source(&format!("{folder}/kept"))).unwrap();
+    }
     let refused = lake.metasync("run", &[]).expect(5);
     assert!(refused.stderr.contains("max_deletes"), "{}", refused.stderr);
     assert_eq!(seen(&lake), before);
