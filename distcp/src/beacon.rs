@@ -4,7 +4,6 @@
 //! the next run's, makes void.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -30,8 +29,8 @@ pub struct Beacon {
     state: Arc<dyn StateStore>,
     job: JobName,
     token: CancellationToken,
-    task: JoinHandle<()>,
-    has_written: Arc<AtomicBool>,
+    /// Ends with whether the record may be this run's.
+    task: JoinHandle<bool>,
 }
 
 impl Beacon {
@@ -43,18 +42,17 @@ impl Beacon {
         progress: Arc<Progress>,
         meters: Vec<Arc<Meter>>,
     ) -> Self {
-        let (token, has_written) = (CancellationToken::new(), Arc::default());
+        let token = CancellationToken::new();
         let sampler = Sampler::start(progress, meters);
-        let writing = write(state.clone(), job.clone(), run_id, sampler, token.clone(), Arc::clone(&has_written));
-        Self { state, job, token, task: tokio::spawn(writing), has_written }
+        let writing = write(state.clone(), job.clone(), run_id, sampler, token.clone());
+        Self { state, job, token, task: tokio::spawn(writing) }
     }
 
-    /// Ends it, and removes the record. To be called while the lease is held.
+    /// Ends it, and removes the record, unless another run has taken it over. To be called while the lease is held.
     pub async fn stop(mut self) {
         self.token.cancel();
-        // A task that broke, or hangs, has written its last: the drop ends it.
-        let _ = tokio::time::timeout(PATIENCE, &mut self.task).await;
-        if self.has_written.load(Ordering::Relaxed) {
+        // A task that broke, or hangs, has written its last: the drop ends it, and the record is left.
+        if let Ok(Ok(true)) = tokio::time::timeout(PATIENCE, &mut self.task).await {
             // The record is void without its lease.
             let _ = progress::remove(self.state.as_ref(), &self.job).await;
         }
@@ -67,29 +65,29 @@ impl Drop for Beacon {
     }
 }
 
+/// Returns whether the record may be this run's.
 async fn write(
     state: Arc<dyn StateStore>,
     job: JobName,
     run_id: RunId,
     mut sampler: Sampler,
     token: CancellationToken,
-    has_written: Arc<AtomicBool>,
-) {
+) -> bool {
     let mut ticks = tokio::time::interval_at(sampler.started() + EVERY, EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut mine: Option<Tag> = None;
+    let (mut mine, mut has_written): (Option<Tag>, bool) = (None, false);
     loop {
         let now = tokio::select! {
-            () = token.cancelled() => return,
+            () = token.cancelled() => return has_written,
             now = ticks.tick() => now,
         };
         let seen: Snapshot = sampler.look(now);
         let record = ProgressRecord { job: job.clone(), run_id: run_id.clone(), written: Timestamp::now(), seen };
-        has_written.store(true, Ordering::Relaxed);
+        has_written = true;
         match progress::put(state.as_ref(), &record, mine.as_ref()).await {
             Ok(Some(tag)) => mine = Some(tag),
             // Another run has begun: this one has lost its lease.
-            Ok(None) if mine.is_some() => return,
+            Ok(None) if mine.is_some() => return false,
             // What it left is read again.
             Ok(None) | Err(_) => mine = None,
         }
@@ -154,10 +152,11 @@ mod tests {
         let later = Beacon::start(state.clone(), job.clone(), second.clone(), Arc::default(), Vec::new());
         tokio::time::sleep(EVERY * 3).await;
         assert!(in_flight(state.as_ref(), &job, second.as_str()).await.unwrap().is_some());
+        beacon.stop().await;
+        assert!(in_flight(state.as_ref(), &job, second.as_str()).await.unwrap().is_some(), "it is not the first one's");
         later.stop().await;
         tokio::time::sleep(EVERY * 3).await;
         assert_eq!(progress::load::<Snapshot>(state.as_ref(), &job).await.unwrap(), None);
-        beacon.stop().await;
     }
 
     #[tokio::test(start_paused = true)]
