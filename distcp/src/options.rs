@@ -3,10 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
-use tokio::time::Instant;
 
 use manifest::ChunkSize;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::filter::Filter;
 
