@@ -185,6 +185,11 @@ fn around<'a>(
     None
 }
 
+/// Where these pairs bring a place: the first that matches decides. `None` if none does.
+pub fn brought(pairs: &[(Location, Location)], place: &Location) -> Option<Location> {
+    pairs.iter().find_map(|(from, to)| Some(to.join(from.relative(place)?)))
+}
+
 /// Two places of the source that pairs bring to one of the target, and which. Where a target lies in that of another
 /// pair, what the other one brings there must be decided by a longer pair: of `/a -> /t` and `/b -> /t/x` both reach
 /// `/t/x`, unless `/a/x` has a pair of its own.
@@ -241,7 +246,7 @@ impl LocationMap {
 
     /// Where the pairs say that it stands on the replica; `None` if none matches.
     pub fn map_by_pairs(&self, location: &Location) -> Option<Location> {
-        self.pairs.iter().find_map(|(from, to)| Some(to.join(from.relative(location)?)))
+        brought(&self.pairs, location)
     }
 
     /// Where it stands on the replica; `None` if no pair matches.

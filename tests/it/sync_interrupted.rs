@@ -4,6 +4,7 @@
 use metasync::metastore::Change;
 use rustix::process::Signal;
 use serde_json::json;
+use std::net::{Ipv4Addr, TcpListener};
 use tests::lake::Lake;
 use tests::metastores::objects;
 use tests::running::Running;
@@ -185,4 +186,49 @@ fn a_signal_is_heard_between_the_batches_of_one_table_and_the_next_run_writes_th
     assert_eq!((all.len(), &all[..there]), (MANY, &first[..]));
     lake.metasync("verify", &[]).expect(0);
     lake.assert_in_step();
+}
+
+#[test]
+fn a_signal_is_heard_while_a_metastore_does_not_answer() {
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let lake = lake();
+    let text = std::fs::read_to_string(lake.root().join("p.toml")).unwrap();
+    let source = format!("sqlite://{}/source.db", lake.root().display());
+    assert!(text.contains(&source), "{text}");
+    std::fs::write(lake.root().join("p.toml"), text.replace(&source, &format!("thrift://127.0.0.1:{port}"))).unwrap();
+    for verb in ["run", "plan", "verify"] {
+        let mut running = lake.start_verb(verb);
+        // It is connected, and waits.
+        let _held = silent.accept().unwrap();
+        running.signal(Signal::TERM);
+        running.end().expect(143);
+        assert!(!lake.root().join("target.db").exists() || lake.sql("target", "SELECT 1 FROM TBLS").is_empty());
+    }
+}
+
+#[test]
+fn a_run_that_was_killed_while_it_copied_a_path_is_gone_on_with() {
+    let lake = lake();
+    let root = lake.root().display().to_string();
+    let with = |options: &str| {
+        lake.policy(options);
+        let text = std::fs::read_to_string(lake.root().join("p.toml")).unwrap();
+        let more = format!("[[paths]]\nfrom = \"{root}/jobs\"\nto = \"{root}/jobs_copy\"\ndelete = true\n[options]");
+        std::fs::write(lake.root().join("p.toml"), text.replace("[options]", &more)).unwrap();
+    };
+    lake.write("../jobs/first.jar", "first");
+    with("");
+    lake.metasync("run", &[]).expect(0);
+    // Only the path changes, file by file, and the journal is not written for each.
+    (0..20).for_each(|at| lake.write(&format!("../jobs/{at:02}.jar"), &"x".repeat(LARGE / 20)));
+    lake.write("../jobs/first.jar", "replaced");
+    with(&format!("{SLOW}\nconcurrency = 1"));
+    let mut running = lake.start();
+    running.until("the copy", || lake.root().join("jobs_copy/03.jar").exists());
+    running.signal(Signal::KILL);
+    assert_eq!(running.end().code, 137);
+    with("max_deletes = \"100%\"");
+    lake.metasync("run", &[]).expect(0);
+    assert_eq!(lake.files(&lake.root().join("jobs")), lake.files(&lake.root().join("jobs_copy")));
 }

@@ -147,7 +147,13 @@ fn rule_20_files_of_others_in_the_trees_of_paths_are_not_overwritten() {
     std::fs::write(lake.root().join("p.toml"), text.replace("[options]", &more)).unwrap();
     lake.write("../jobs/a.jar", "a");
     lake.write("../jobs/b.jar", "b");
-    lake.metasync("run", &[]).expect(0);
+    // Before any run of ours nobody knows whose a file of another size is.
+    std::fs::create_dir_all(lake.root().join("jobs_copy")).unwrap();
+    std::fs::write(lake.root().join("jobs_copy/a.jar"), "theirs, from before").unwrap();
+    let refused = lake.metasync("run", &[]).expect(5);
+    assert!(refused.stderr.contains("jobs_copy/a.jar"), "{}", refused.stderr);
+    assert!(refused.last_word().contains("--adopt"), "{}", refused.stderr);
+    lake.metasync("run", &["--adopt"]).expect(0);
     for (file, content) in [("a.jar", "theirs, and longer"), ("theirs.jar", "theirs")] {
         lake.write("../jobs/a.jar", &format!("next to {file}"));
         std::fs::write(lake.root().join("jobs_copy").join(file), content).unwrap();

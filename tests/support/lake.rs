@@ -150,7 +150,12 @@ impl Lake {
 
     /// Starts `metasync run p.toml --json`, and comes back while it goes on.
     pub fn start(&self) -> Running {
-        Running::start(self.shell.metasync_command(&["run", "p.toml", "--json"]))
+        self.start_verb("run")
+    }
+
+    /// The same with another verb.
+    pub fn start_verb(&self, verb: &str) -> Running {
+        Running::start(self.shell.metasync_command(&[verb, "p.toml", "--json"]))
     }
 
     /// `metasync status p.toml --json`, the one object that it prints.

@@ -126,10 +126,12 @@ impl Planned {
 
 /// What a run would do now. Takes no lease and changes nothing.
 pub async fn plan(setting: &Setting, allowed: &Allowed) -> Result<Planned> {
-    let stores = Metastores::open(setting, false).await?;
-    let loaded = load(setting).await?.map(|loaded| loaded.checkpoint);
-    let round = Round::default();
-    until::answered(&setting.stop, draw_up(setting, &stores, loaded.as_ref(), allowed, &round, false)).await
+    let planning = async {
+        let stores = Metastores::open(setting, false).await?;
+        let loaded = load(setting).await?.map(|loaded| loaded.checkpoint);
+        draw_up(setting, &stores, loaded.as_ref(), allowed, &Round::default(), false).await
+    };
+    until::answered(&setting.stop, planning).await
 }
 
 /// What a run knows when it goes round again.

@@ -58,9 +58,11 @@ async fn with_lease(setting: &Setting, allowed: &Allowed, started: Timestamp, su
     summary.run_id = run_id.to_string();
     let lease = take_lease(setting, &state, &job, &run_id, started).await?;
     let run = Run { setting, allowed, job, state, run_id, lease: &lease, round: Mutex::default() };
-    let told = || (run.state.clone(), run.job.clone(), run.run_id.clone(), setting.progress.clone());
-    let beacon =
-        setting.leased.then(told).map(|(state, job, id, progress)| Beacon::start(state, job, id, progress, vec![]));
+    let start = || {
+        let (state, job, run_id) = (run.state.clone(), run.job.clone(), run.run_id.clone());
+        Beacon::start(state, job, run_id, setting.progress.clone(), Vec::new())
+    };
+    let beacon = setting.leased.then(start);
     let result = run.rounds(summary).await;
     if let Some(beacon) = beacon {
         beacon.stop().await;
@@ -146,7 +148,7 @@ impl Run<'_> {
     /// One round. Returns the tables of which files changed after they were listed.
     async fn go(&self, round: u32, summary: &mut SyncSummary) -> Result<BTreeSet<String>> {
         let setting = self.setting;
-        let stores = Metastores::open(setting, true).await?;
+        let stores = until::answered(&setting.stop, Metastores::open(setting, true)).await?;
         let loaded = checkpoint::load::<SyncState>(self.state.as_ref(), &self.job).await?;
         let left = loaded.as_ref().map(|loaded| loaded.checkpoint.clone());
         let mut tag = loaded.map(|loaded| loaded.tag);
@@ -425,7 +427,11 @@ impl Run<'_> {
 
     /// Metadata of the tables whose data is there, and how far the replica is.
     async fn apply(&self, stores: &Metastores, planned: &Planned, outcome: &mut Outcome) -> Result<()> {
-        let sides = stores.sides_by(planned.policy.clone()).await?;
+        let sides = until::answered(&self.setting.stop, stores.sides_by(planned.policy.clone())).await;
+        let sides = match sides {
+            Err(failure) if until::is_asked(&failure) => return Ok(()),
+            sides => sides?,
+        };
         let applier = Applier {
             sides: &sides,
             target: stores.target.as_ref(),

@@ -4,7 +4,7 @@
 //! It is written twice a run: before metadata changes, with what is about to change, and after it. A crash between the two
 //! leaves the intent: what it names may be in any state between, is no drift, and is compared anew.
 
-use crate::location::{Location, same_place};
+use crate::location::{Location, brought, same_place};
 use crate::log::{Position, Window};
 use crate::policy::Policy;
 use serde::{Deserialize, Serialize};
@@ -135,22 +135,17 @@ impl Rules {
                 None => found.push(format!("locations: {from} is gone")),
             }
         }
+        let old =
+            self.locations.iter().filter_map(|(from, to)| Location::parse(from).ok().zip(Location::parse(to).ok()));
+        let old: Vec<(Location, Location)> = old.collect();
         for (from, to) in new.locations.iter().filter(|(from, _)| !self.locations.iter().any(|(old, _)| old == from)) {
-            if let Some(was) = mapped(&self.locations, from).filter(|was| !same_place(Some(was), Some(to))) {
+            let was = Location::parse(from).ok().and_then(|from| brought(&old, &from));
+            if let Some(was) = was.map(|was| was.to_string()).filter(|was| !same_place(Some(was), Some(to))) {
                 found.push(format!("locations: {from} is new, what is in it went to {was}, and now to {to}"));
             }
         }
         found
     }
-}
-
-/// Where these pairs bring a place: the first that matches decides. `None` if none does.
-fn mapped(pairs: &[(String, String)], place: &str) -> Option<String> {
-    let place = Location::parse(place).ok()?;
-    pairs.iter().find_map(|(from, to)| {
-        let (from, to) = (Location::parse(from).ok()?, Location::parse(to).ok()?);
-        Some(to.join(from.relative(&place)?).to_string())
-    })
 }
 
 /// What the last commit left of a database.

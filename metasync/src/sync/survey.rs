@@ -18,6 +18,7 @@ use crate::metastore::{Change, Damaged, Result};
 use crate::model::{Database, DatabaseName, PartitionName, TableName};
 use crate::roots::{self, Folder, Narrowed, Owner, Root, Wave};
 use database::compare_database;
+use extra::Seal;
 use futures::TryStreamExt as _;
 use globset::{GlobBuilder, GlobMatcher};
 use sink::{Look, words};
@@ -264,13 +265,13 @@ async fn look_at_database(
     if left.is_none() && (strange || held.iter().any(|name| by_others(&name))) {
         let tables = &survey.tables[before..];
         let sealed = match state {
-            None => extra::is_sealed(sides, there, actual.as_deref(), tables, &extra).await?,
-            Some(_) => Some(false),
+            None => extra::sealed(sides, there, actual.as_deref(), tables, &extra).await?,
+            Some(_) => Seal::None,
         };
         match sealed {
-            Some(true) => {}
-            Some(false) => survey.foreign.push(target.to_string()),
-            None => survey.foreign.push(format!(
+            Seal::Fits => {}
+            Seal::None => survey.foreign.push(target.to_string()),
+            Seal::Broken => survey.foreign.push(format!(
                 "{target} (its {LAST_ID} is of another policy's run, or it was changed after the run that wrote that)"
             )),
         }

@@ -162,11 +162,9 @@ async fn repair(
     }
     // What stands there now was read by the run where anything was doubted, or is read here.
     let level = if ask.level == Level::Content { Level::Manifest } else { ask.level };
-    let again = look(setting, &ask.selection, level, Reads::Doubted(&doubts), &mut |finding| {
-        sink(Pass::AfterRepair, finding);
-    })
-    .await;
-    let again = match again {
+    let mut seen = |finding| sink(Pass::AfterRepair, finding);
+    let looking = look(setting, &ask.selection, level, Reads::Doubted(&doubts), &mut seen);
+    let again = match until::answered(&setting.stop, looking).await {
         Ok(again) => again,
         Err(failure) => {
             summary.repair = Some(repaired);

@@ -8,6 +8,17 @@ use std::collections::BTreeMap;
 
 use super::{LAST_ID, TABLES_AT_ONCE, TableWork};
 
+/// What a database of the target says of who left it so.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Seal {
+    /// A run of this policy.
+    Fits,
+    /// A run, but not of this policy, or something was changed since.
+    Broken,
+    /// No run.
+    None,
+}
+
 /// Takes the lines of what the target holds.
 struct Held<'a>(&'a mut Lines);
 
@@ -45,20 +56,23 @@ async fn digests(sides: &Sides, target: &DatabaseName, names: &[String]) -> Resu
     Ok(found)
 }
 
-/// Whether this database is so; `digest` is of it and its functions, `tables` are those that the source has, too, `extra` the
-/// others. `None`: a run left it, but not so, or not one of this policy.
-pub(super) async fn is_sealed(
+/// Holds a database against its seal; `digest` is of it and its functions, `tables` are those that the source has, too, `extra` the
+/// others.
+pub(super) async fn sealed(
     sides: &Sides,
     there: Option<&Database>,
     digest: Option<&str>,
     tables: &[TableWork],
     extra: &[String],
-) -> Result<Option<bool>> {
-    let Some(there) = there.filter(|there| there.parameters.contains_key(LAST_ID)) else { return Ok(Some(false)) };
+) -> Result<Seal> {
+    let Some(there) = there.filter(|there| there.parameters.contains_key(LAST_ID)) else { return Ok(Seal::None) };
     let extra = digests(sides, &there.name, extra).await?;
     let tables = tables.iter().map(|table| (&table.target.table, table.digest.as_ref()));
     let all = tables.chain(extra.iter().map(|(name, digest)| (name, Some(digest))));
     let all = all.filter_map(|(name, digest)| Some((name.as_str(), digest?.as_str())));
     let now = seal::seal(&sides.policy.name, digest.unwrap_or_default(), all);
-    Ok((there.parameters.get(seal::KEY) == Some(&now)).then_some(true))
+    match there.parameters.get(seal::KEY) {
+        Some(left) if *left == now => Ok(Seal::Fits),
+        _ => Ok(Seal::Broken),
+    }
 }
