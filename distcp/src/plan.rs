@@ -168,6 +168,20 @@ impl Action {
     }
 }
 
+impl Action {
+    /// Whether the target holds a version that the last manifest does not know: somebody else wrote it. By ETags where both
+    /// have one, else by size and time.
+    pub fn is_touched(&self) -> bool {
+        let (Some(target), Some(entry)) = (&self.target, &self.entry) else { return self.target.is_some() };
+        let left = &entry.fingerprint;
+        let other = match (&left.etag, &target.etag) {
+            (Some(left), Some(now)) => left != now,
+            _ => left.mtime_ns.zip(target.mtime_ns).is_some_and(|(left, now)| left != now),
+        };
+        left.size_bytes != target.size_bytes || other
+    }
+}
+
 /// A row of the last manifest as the next run sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {

@@ -230,3 +230,25 @@ fn rule_27_a_nightly_overwrite_of_everything_is_ordinary_and_the_loss_of_most_fi
     lake.metasync("run", &[]).expect(0);
     lake.assert_in_step();
 }
+
+#[test]
+fn rule_28_of_a_dropped_tables_files_only_those_go_that_the_last_run_left() {
+    let lake = lake();
+    let brief = managed(&lake, "brief", &[]);
+    for file in ["ours", "changed", "replaced"] {
+        lake.write(&format!("sales.db/brief/{file}"), file);
+    }
+    lake.metasync("run", &[]).expect(0);
+    lake.apply(&[Change::DropTable(brief.name)]);
+    std::fs::remove_dir_all(lake.source("sales.db/brief")).unwrap();
+    std::fs::write(lake.target("sales.db/brief/changed"), "by somebody").unwrap();
+    std::fs::write(lake.target("sales.db/brief/replaced"), "REPLACED").unwrap();
+    std::fs::write(lake.target("sales.db/brief/added"), "by somebody").unwrap();
+    let ran = lake.metasync("run", &[]).expect(0);
+    assert_eq!((ran.number("counts/deleted"), ran.number("counts/skipped")), (1, 3), "{}", ran.stdout);
+    assert_eq!(there(&lake), ["added", "changed", "replaced"].map(|file| format!("sales.db/brief/{file}")));
+    assert!(names(&lake, "SELECT TBL_NAME FROM TBLS").is_empty());
+    assert!(ran.stdout.contains("somebody else wrote it"), "{}", ran.stdout);
+    let idle = lake.metasync("run", &[]).expect(0);
+    assert_eq!((idle.number("counts/deleted"), idle.number("counts/skipped")), (0, 0), "{}", idle.stdout);
+}

@@ -1,7 +1,8 @@
 //! Deletes, last, and only when nothing failed and no limit ended the run (rule 8).
 //!
 //! Each key is looked for at the source once more right before: a listing that silently lost a page must not cost an
-//! object. A crash in the middle leaves extras for the next run.
+//! object. Of folders that are given up (a dropped table's) only what the last manifest names goes, and only as it is there:
+//! so what others wrote between a crash and the next run stays (rule 28). A crash in the middle leaves extras for the next run.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,6 +22,9 @@ use manifest::splice::Delta as Row;
 
 /// Keys confirmed absent at the source at once, within a batch.
 const CONFIRMATIONS_AT_ONCE: usize = 16;
+
+/// Why an object of a folder that is given up stays.
+const TOUCHED: &str = "kept: somebody else wrote it";
 
 type Batch = Vec<(Action, Fate)>;
 
@@ -100,7 +104,10 @@ async fn delete_batch(copier: &Copier, batch: Vec<Action>) -> Batch {
     let guard = &copier.guard;
     let confirm = |action: Action| async move {
         let emptied = copier.within.as_ref().is_some_and(|within| within.empties(&action.key));
+        let removed = copier.within.as_ref().is_some_and(|within| within.removes(&action.key));
         let fate = match source.head(&action.key).await {
+            // Nobody speaks for the folder any more: what others put there is theirs.
+            _ if removed && action.is_touched() => Some(Fate::Kept(TOUCHED)),
             Ok(_) if emptied => None,
             // A folder of the same name is not the object.
             Ok(info) if info.kind == EntryKind::Folder && action.kind != EntryKind::Folder => None,

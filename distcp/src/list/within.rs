@@ -84,6 +84,11 @@ impl Within {
         !self.retired.is_empty() && stands_in(&self.retired, &[key.as_bytes(), b"/"].concat())
     }
 
+    /// Whether the key is in one of the folders that count as empty at the source.
+    pub fn removes(&self, key: &ObjectKey) -> bool {
+        !self.emptied.is_empty() && stands_in(&self.emptied, &[key.as_bytes(), b"/"].concat())
+    }
+
     /// Whether the key counts as not there at the source.
     pub fn empties(&self, key: &ObjectKey) -> bool {
         if self.emptied.is_empty() && self.narrowed.is_empty() {
