@@ -4,7 +4,7 @@
 //! metastore says which writes count; of Iceberg's it says which version does; those of Hudi are not carried.
 
 use crate::location::Location;
-use crate::model::{Function, Parameters, Partition, Table};
+use crate::model::{Function, Parameters, Partition, PartitionName, Table};
 use crate::roots::Wave;
 
 /// Parameters whose value is one file that readers of the table need.
@@ -142,6 +142,14 @@ pub fn folders(table: &Table, nature: &Nature) -> Vec<(Location, Wave)> {
 fn files(parameters: &Parameters) -> impl Iterator<Item = (Location, Wave)> {
     let named = FILE_PARAMETERS.iter().filter_map(|key| parameters.get(*key));
     named.filter_map(|text| Some((Location::parse(text).ok()?, Wave::Data)))
+}
+
+/// The folder of a partition that does not stand where its name leads from its table's.
+pub fn displaced(table: &Table, name: &PartitionName, partition: &Partition) -> Option<Location> {
+    let location = Location::parse(partition.storage.location.as_deref()?).ok()?;
+    let home = table.storage.location.as_deref().and_then(|text| Location::parse(text).ok());
+    let leads = |home: &Location| home.relative(&location).is_some_and(|inner| inner.iter().eq(name.0.split('/')));
+    (!home.is_some_and(|home| leads(&home))).then_some(location)
 }
 
 /// The folder of a partition that is not inside its table's.

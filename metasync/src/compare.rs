@@ -254,8 +254,8 @@ pub struct Shall {
     pub partition: Partition,
     /// Its statistics.
     pub statistics: Vec<ColumnStatistics>,
-    /// Its folder at the source, if that is not inside its table's.
-    pub outside: Option<crate::location::Location>,
+    /// Its folder at the source, if that is not where its name leads from its table's.
+    pub displaced: Option<crate::location::Location>,
     /// Of all its lines.
     pub stamp: Stamp,
 }
@@ -470,7 +470,7 @@ fn shall(
     partition: Partition,
     statistics: Vec<ColumnStatistics>,
 ) -> Result<Shall, String> {
-    let outside = crate::carry::outside(source, &partition);
+    let displaced = crate::carry::displaced(source, name, &partition);
     let object =
         Object::Partition { table: source.name.clone(), partition_name: name.clone(), partition: Box::new(partition) };
     let Object::Partition { partition, .. } = expected(object, sides)? else {
@@ -485,7 +485,7 @@ fn shall(
         }
     }
     let stamp = stamp(target, name, &partition, &of_columns);
-    Ok(Shall { partition: *partition, statistics: of_columns, outside, stamp })
+    Ok(Shall { partition: *partition, statistics: of_columns, displaced, stamp })
 }
 
 /// Pure: the changes that make the partitions of a chunk what they shall be.

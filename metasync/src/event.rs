@@ -19,7 +19,7 @@ pub mod write;
 pub use digest::digest;
 pub use kind::{Index, Kind, NamedPartition, PartitionFiles};
 pub use told::{MAX_WORDS, Told, named};
-pub use touches::{Emptied, Touches};
+pub use touches::{Emptied, Filled, Touches};
 
 use crate::metastore::EventRow;
 

@@ -314,6 +314,7 @@ impl Replica {
             let log = format!("sales.db/delta/_delta_log/{version:020}.json");
             lake.write(&log, &format!("{{\"add\":{{\"path\":\"part-{version}\"}}}}"));
         }
+        std::fs::create_dir_all(lake.source("sales.db/shaped")).unwrap();
         lake.write("jars/shout.jar", "a jar");
         lake.write("jars/words.txt", "words");
         let setting = lake.setting();

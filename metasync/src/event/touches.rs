@@ -19,6 +19,19 @@ pub struct Touches {
     pub functions: Vec<(DatabaseName, String)>,
     /// Whose folders may hold nothing now, because somebody meant it so (rule 27): truncated, dropped, replaced.
     pub emptied: Vec<Emptied>,
+    /// Whose folders got files that the message names.
+    pub filled: Vec<Filled>,
+}
+
+/// A folder that files came into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filled {
+    /// Whose.
+    pub table: TableName,
+    /// Of which partition; of the table itself if none is named.
+    pub partition: Option<PartitionName>,
+    /// The first of the files, without checksum and other fields.
+    pub file: String,
 }
 
 /// A folder that was emptied on purpose.
@@ -80,6 +93,17 @@ impl Touches {
         }
         self
     }
+
+    /// With the first file that came into this table or partition, if any is named.
+    fn filled(mut self, table: &TableName, partition: Option<&PartitionName>, files: &[String]) -> Self {
+        let first = files.first().and_then(|file| file.split('#').next()).filter(|file| !file.is_empty());
+        self.filled.extend(first.map(|file| Filled {
+            table: table.clone(),
+            partition: partition.cloned(),
+            file: file.to_owned(),
+        }));
+        self
+    }
 }
 
 fn names(partitions: &[NamedPartition]) -> Vec<PartitionName> {
@@ -101,7 +125,10 @@ pub(super) fn of(kind: &Kind) -> Touches {
             ..Touches::default()
         },
         Kind::DropTable { name, .. } => Touches::table(name).emptied(true),
-        Kind::AddPartitions { table, partitions, .. } => Touches::partitions(&table.name, names(partitions)),
+        Kind::AddPartitions { table, partitions, files } => {
+            let touches = Touches::partitions(&table.name, names(partitions));
+            files.iter().fold(touches, |touches, of| touches.filled(&table.name, Some(&of.name), &of.files))
+        }
         Kind::AlterPartition { table, before, after, truncated, .. } => {
             let mut names = vec![after.name.clone()];
             if before.name != after.name {
@@ -113,9 +140,9 @@ pub(super) fn of(kind: &Kind) -> Touches {
             Touches::partitions(&table.name, names(partitions)).emptied(*truncated == Some(true))
         }
         Kind::DropPartitions { name, partitions, .. } => Touches::partitions(name, partitions.clone()).emptied(true),
-        Kind::Insert { name, partition, replace, .. } => {
-            Touches::partition(name, partition.as_ref()).emptied(*replace == Some(true))
-        }
+        Kind::Insert { name, partition, replace, files, .. } => Touches::partition(name, partition.as_ref())
+            .emptied(*replace == Some(true))
+            .filled(name, partition.as_ref(), files),
         Kind::CreateFunction { function } => {
             Touches { functions: vec![(function.database.clone(), function.name.clone())], ..Touches::default() }
         }

@@ -10,16 +10,19 @@ mod emptied;
 mod gate;
 mod iceberg;
 mod readers;
+mod units;
 
 pub use delta::Forks;
-use emptied::unit;
+pub use emptied::Empty;
 pub use gate::carry;
 pub(super) use iceberg::whole;
 use readers::{is_held, meant};
+use units::Units;
 
 use super::Setting;
 use super::doubts::Doubts;
-use super::survey::Survey;
+use super::events::Seen;
+use super::survey::{Survey, TableWork};
 use super::switch::{self, Places, Published, Readers};
 use crate::carry::STAGING;
 use crate::policy::{Clash, PathRule};
@@ -97,6 +100,8 @@ pub struct Draft {
     pub in_place: BTreeSet<usize>,
     /// Folders of tables that lose files and get none: the table and the folder's key.
     shrunk: Shrunk,
+    /// Folders of tables that get files.
+    fed: Shrunk,
     /// Objects of the target that the run would delete or overwrite, and that are not as the last run left them.
     pub foreign: Foreign,
     /// Of logs: what is planned of each.
@@ -111,6 +116,7 @@ pub struct Draft {
 struct Read {
     actions: u64,
     shrunk: Shrunk,
+    fed: Shrunk,
     foreign: Foreign,
     pins: delta::Pins,
     forks: delta::Forks,
@@ -433,12 +439,11 @@ impl Tree {
         key(&self.root)
     }
 
-    /// Whether it need not be looked at: no table in it changes, and nothing in it is to be removed.
-    pub fn is_still(&self, survey: &Survey) -> bool {
+    /// Whether it need not be looked at: no table in it changes, no event is about one, and nothing in it is to be removed.
+    pub fn is_still(&self, survey: &Survey, seen: &Seen) -> bool {
+        let moves = |table: &TableWork| table.differs() || table.quarantine.is_some() || seen.is_about(&table.source);
         !self.root.folders.values().flatten().any(|owner| match owner {
-            Owner::Table(at) => {
-                survey.tables.get(*at).is_none_or(|table| table.differs() || table.quarantine.is_some())
-            }
+            Owner::Table(at) => survey.tables.get(*at).is_none_or(moves),
             Owner::Database(at) => survey.databases.get(*at).is_none_or(|database| !database.functions.is_empty()),
             Owner::Removal => true,
         })
@@ -477,18 +482,7 @@ impl Tree {
             .parse()
             .map_err(|error: jiff::Error| Failure::new(ExitCode::Failed, error.to_string()))?;
         let has_base = plan.header.base.is_some();
-        let mut tables: BTreeMap<usize, Vec<(ObjectKey, usize)>> = BTreeMap::new();
-        for (key, owners) in &self.root.folders {
-            for owner in owners {
-                let Owner::Table(at) = owner else { continue };
-                let folder = self.root.from.below(&key.escaped());
-                // What the files of an Iceberg table are its version says, none included.
-                let Some(table) = survey.tables.get(*at).filter(|table| table.iceberg.is_none()) else { continue };
-                // Below a folder of its own a partition has no further ones.
-                let is_home = table.location.as_ref().is_some_and(|home| home.is_same(&folder));
-                tables.entry(*at).or_default().push((key.clone(), if is_home { table.keys } else { 0 }));
-            }
-        }
+        let units = Units::of(&self.root, survey);
         let root = self.root.clone();
         // Tables whose files nobody moves to another folder.
         let bound: BTreeSet<usize> = match &self.readers {
@@ -533,16 +527,14 @@ impl Tree {
                     _ => continue,
                 };
                 for owner in root.owners(&action.key) {
-                    if let Owner::Table(at) = owner
-                        && let Some(folders) = tables.get(&at)
-                    {
-                        set.extend(unit(folders, &action.key).map(|folder| (at, folder)));
+                    if let Owner::Table(at) = owner {
+                        set.extend(units.around(at, &action.key).map(|folder| (at, folder)));
                     }
                 }
             }
-            Ok(Read { actions, shrunk: &shrunk - &fed, foreign, pins, forks, rewritten, replaced, in_place })
+            Ok(Read { actions, shrunk: &shrunk - &fed, fed, foreign, pins, forks, rewritten, replaced, in_place })
         };
-        let Read { actions, shrunk, foreign, pins, forks, rewritten, replaced, in_place } =
+        let Read { actions, shrunk, fed, foreign, pins, forks, rewritten, replaced, in_place } =
             tokio::task::spawn_blocking(read).await??;
         Ok(Draft {
             totals,
@@ -553,6 +545,7 @@ impl Tree {
             replaced,
             in_place,
             shrunk,
+            fed,
             foreign,
             pins,
             forks,

@@ -4,7 +4,7 @@
 //! [`witness`](super::witness). It says, too, whether anything was missed, which folders were emptied on purpose (rule 27),
 //! which tables were renamed, and which changes no event explains (rule 25).
 
-use super::state::Emptied;
+use super::state::{Emptied, SyncState};
 use crate::compare::Sides;
 use crate::event::{self, Kind, Told, Touches};
 use crate::held::Holder;
@@ -26,6 +26,8 @@ const MOST_AT_ONCE: usize = 16 * MAX_WINDOW_EVENTS;
 
 /// How much of what was emptied on purpose is remembered from run to run.
 const MAX_EXPLAINED: usize = 10_000;
+/// Of how many tables and partitions it is known that files came into them.
+const MAX_FILLED: usize = 10_000;
 
 /// What was new in the log.
 #[derive(Default)]
@@ -54,6 +56,8 @@ pub struct Seen {
     pub is_read: bool,
     /// What somebody emptied or replaced on purpose.
     pub emptied: BTreeSet<Emptied>,
+    /// Into what files came that nobody emptied since, as far as the log says, with the first of them.
+    pub filled: BTreeMap<Emptied, String>,
     /// What the messages say that the source holds.
     pub told: Told,
 }
@@ -65,14 +69,33 @@ fn emptied(table: &TableName, partition: Option<&PartitionName>) -> Emptied {
 
 impl Seen {
     /// What runs before this one read, and did not bring to its end.
-    pub fn recall(&mut self, left: Option<&BTreeSet<Emptied>>) {
-        self.emptied.extend(left.into_iter().flatten().cloned());
+    pub fn recall(&mut self, left: Option<&SyncState>) {
+        let Some(left) = left else { return };
+        for (of, file) in &left.filled {
+            let emptied_since =
+                self.emptied.contains(of) || self.emptied.contains(&Emptied { partition: None, ..of.clone() });
+            if !emptied_since {
+                self.filled.entry(of.clone()).or_insert_with(|| file.clone());
+            }
+        }
+        self.emptied.extend(left.explained.iter().cloned());
+    }
+
+    /// What files came into, of the tables that are meant, in the order of names.
+    pub fn filled_of(&self, is_meant: impl Fn(&TableName) -> bool) -> Vec<(Emptied, String)> {
+        let filled = self.filled.iter().filter(|(of, _)| is_meant(&of.table()));
+        filled.map(|(of, file)| (of.clone(), file.clone())).collect()
     }
 
     /// What a run that did not bring it to its end leaves to the next. Beyond the bound a folder is that table's error, and
     /// nothing is deleted.
     pub fn left_over(&self) -> BTreeSet<Emptied> {
         self.emptied.iter().take(MAX_EXPLAINED).cloned().collect()
+    }
+
+    /// Whether any event is about this table.
+    pub fn is_about(&self, table: &TableName) -> bool {
+        self.touched.contains(table)
     }
 
     /// Whether somebody meant this folder to hold nothing.
@@ -221,5 +244,29 @@ fn take(touches: Touches, sides: &Sides, seen: &mut Seen) {
     seen.touched.extend(touches.tables().cloned());
     seen.databases.extend(touches.databases().cloned());
     seen.renamed.extend(touches.renames.iter().map(|(from, _)| from.clone()));
+    fill(&touches, is_ours(&touches, sides), &mut seen.filled);
     seen.emptied.extend(touches.emptied.iter().map(|one| emptied(&one.table, one.partition.as_ref())));
+}
+
+/// What files came into after this event. One that comes late says nothing of what stands there now, and does no harm: what
+/// it names is looked for, no more.
+fn fill(touches: &Touches, is_ours: bool, filled: &mut BTreeMap<Emptied, String>) {
+    for gone in &touches.emptied {
+        filled.retain(|of, _| !is_part(of, &gone.table, gone.partition.as_ref()));
+    }
+    for (from, to) in &touches.renames {
+        let moved: Vec<_> = filled.extract_if(.., |of, _| is_part(of, from, None)).collect();
+        let renamed = |of: Emptied| emptied(to, of.partition.map(PartitionName).as_ref());
+        filled.extend(moved.into_iter().map(|(of, file)| (renamed(of), file)));
+    }
+    for one in touches.filled.iter().filter(|_| is_ours) {
+        if filled.len() < MAX_FILLED {
+            filled.insert(emptied(&one.table, one.partition.as_ref()), one.file.clone());
+        }
+    }
+}
+
+/// Whether it is this table or a part of it, or this partition.
+fn is_part(of: &Emptied, table: &TableName, partition: Option<&PartitionName>) -> bool {
+    of.table() == *table && partition.is_none_or(|name| of.partition.as_ref() == Some(&name.0))
 }

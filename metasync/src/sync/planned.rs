@@ -1,6 +1,6 @@
 //! What a run would do: both sides looked at, every guard asked, all data planned. Nothing is changed here.
 
-use super::data::{self, Draft, Forks, PathDraft, PathTree, Tree, Trust};
+use super::data::{self, Draft, Empty, Forks, PathDraft, PathTree, Tree, Trust};
 use super::events::{self, Seen};
 use super::guards::{drops_allowed, files_are_ours, is_ours, one_source_each, rules_hold};
 use super::report::Mode;
@@ -211,7 +211,7 @@ async fn drawn(
         }
         _ => events::start(&sides).await?,
     };
-    seen.recall(state.map(|state| &state.explained));
+    seen.recall(state);
     // A run that died may have written what no manifest knows yet.
     let half_done = state.is_some_and(SyncState::is_half_done);
     let still = still::ask(&sides, left, &seen, allowed, asked).await?;
@@ -443,7 +443,7 @@ impl Look<'_> {
         loop {
             let (mut trees, mut unseen) = (Vec::new(), BTreeMap::new());
             for tree in data::open(setting, survey, roots.clone(), trust)? {
-                match lately(&tree).filter(|_| tree.is_still(survey)) {
+                match lately(&tree).filter(|_| tree.is_still(survey, seen)) {
                     Some(look) => {
                         unseen.insert(tree.key(), look);
                     }
@@ -468,8 +468,7 @@ impl Look<'_> {
                 }
                 if !accepts {
                     let emptied = tree.emptied(&draft, survey, seen, sides.source.as_ref()).await?;
-                    left_out
-                        .extend(emptied.into_iter().map(|(at, folder)| (at, is_empty(&survey.tables[at], &folder))));
+                    left_out.extend(emptied.into_iter().map(|(at, empty)| (at, is_empty(&survey.tables[at], &empty))));
                 }
                 drafts.push(draft);
             }
@@ -497,10 +496,9 @@ impl Look<'_> {
 }
 
 /// Rule 27, in words.
-fn is_empty(table: &TableWork, folder: &str) -> String {
+fn is_empty(table: &TableWork, empty: &Empty) -> String {
     format!(
-        "{folder} held data and holds none at the source, and no event says why; if that is right: \
-         metasync resync POLICY --table {}.{}, or empty_tables = \"accept\"",
+        "{empty}; if that is right: metasync resync POLICY --table {}.{}, or empty_tables = \"accept\"",
         table.source.database, table.source.table
     )
 }

@@ -9,6 +9,7 @@ use super::report::SyncSummary;
 use super::state::{DatabaseState, Intent, Rules, SyncState, TableState};
 use super::still;
 use super::survey::{self, Survey, TableWork};
+use crate::model::TableName;
 use crate::policy::Policy;
 use crate::roots::{Owner, Root};
 use distcp::copy::Ends;
@@ -130,6 +131,9 @@ impl Settling<'_> {
         }
         if self.is_all {
             self.advance(new, carried);
+        }
+        if outcome.reached {
+            self.keep_filled(new);
         }
         summary.tables.quarantined = summary.quarantined.len() as u64;
         for damaged in &survey.damaged {
@@ -259,6 +263,17 @@ impl Settling<'_> {
         }
     }
 
+    /// What files came into is looked for again while its table is not in step, and of tables that this run is not about.
+    fn keep_filled(&self, new: &mut SyncState) {
+        let surveyed = self.planned.survey.tables.iter();
+        let targets: BTreeMap<&TableName, &TableName> = surveyed.map(|table| (&table.source, &table.target)).collect();
+        let is_kept = |table: &TableName| match targets.get(table) {
+            Some(target) => new.table(&target.database, &target.table).is_some_and(|left| left.quarantined.is_some()),
+            None => !self.is_all,
+        };
+        new.filled = self.planned.seen.filled_of(is_kept);
+    }
+
     /// How far the replica is. What a run did not come to, the next one has to hear of again.
     fn advance(&self, new: &mut SyncState, carried: bool) {
         let planned = self.planned;
@@ -266,6 +281,9 @@ impl Settling<'_> {
             let kept = planned.unseen.iter().map(|(tree, look)| (tree.clone(), look.to_string()));
             let looked = planned.looked.iter().map(|tree| (tree.clone(), planned.asked.to_string()));
             new.looks = kept.chain(looked).collect();
+        } else {
+            // What was looked at was not brought: `sweep` spares no look at it.
+            new.looks.retain(|tree, _| !planned.looked.contains(tree));
         }
         if self.outcome.reached {
             new.rules = Rules::of(self.policy);

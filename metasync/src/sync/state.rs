@@ -6,6 +6,7 @@
 
 use crate::location::{Location, brought, same_place};
 use crate::log::{Position, Window};
+use crate::model::TableName;
 use crate::policy::Policy;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,6 +47,9 @@ pub struct SyncState {
     /// What events said was emptied on purpose, while its files are not all removed yet (rule 27).
     #[serde(default)]
     pub explained: BTreeSet<Emptied>,
+    /// Into what events said that files came, of tables that are not in step, with the first file (rule 27).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filled: Vec<(Emptied, String)>,
 }
 
 /// Digests of what a run that did everything left (rules 20, 25).
@@ -73,7 +77,8 @@ pub struct Switched {
     pub partition: Option<String>,
 }
 
-/// A table, or a partition of it, that somebody emptied or replaced on purpose, by the source's names.
+/// The data of a table or of a partition of it, by the source's names: what somebody emptied or replaced on purpose, or what
+/// files came into.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Emptied {
     /// Its catalog.
@@ -84,6 +89,14 @@ pub struct Emptied {
     pub table: String,
     /// The partition; `None` for all of the table.
     pub partition: Option<String>,
+}
+
+impl Emptied {
+    /// The table.
+    pub fn table(&self) -> TableName {
+        let Self { catalog, database, table, .. } = self.clone();
+        TableName { catalog, database, table }
+    }
 }
 
 /// What of a policy decides which objects are where (rule 29).

@@ -128,6 +128,8 @@ pub struct TableWork {
     pub keys: usize,
     /// Its folder at the source.
     pub location: Option<Location>,
+    /// Its partitions at the source that stand where their names do not lead from there, with their folders.
+    pub displaced: Vec<(Location, PartitionName)>,
     /// Its files go when it is dropped.
     pub owns_files: bool,
     /// Its files are its rows, and whoever reads it asks the metastore where they are.
@@ -350,6 +352,7 @@ fn damaged_table(source: &DatabaseName, target: &DatabaseName, name: &str, why: 
         is_new: true,
         keys: 0,
         location: None,
+        displaced: Vec::new(),
         owns_files: false,
         switchable: false,
         plain: false,
@@ -402,6 +405,7 @@ async fn look_at_table(
         is_new: actual.is_none(),
         keys: source.partition_keys.len(),
         location: source.storage.location.as_deref().and_then(|text| Location::parse(text).ok()),
+        displaced: Vec::new(),
         owns_files: carry::data_goes_with(&source, sides.policy.options.keep_external_data),
         plain: nature == Nature::Plain,
         switchable: nature == Nature::Plain && carry::is_found_by_location(&source),
@@ -443,10 +447,10 @@ async fn look_at_table(
         work.quarantine = shall.err();
         return Ok((work, Vec::new()));
     }
-    let mut look = Look { work: &mut work, lines: &mut lines, outside: BTreeSet::new(), trouble: None };
+    let mut look = Look { work: &mut work, lines: &mut lines, trouble: None };
     let table = actual.as_ref().map(|actual| &actual.table);
     let compared = compare::partitions(sides, &source, &target, table, ahead, &mut look).await;
-    let (outside, trouble) = (std::mem::take(&mut look.outside), look.trouble.take());
+    let trouble = look.trouble.take();
     if let Some(there) = shows {
         lines.add(&writes::line(there));
     }
@@ -469,7 +473,9 @@ async fn look_at_table(
     let owner = Owner::Table(at);
     let own = carry::folders(&source, &nature).into_iter();
     let mut folders: Vec<Folder> = own.map(|(location, wave)| Folder { location, owner, wave }).collect();
-    folders.extend(outside.into_iter().map(|location| Folder { location, owner, wave: Wave::Data }));
+    let is_outside = |place: &&Location| work.location.as_ref().is_none_or(|home| home.relative(place).is_none());
+    let outside: BTreeSet<&Location> = work.displaced.iter().map(|(place, _)| place).filter(is_outside).collect();
+    folders.extend(outside.into_iter().cloned().map(|location| Folder { location, owner, wave: Wave::Data }));
     // A file that a parameter names outside every pair is read where it is; a table's own place was translated above.
     folders.retain(|folder| sides.policy.locations.pair(&folder.location).is_some());
     Ok((work, folders))

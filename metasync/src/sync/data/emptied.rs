@@ -1,76 +1,172 @@
-//! Rule 27: folders of tables that held data and hold none at the source. Lists, and changes nothing.
+//! Rule 27: folders of tables that held data, or that an event says files came into, and that hold none at the source.
+//!
+//! Lists, and changes nothing. A folder that no event names and that a new table never had is wrong, too, where folders are
+//! real; on an object store it is a table that is empty.
 
+use super::units::{Holder, Units};
 use super::{Draft, Tree};
+use crate::location::Location;
 use crate::metastore::Snapshot;
-use crate::model::PartitionName;
-use crate::roots::Owner;
+use crate::model::{PartitionName, TableName};
+use crate::roots::{Owner, Wave};
 use crate::sync::events::Seen;
 use crate::sync::failure;
-use crate::sync::survey::Survey;
+use crate::sync::survey::{Survey, TableWork};
 use distcp::error::Result;
 use distcp::filter::Filter;
 use distcp::store::{ListOptions, Store, StoreErrorKind};
 use futures::StreamExt as _;
 use manifest::{EntryKind, ObjectKey};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 impl Tree {
-    /// Rule 27: tables of which a folder held data and now holds none, with the folder.
+    /// Rule 27: tables of which a folder held data, or got files as an event said, and now holds none; with the folder.
     pub async fn emptied(
         &self,
         draft: &Draft,
         survey: &Survey,
         seen: &Seen,
         source: &dyn Snapshot,
-    ) -> Result<BTreeMap<usize, String>> {
-        let mut emptied = BTreeMap::new();
-        let mut names: BTreeMap<usize, BTreeSet<PartitionName>> = BTreeMap::new();
+    ) -> Result<BTreeMap<usize, Empty>> {
+        let units = Units::of(&self.root, survey);
+        let mut live = Live { source, names: BTreeMap::new() };
+        let mut emptied = self.lacking(survey).await?;
         for (at, folder) in &draft.shrunk {
-            let Some(table) = survey.tables.get(*at).filter(|_| !emptied.contains_key(at)) else { continue };
-            let home =
-                self.root.folders.iter().find(|(key, owners)| {
-                    owners.contains(&Owner::Table(*at)) && folder.is_within(key) && *key != folder
-                });
-            let mut partition = None;
-            if let (Some((home, _)), true) = (home, table.keys > 0) {
-                if !names.contains_key(at) {
-                    let live = source.partition_names(&table.source).await.map_err(failure)?;
-                    names.insert(*at, live.into_iter().collect());
-                }
-                let inner = &folder.as_bytes()[if home.is_empty() { 0 } else { home.as_bytes().len() + 1 }..];
-                let name = PartitionName(String::from_utf8_lossy(inner).into_owned());
+            let Some(table) = carried(survey, *at).filter(|_| !emptied.contains_key(at)) else { continue };
+            let partitions = match units.holder(*at, folder) {
+                Holder::Table => Vec::new(),
+                Holder::Partitions(names) => names,
                 // A partition that was dropped takes its files with it.
-                if !names.get(at).is_some_and(|live| live.contains(&name)) {
-                    continue;
-                }
-                partition = Some(name);
+                Holder::Named(name) if live.has(*at, &table.source, &name).await? => vec![name],
+                Holder::Named(_) | Holder::Nobody => continue,
+            };
+            let is_meant = match partitions.is_empty() {
+                true => seen.explains(&table.source, None),
+                false => partitions.iter().any(|name| seen.explains(&table.source, Some(name))),
+            };
+            if !is_meant && !self.holds_files(folder).await? {
+                emptied.insert(*at, Empty::Held(self.place(folder)));
             }
-            if !seen.explains(&table.source, partition.as_ref())
-                && !holds_files(&self.job.source.store, folder, &self.job.options.filter).await?
-            {
-                emptied.insert(*at, self.root.from.below(&folder.escaped()).to_string());
+        }
+        for (of, file) in &seen.filled {
+            let name = of.partition.clone().map(PartitionName);
+            let Some((at, folder)) = self.folder_of(&units, survey, &of.table(), name.as_ref()) else { continue };
+            if emptied.contains_key(&at) || draft.fed.contains(&(at, folder.clone())) {
+                continue;
+            }
+            let is_live = match &name {
+                Some(name) => live.has(at, &of.table(), name).await?,
+                None => true,
+            };
+            if is_live && !self.holds_files(&folder).await? {
+                emptied.insert(at, Empty::Got { folder: self.place(&folder), file: file.clone() });
             }
         }
         Ok(emptied)
     }
+
+    /// Tables that the target does not have, whose own folder is not there at the source. Only where folders are real: there
+    /// a metastore makes one with the table.
+    async fn lacking(&self, survey: &Survey) -> Result<BTreeMap<usize, Empty>> {
+        let mut lacking = BTreeMap::new();
+        if !self.job.source.store.capabilities().folders || self.root.wave != Wave::Data {
+            return Ok(lacking);
+        }
+        for (folder, owners) in &self.root.folders {
+            for owner in owners {
+                let Owner::Table(at) = owner else { continue };
+                let is_home = |table: &&TableWork| {
+                    let is_same = |home: &Location| home.is_same(&self.root.from.below(&folder.escaped()));
+                    let is_asked = table.is_new && table.plain && table.quarantine.is_none();
+                    is_asked && table.location.as_ref().is_some_and(is_same)
+                };
+                if survey.tables.get(*at).filter(is_home).is_none() {
+                    continue;
+                }
+                match self.job.source.store.head(folder).await {
+                    Err(error) if error.kind == StoreErrorKind::NotFound => {
+                        lacking.insert(*at, Empty::Lacking(self.place(folder)));
+                    }
+                    other => drop(other?),
+                }
+            }
+        }
+        Ok(lacking)
+    }
+
+    fn folder_of(
+        &self,
+        units: &Units,
+        survey: &Survey,
+        name: &TableName,
+        partition: Option<&PartitionName>,
+    ) -> Option<(usize, ObjectKey)> {
+        let of_tree = self.root.folders.values().flatten();
+        let mut tables = of_tree.filter_map(|owner| if let Owner::Table(at) = owner { Some(*at) } else { None });
+        let at = tables.find(|at| survey.tables.get(*at).is_some_and(|table| table.source == *name))?;
+        let table = carried(survey, at)?;
+        // Which partitions a write of many filled is not said.
+        let is_told = partition.is_some() || table.keys == 0;
+        let folder = units.folder(&self.root, table, at, partition).filter(|_| is_told)?;
+        Some((at, folder))
+    }
+
+    fn place(&self, folder: &ObjectKey) -> String {
+        self.root.from.below(&folder.escaped()).to_string()
+    }
+
+    async fn holds_files(&self, folder: &ObjectKey) -> Result<bool> {
+        holds_files(&self.job.source.store, folder, &self.job.options.filter).await
+    }
 }
 
-/// The folder that a file of a table counts for: that of its partition, or the table's.
-pub(super) fn unit(folders: &[(ObjectKey, usize)], key: &ObjectKey) -> Option<ObjectKey> {
-    let around = folders.iter().filter(|(folder, _)| key.is_within(folder));
-    let (home, keys) = around.max_by_key(|(folder, _)| folder.as_bytes().len())?;
-    let skip = if home.is_empty() { 0 } else { home.as_bytes().len() + 1 };
-    let inner = key.as_bytes().get(skip..)?;
-    let mut end = 0;
-    for segment in inner.split(|byte| *byte == b'/').take(*keys) {
-        end += segment.len() + 1;
+/// A table that is not left out already.
+fn carried(survey: &Survey, at: usize) -> Option<&TableWork> {
+    survey.tables.get(at).filter(|table| table.quarantine.is_none())
+}
+
+/// Why a table is taken for emptied by mistake.
+pub enum Empty {
+    /// Its folder, or a partition's, held data.
+    Held(String),
+    /// Its folder is not there.
+    Lacking(String),
+    /// An event said that files came into it.
+    Got {
+        /// The folder.
+        folder: String,
+        /// The first of the files.
+        file: String,
+    },
+}
+
+impl fmt::Display for Empty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Held(folder) => write!(f, "{folder} held data and holds none at the source, and no event says why"),
+            Self::Lacking(folder) => write!(f, "its folder {folder} is not there at the source"),
+            Self::Got { folder, file } => {
+                write!(f, "an event says that {file} came, {folder} holds no file at the source, and no event says why")
+            }
+        }
     }
-    match (keys, end > inner.len()) {
-        (0, _) => Some(home.clone()),
-        // A file beside the folders of partitions.
-        (_, true) => None,
-        (_, false) => Some(ObjectKey::from(key.as_bytes()[..skip + end - 1].to_vec())),
+}
+
+/// The partitions that tables of the source have, asked for once.
+struct Live<'a> {
+    source: &'a dyn Snapshot,
+    names: BTreeMap<usize, BTreeSet<PartitionName>>,
+}
+
+impl Live<'_> {
+    async fn has(&mut self, at: usize, table: &TableName, name: &PartitionName) -> Result<bool> {
+        if !self.names.contains_key(&at) {
+            let names = self.source.partition_names(table).await.map_err(failure)?;
+            self.names.insert(at, names.into_iter().collect());
+        }
+        Ok(self.names.get(&at).is_some_and(|names| names.contains(name)))
     }
 }
 
@@ -106,23 +202,4 @@ async fn holds_files(store: &Arc<dyn Store>, folder: &ObjectKey, filter: &Filter
         }
     }
     Ok(false)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_counts_for_its_partition_or_its_table() {
-        let unit = |folders: &[&str], keys, key: &str| {
-            let folders: Vec<_> = folders.iter().map(|folder| (ObjectKey::from(*folder), keys)).collect();
-            unit(&folders, &ObjectKey::from(key)).map(|folder| folder.escaped().to_string())
-        };
-        assert_eq!(unit(&["t"], 0, "t/a/f").as_deref(), Some("t"));
-        assert_eq!(unit(&["t"], 2, "t/y=1/m=2/f").as_deref(), Some("t/y=1/m=2"));
-        assert_eq!(unit(&["t"], 2, "t/y=1/f"), None);
-        assert_eq!(unit(&["t"], 1, "t/_SUCCESS"), None);
-        assert_eq!(unit(&[""], 1, "p=1/f").as_deref(), Some("p=1"));
-        assert_eq!(unit(&["t"], 1, "u/p=1/f"), None);
-    }
 }

@@ -2,10 +2,8 @@
 
 use super::TableWork;
 use crate::compare::{self, AsyncSink, Chunk, Lines, Trouble};
-use crate::location::Location;
 use crate::metastore::Change;
 use crate::model::Table;
-use std::collections::BTreeSet;
 
 /// What a change of a table is about; `before` is the table that it changes.
 pub(super) fn words(change: &Change, before: Option<&Table>) -> String {
@@ -30,7 +28,6 @@ pub(super) fn words(change: &Change, before: Option<&Table>) -> String {
 pub(super) struct Look<'a> {
     pub work: &'a mut TableWork,
     pub lines: &'a mut Lines,
-    pub outside: BTreeSet<Location>,
     /// The first thing that is wrong with the source's side.
     pub trouble: Option<String>,
 }
@@ -50,7 +47,7 @@ impl AsyncSink for Look<'_> {
                     if shall.partition.storage.location.is_none() && self.trouble.is_none() {
                         self.trouble = Some(format!("partition {name} has no location"));
                     }
-                    self.outside.extend(shall.outside);
+                    self.work.displaced.extend(shall.displaced.map(|place| (place, name.clone())));
                     if self.work.is_new || is.is_none_or(|is| is.stamp != shall.stamp) {
                         self.work.put.insert(name, shall.stamp);
                     }

@@ -28,6 +28,7 @@ fn table(name: &str, differs: bool) -> TableWork {
         is_new: false,
         keys: 0,
         location: None,
+        displaced: Vec::new(),
         owns_files: false,
         switchable: false,
         plain: false,
