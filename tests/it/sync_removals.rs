@@ -1,7 +1,7 @@
 //! What goes from a replica: metadata first, then the files that nothing else names, into the trash where there is one.
 
 use metasync::metastore::Change;
-use metasync::model::{PartitionName, Table, TableName};
+use metasync::model::{DatabaseName, PartitionName, Table, TableName};
 use std::collections::BTreeSet;
 use tests::lake::Lake;
 use tests::metastores::objects;
@@ -41,8 +41,7 @@ fn there(lake: &Lake) -> Vec<String> {
 
 #[test]
 fn files_of_what_the_target_does_not_drop_stay_until_it_does() {
-    // What is refused of a table is that table's error; a refused drop of a whole one ends the run.
-    for (refusing, what, code) in [("PARTITIONS", "days", 3), ("TBLS", "brief", 1)] {
+    for (refusing, what) in [("PARTITIONS", "days"), ("TBLS", "brief")] {
         let lake = lake();
         let days = managed(&lake, "days", &["dt"]);
         lake.partition(&days, &["1"], "one");
@@ -71,9 +70,10 @@ fn files_of_what_the_target_does_not_drop_stay_until_it_does() {
         }
         for content in ["newer", "newest"] {
             lake.write("sales.db/other/part-0", content);
-            let ran = lake.metasync("run", &[]).expect(code);
+            let ran = lake.metasync("run", &[]).expect(3);
             assert!(ran.stderr.contains("not today"), "{}", ran.stderr);
-            assert!(code == 1 || ran.stderr.contains(&format!("sales.{what} is not in step")), "{}", ran.stderr);
+            assert!(ran.stderr.contains(&format!("sales.{what} is not in step")), "{}", ran.stderr);
+            assert_eq!(lake.status()["quarantined"].as_array().map(Vec::len), Some(1), "{what}");
             assert_eq!((ran.number("counts/deleted"), there(&lake)), (0, before.clone()), "{what}: {}", ran.stdout);
             let held = names(&lake, "SELECT PART_NAME FROM PARTITIONS UNION SELECT TBL_NAME FROM TBLS");
             assert_eq!(held, ["brief", "days", "dt=1", "dt=2", "other"].map(str::to_owned).into(), "{what}");
@@ -84,6 +84,36 @@ fn files_of_what_the_target_does_not_drop_stay_until_it_does() {
         assert_eq!(ran.number("counts/deleted"), 1, "{what}: {}", ran.stdout);
         lake.assert_in_step();
     }
+}
+
+#[test]
+fn a_database_that_the_target_does_not_drop_is_named_and_the_others_go_on() {
+    let lake = lake();
+    lake.policy_of("databases = [\"sales\", \"old\"]\n", UNGUARDED);
+    lake.database("old");
+    let brief = objects::table(TableName::new("old", "brief"), &format!("file:{}", lake.source("").display()), &[]);
+    std::fs::create_dir_all(lake.source("old.db/brief")).unwrap();
+    lake.apply(&[Change::PutTable(Box::new(brief.clone()))]);
+    managed(&lake, "other", &[]);
+    lake.metasync("run", &[]).expect(0);
+    let refuse = |on: &str| {
+        let says = "BEGIN SELECT RAISE(ABORT, 'not today'); END";
+        lake.sql("target", &format!("CREATE TRIGGER refuses BEFORE DELETE ON \"{on}\" {says}"));
+    };
+    lake.apply(&[Change::DropTable(brief.name), Change::DropDatabase(DatabaseName::new("old"))]);
+    for (on, words, left) in [("TBLS", "it still holds brief", 2), ("DBS", "not today", 1)] {
+        refuse(on);
+        lake.write("sales.db/other/part-0", on);
+        let ran = lake.metasync("run", &[]).expect(3);
+        let named = ran.stderr.lines().find(|line| line.contains("database old is not dropped: "));
+        assert!(named.is_some_and(|line| line.contains(words)), "{on}: {}", ran.stderr);
+        assert_eq!(std::fs::read_to_string(lake.target("sales.db/other/part-0")).unwrap(), on);
+        assert_eq!(names(&lake, "SELECT TBL_NAME FROM TBLS").len(), left, "{on}");
+        lake.sql("target", "DROP TRIGGER refuses");
+    }
+    lake.metasync("run", &[]).expect(0);
+    assert!(!names(&lake, "SELECT NAME FROM DBS").contains("old"));
+    lake.assert_in_step();
 }
 
 /// A partition whose folder is this one, below the table's.

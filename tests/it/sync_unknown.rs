@@ -1,6 +1,6 @@
 //! Event logs that say what nobody here understands, or nothing at all: reported, counted, and compared all the same.
 
-use metasync::metastore::{Change, EventRow};
+use metasync::metastore::EventRow;
 use tests::lake::Lake;
 
 fn lake() -> Lake {

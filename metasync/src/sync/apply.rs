@@ -26,7 +26,7 @@ use manifest::state::lease::LeaseGuard;
 use pending::{Part, Pending, TableDone};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// Tables that are read, and dropped, at once.
+/// Tables that are read at once.
 const TABLES_AT_ONCE: usize = 200;
 
 /// How the tables of a survey ended, by their place in it.
@@ -42,6 +42,10 @@ pub struct Applied {
     pub dropped: BTreeSet<TableName>,
     /// Databases that were dropped.
     pub gone: BTreeSet<String>,
+    /// Tables that the target did not drop, with why.
+    pub undropped: BTreeMap<TableName, String>,
+    /// Databases that the target did not drop, with why.
+    pub kept: BTreeMap<String, String>,
     /// Databases whose functions could not be brought into step, with why.
     pub functions: BTreeMap<String, String>,
 }
@@ -77,10 +81,9 @@ impl Applier<'_> {
         let databases = self.survey.databases.iter().flat_map(|database| database.changes.iter().cloned());
         let marks = hops::marks(&self.sides.policy, self.survey);
         pending.add(self, Part::Run, databases.chain(marks).collect()).await?;
-        for drops in self.survey.drops.chunks(TABLES_AT_ONCE) {
-            let tables: Vec<TableName> = drops.iter().map(|drop| drop.target.clone()).collect();
-            let changes = tables.iter().cloned().map(Change::DropTable).collect();
-            pending.add(self, Part::Dropped(tables), changes).await?;
+        for drop in &self.survey.drops {
+            let change = Change::DropTable(drop.target.clone());
+            pending.add(self, Part::Dropped(drop.target.clone()), vec![change]).await?;
         }
         let mut late = Vec::new();
         // What is made of other tables comes after those of all databases.
@@ -102,7 +105,17 @@ impl Applier<'_> {
             let part = Part::Functions(database.target.database.clone());
             pending.add(self, part, database.functions.clone()).await?;
         }
+        if !self.survey.gone.is_empty() {
+            // A database goes only when it is empty.
+            pending.flush(self).await?;
+        }
         for database in &self.survey.gone {
+            if let Some((table, _)) = pending.applied.undropped.iter().find(|(table, _)| table.database() == *database)
+            {
+                let why = format!("it still holds {}", table.table);
+                pending.applied.kept.insert(database.database.clone(), why);
+                continue;
+            }
             let changes = self.database_drop(database).await?;
             pending.add(self, Part::Gone(database.database.clone()), changes).await?;
         }

@@ -369,7 +369,9 @@ impl Run<'_> {
             logged = self.carry_logs(logs, planned, &mut between.lacking).await?;
             self.apply(stores, planned, between).await?;
             let is_done = between.reached;
-            Ok::<_, Failure>(data.iter().map(|tree| is_done && may_delete(&tree.root, between)).collect())
+            Ok::<_, Failure>(
+                data.iter().map(|tree| is_done && may_delete(&tree.root, between, &planned.survey)).collect(),
+            )
         })
         .await?;
         for (tree, report) in data.into_iter().zip(reports) {
@@ -473,7 +475,12 @@ fn add(lacking: &mut Lacking, trees: &[Tree], copied: &[Option<Ends>], survey: &
 }
 
 /// A tree loses files only when all its tables are as they shall be.
-fn may_delete(root: &Root, outcome: &Outcome) -> bool {
+fn may_delete(root: &Root, outcome: &Outcome, survey: &Survey) -> bool {
+    let undropped = survey.drops.iter().filter(|drop| outcome.applied.undropped.contains_key(&drop.target));
+    let mut kept = undropped.filter_map(|drop| drop.folder.as_ref());
+    if kept.any(|folder| root.to.overlaps(folder)) {
+        return false;
+    }
     let Outcome { applied, lacking, .. } = outcome;
     let is_held = |at: &usize| {
         let not_copied = lacking.failed.contains_key(at) || lacking.waiting.contains(at);

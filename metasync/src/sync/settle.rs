@@ -139,7 +139,11 @@ impl Settling<'_> {
         for damaged in &survey.damaged {
             summary.errors.push(format!("{} is not carried: {}", damaged.object, damaged.why));
         }
-        if !summary.quarantined.is_empty() || !outcome.applied.functions.is_empty() || !survey.damaged.is_empty() {
+        let applied = &outcome.applied;
+        let kept = applied.kept.iter();
+        summary.errors.extend(kept.map(|(database, why)| format!("database {database} is not dropped: {why}")));
+        let is_odd = !applied.functions.is_empty() || !applied.kept.is_empty() || !survey.damaged.is_empty();
+        if !summary.quarantined.is_empty() || is_odd {
             codes.push(ExitCode::Partial);
         }
         let held_up: Vec<String> = survey.held_up().map(|table| table.source.to_string()).collect();
@@ -197,6 +201,15 @@ impl Settling<'_> {
             summary.tables.touched += 1;
         }
         new.databases.retain(|name, _| !applied.gone.contains(name));
+        for (table, why) in &applied.undropped {
+            let entry = new.databases.entry(table.database.clone()).or_default().tables.entry(table.table.clone());
+            let entry = entry.or_default();
+            let why = format!("it is gone at the source, and the target does not drop it: {why}");
+            summary.quarantined.push((table.to_string(), why.clone()));
+            let last = self.last.map(|time| time.to_string());
+            entry.quarantined = Some(survey::quarantine(why, Some(&*entry), last));
+            summary.tables.touched += 1;
+        }
         if self.is_all {
             self.forget_absent(new);
         }

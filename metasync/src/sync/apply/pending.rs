@@ -20,9 +20,9 @@ const GATHERED: usize = 1000;
 pub(super) enum Part {
     /// Everything: the run ends.
     Run,
-    /// Tables that go: the run ends.
-    Dropped(Vec<TableName>),
-    /// A database that goes: the run ends.
+    /// A table that goes: its error, and its files stay.
+    Dropped(TableName),
+    /// A database that goes: named, and tried again by the next run.
     Gone(String),
     /// What is left of a table: its error.
     Table(usize, TableDone),
@@ -106,7 +106,7 @@ impl Pending {
 
     fn refused(&mut self, applier: &Applier<'_>, part: Part, error: Error) -> Result<()> {
         match part {
-            Part::Run | Part::Dropped(_) | Part::Gone(_) => return Err(failure(error)),
+            Part::Run => return Err(failure(error)),
             Part::Table(at, _) | Part::Late(at) => {
                 let why = applier.of_table(error)?;
                 self.applied.failed.entry(at).or_insert(why);
@@ -116,6 +116,12 @@ impl Pending {
             Part::Functions(database) => {
                 self.applied.functions.insert(database, applier.of_table(error)?);
             }
+            Part::Dropped(table) => {
+                self.applied.undropped.insert(table, applier.of_table(error)?);
+            }
+            Part::Gone(database) => {
+                self.applied.kept.insert(database, applier.of_table(error)?);
+            }
         }
         Ok(())
     }
@@ -124,7 +130,9 @@ impl Pending {
         let applied = &mut self.applied;
         match part {
             Part::Run | Part::Late(_) | Part::Functions(_) => {}
-            Part::Dropped(tables) => applied.dropped.extend(tables),
+            Part::Dropped(table) => {
+                applied.dropped.insert(table);
+            }
             Part::Gone(database) => {
                 applied.gone.insert(database);
             }
