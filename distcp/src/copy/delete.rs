@@ -104,10 +104,10 @@ async fn delete_batch(copier: &Copier, batch: Vec<Action>) -> Batch {
     let guard = &copier.guard;
     let confirm = |action: Action| async move {
         let emptied = copier.within.as_ref().is_some_and(|within| within.empties(&action.key));
-        let removed = copier.within.as_ref().is_some_and(|within| within.removes(&action.key));
+        let given_up = copier.within.as_ref().is_some_and(|within| within.gives_up(&action.key));
         let fate = match source.head(&action.key).await {
             // Nobody speaks for the folder any more: what others put there is theirs.
-            _ if removed && action.is_touched() => Some(Fate::Kept(TOUCHED)),
+            _ if given_up && action.is_touched() => Some(Fate::Kept(TOUCHED)),
             Ok(_) if emptied => None,
             // A folder of the same name is not the object.
             Ok(info) if info.kind == EntryKind::Folder && action.kind != EntryKind::Folder => None,

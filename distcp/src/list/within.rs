@@ -84,9 +84,10 @@ impl Within {
         !self.retired.is_empty() && stands_in(&self.retired, &[key.as_bytes(), b"/"].concat())
     }
 
-    /// Whether the key is in one of the folders that count as empty at the source.
-    pub fn removes(&self, key: &ObjectKey) -> bool {
-        !self.emptied.is_empty() && stands_in(&self.emptied, &[key.as_bytes(), b"/"].concat())
+    /// Whether the key is in one of the folders that count as empty at the source, and have no successor.
+    pub fn gives_up(&self, key: &ObjectKey) -> bool {
+        let is_emptied = !self.emptied.is_empty() && stands_in(&self.emptied, &[key.as_bytes(), b"/"].concat());
+        is_emptied && !self.retires(key)
     }
 
     /// Whether the key counts as not there at the source.
