@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use manifest::ObjectKey;
 use manifest::state::StateStore;
@@ -28,6 +29,10 @@ use crate::store::retry::Retried;
 use crate::store::state::ObjectState;
 use crate::store::{Store, Sweep};
 use crate::trash::Trash;
+use tokio_util::sync::CancellationToken;
+
+/// How long after a signal the state of a run in an object store can still be written: what it leaves, and that it ended.
+const STATE_GRACE: Duration = Duration::from_secs(10);
 
 /// One-run options of a store (`--source-option k=v`).
 pub type Overrides = BTreeMap<String, Secret>;
@@ -430,9 +435,11 @@ fn state_at(
         .hint("name a local folder, or an s3://, az:// or gs:// place, with --state"));
     }
     let opened = opener.open(place, &OpenOptions { overrides: overrides.clone(), local: LocalOptions::default() })?;
-    let pace = Arc::new(Pace::unlimited(stop.token.clone()));
-    let tree = decorate(opener, opened.store, place, Vec::new(), pace, stop);
-    Ok(Arc::new(ObjectState::new(tree.store)?))
+    let meter = Arc::new(Meter::default());
+    let paced = Paced::new(opened.store, Arc::new(Pace::unlimited(CancellationToken::new())));
+    let token = stop.token.clone();
+    let store = Retried::with_grace(Arc::new(paced), opener.retry, rand::random(), meter, token, STATE_GRACE);
+    Ok(Arc::new(ObjectState::new(Arc::new(store))?))
 }
 
 impl From<OpenError> for Failure {

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use rustix::process::Signal;
 use tests::cli::Shell;
-use tests::running::end_within;
+use tests::running::{Running, end_within};
 use tests::services::{self, Tool};
 use tests::trees::{RandomTree, TreeShape, contents};
 
@@ -158,4 +159,28 @@ fn journals(state: &Path) -> Vec<String> {
     let files = runs.filter_map(|run| std::fs::read_dir(run.path()).ok()).flatten().flatten();
     let segments = files.filter(|file| file.file_name().to_string_lossy().starts_with("journal-"));
     segments.filter_map(|file| std::fs::read_to_string(file.path()).ok()).collect()
+}
+
+#[test]
+fn a_run_that_a_signal_ends_says_so_in_a_state_that_is_in_a_bucket() {
+    let Some(server) = services::s3() else { return };
+    let scratch = tempfile::tempdir().unwrap();
+    let shell = Shell::new(scratch.path()).with_s3(&server);
+    let bucket = server.fresh_bucket("state");
+    std::fs::create_dir(scratch.path().join("source")).unwrap();
+    for file in 0..4 {
+        std::fs::write(scratch.path().join(format!("source/{file}")), vec![file; 900_000]).unwrap();
+    }
+    let place = format!("s3://{bucket}/state");
+    let copy = ["copy", "source", "target", "--state", &place];
+    let mut running = Running::start(shell.distcp(&[&copy[..], &["--bwlimit", "400K"]].concat()));
+    let count = || std::fs::read_dir(scratch.path().join("target")).map_or(0, Iterator::count);
+    running.until("the copy", || count() > 0);
+    running.signal(Signal::TERM);
+    let ended = running.end().expect(143);
+    assert!(!ended.stderr.contains("the lease could not be given back"), "{}", ended.stderr);
+    let again = shell.run(&copy).expect(0);
+    assert!(!again.stderr.contains("waiting up to"), "nobody holds the lease: {}", again.stderr);
+    assert_eq!(contents(&scratch.path().join("source")), contents(&scratch.path().join("target")));
+    server.remove_bucket(&bucket);
 }

@@ -6,7 +6,7 @@
 //! version in the middle of a body. Keeps nothing; a crash leaves what the last attempt did.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -73,8 +73,32 @@ struct Shared {
     jitter: Mutex<StdRng>,
     /// "Slow down" was said to one call, with a time: all wait until then.
     not_before: Mutex<Option<Instant>>,
-    cancel: CancellationToken,
+    end: End,
     meter: Arc<Meter>,
+}
+
+/// When nothing is tried or waited for any more: so long after the run was asked to stop, counted from the first call that
+/// meets this.
+#[derive(Debug)]
+struct End {
+    asked: CancellationToken,
+    grace: Duration,
+    since: OnceLock<Instant>,
+}
+
+impl End {
+    fn at(&self) -> Instant {
+        *self.since.get_or_init(Instant::now) + self.grace
+    }
+
+    fn is_reached(&self) -> bool {
+        self.asked.is_cancelled() && Instant::now() >= self.at()
+    }
+
+    async fn reached(&self) {
+        self.asked.cancelled().await;
+        tokio::time::sleep_until(self.at()).await;
+    }
 }
 
 /// A store whose failed calls are tried again.
@@ -110,10 +134,10 @@ impl Shared {
         match until {
             Some(until) if until > Instant::now() => tokio::select! {
                 biased;
-                () = self.cancel.cancelled() => false,
+                () = self.end.reached() => false,
                 () = tokio::time::sleep_until(until) => true,
             },
-            _ => !self.cancel.is_cancelled(),
+            _ => !self.end.is_reached(),
         }
     }
 
@@ -148,7 +172,7 @@ impl Shared {
         self.meter.add_retry();
         tokio::select! {
             biased;
-            () = self.cancel.cancelled() => {
+            () = self.end.reached() => {
                 let mut stopped = StoreError::new(error.operation, &error.place, StoreErrorKind::Cancelled, error.detail);
                 stopped.key = error.key;
                 Err(stopped)
@@ -168,11 +192,24 @@ impl Retried {
         meter: Arc<Meter>,
         cancel: CancellationToken,
     ) -> Self {
+        Self::with_grace(inner, policy, seed, meter, cancel, Duration::ZERO)
+    }
+
+    /// As [`Retried::new`], of a store that is of use for `grace` longer after `cancel`: what a run leaves is written there.
+    pub fn with_grace(
+        inner: Arc<dyn Store>,
+        policy: RetryPolicy,
+        seed: u64,
+        meter: Arc<Meter>,
+        cancel: CancellationToken,
+        grace: Duration,
+    ) -> Self {
+        let end = End { asked: cancel, grace, since: OnceLock::new() };
         let shared = Shared {
             policy,
             jitter: Mutex::new(StdRng::seed_from_u64(seed)),
             not_before: Mutex::new(None),
-            cancel,
+            end,
             meter,
         };
         Self { inner, shared: Arc::new(shared) }

@@ -381,6 +381,32 @@ async fn a_stop_ends_the_wait_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_run_leaves_can_be_written_for_a_while_after_a_stop() {
+    let store = Scripted::new(&[]);
+    store.with("k", "left");
+    let (cancel, grace) = (CancellationToken::new(), Duration::from_secs(10));
+    let policy = RetryPolicy::default();
+    let retry = Retried::with_grace(Arc::new(store.clone()), policy, 1, Arc::default(), cancel.clone(), grace);
+    let key = "k".into();
+    tokio::time::advance(grace * 2).await;
+    retry.head(&key).await.unwrap();
+    cancel.cancel();
+    retry.head(&key).await.unwrap();
+    tokio::time::advance(grace - Duration::from_millis(1)).await;
+    retry.head(&key).await.unwrap();
+    tokio::time::advance(Duration::from_millis(2)).await;
+    assert_eq!(retry.head(&key).await.unwrap_err().kind, StoreErrorKind::Cancelled);
+    // A store that does not answer is left when the time is over.
+    let store = Scripted::new(&[Fault::Refused(SERVER); 100]);
+    let slow = RetryPolicy { base: Duration::from_secs(1000), cap: Duration::from_secs(1000), ..policy };
+    let slow = RetryPolicy { deadline: Duration::from_secs(100_000), ..slow };
+    let retry = Retried::with_grace(Arc::new(store), slow, 1, Arc::default(), cancel, grace);
+    let start = Instant::now();
+    assert_eq!(retry.head(&key).await.unwrap_err().kind, StoreErrorKind::Cancelled);
+    assert!(start.elapsed() >= grace && start.elapsed() < grace * 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn listings_go_on_after_the_last_key() {
     let store = Scripted::new(&[Fault::Breaks(2), Fault::Refused(SERVER), Fault::Breaks(1)]);
     for key in ["a", "b", "c", "d", "e"] {
