@@ -17,6 +17,7 @@ pub mod events;
 mod guards;
 mod hops;
 mod iceberg;
+mod kept;
 pub mod planned;
 pub mod report;
 mod run;
@@ -49,6 +50,7 @@ use distcp::progress::Progress;
 use distcp::settings::Environment;
 use distcp::settings::open::Opener;
 use doubts::Doubts;
+use kept::Watched;
 use manifest::Class;
 use manifest::state::StateStore;
 use manifest::state::layout::JobName;
@@ -163,20 +165,26 @@ pub fn failure(error: metastore::Error) -> Failure {
 /// Both metastores.
 struct Metastores {
     source: Box<dyn Metastore>,
-    target: Box<dyn Metastore>,
-    /// Where an empty metastore stands for a file that the first run will make.
+    target: Watched,
+    /// Where a metastore stands for a file that the next run will make: the state's, or an empty one.
     _stand_in: Option<TempDir>,
 }
 
 impl Metastores {
     async fn open(setting: &Setting, create: bool) -> Result<Self> {
         let policy = &setting.policy;
-        let source = Self::source(setting).await?;
         let (mut url, mut stand_in) = (policy.target.clone(), None);
-        if !create && open::is_missing(&url).map_err(|error| at("target", error))? {
+        let is_missing = open::is_missing(&url).map_err(|error| at("target", error))?;
+        if create && is_missing {
+            kept::restore(setting, None).await?;
+        }
+        let source = Self::source(setting).await?;
+        if !create && is_missing {
             let folder = tempfile::tempdir_in(&setting.spool)
                 .map_err(|error| Failure::new(ExitCode::Failed, format!("no temporary folder: {error}")))?;
-            url = format!("sqlite://{}/empty.db", folder.path().display());
+            let file = folder.path().join("replica.db");
+            url = format!("sqlite://{}", file.display());
+            kept::restore(setting, Some(&file)).await?;
             stand_in = Some(folder);
         }
         if create || stand_in.is_some() {
@@ -185,7 +193,7 @@ impl Metastores {
         let events = policy.options.target_events;
         let target =
             open::open_target(&url, &setting.environment, events).await.map_err(|error| at("target", error))?;
-        Ok(Self { source, target, _stand_in: stand_in })
+        Ok(Self { source, target: Watched::new(target), _stand_in: stand_in })
     }
 
     async fn source(setting: &Setting) -> Result<Box<dyn Metastore>> {

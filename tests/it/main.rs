@@ -62,6 +62,7 @@ mod sync_guards;
 mod sync_hops;
 mod sync_iceberg;
 mod sync_interrupted;
+mod sync_kept;
 mod sync_listed;
 mod sync_moving;
 mod sync_mutations;

@@ -230,6 +230,11 @@ pub fn parts(job: &JobName) -> String {
     format!("{job}/parts/")
 }
 
+/// The folder of the parts of a replica's own metastore, ending with `/`.
+pub fn replica(job: &JobName) -> String {
+    format!("{job}/replica/")
+}
+
 /// The folder of all runs, ending with `/`.
 pub fn runs(job: &JobName) -> String {
     format!("{job}/runs/")

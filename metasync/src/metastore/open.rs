@@ -60,10 +60,20 @@ pub async fn init(url: &str) -> Result<()> {
     sql::init(&url, SqlLimits::default()).await
 }
 
+/// The file that a `sqlite:` URL names; `None` for other URLs.
+pub fn sqlite_file(url: &str) -> Result<Option<PathBuf>> {
+    let file = SqlUrl::is_one(url).then(|| SqlUrl::parse(url, &|_| Ok(String::new()))).transpose()?;
+    Ok(file.as_ref().and_then(SqlUrl::path).map(Path::to_owned))
+}
+
+/// Copies the metastore at a `sqlite:` URL to a file that is not there yet, as of one moment, whoever uses it.
+pub async fn copy_sqlite(url: &str, to: &Path) -> Result<()> {
+    sql::copy(&SqlUrl::parse(url, &|_| Ok(String::new()))?, SqlLimits::default(), to).await
+}
+
 /// Whether a `sqlite:` URL names a file that is not there; of other metastores nobody knows before they are asked.
 pub fn is_missing(url: &str) -> Result<bool> {
-    let file = SqlUrl::is_one(url).then(|| SqlUrl::parse(url, &|_| Ok(String::new()))).transpose()?;
-    Ok(file.as_ref().and_then(SqlUrl::path).is_some_and(|path| path.metadata().map_or(0, |file| file.len()) == 0))
+    Ok(sqlite_file(url)?.is_some_and(|path| path.metadata().map_or(0, |file| file.len()) == 0))
 }
 
 /// Makes an empty metastore where a `sqlite:` URL names a file that is not there, or that a run which was killed left

@@ -19,7 +19,7 @@ mod value;
 mod write;
 
 pub use connection::SqlLimits;
-pub use sqlite::init;
+pub use sqlite::{copy, init};
 pub use url::{Resolve, SqlUrl};
 
 use super::{Change, Error, Metastore, Result, Snapshot};

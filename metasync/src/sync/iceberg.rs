@@ -18,7 +18,7 @@ use super::{Metastores, Setting, failure};
 use crate::carry;
 use crate::iceberg::{self, Kind, MAX_DATA_FILES, MAX_MANIFESTS, Rewritten};
 use crate::location::{Location, LocationMap};
-use crate::metastore::CHUNK;
+use crate::metastore::{CHUNK, Metastore as _};
 use crate::model::TableName;
 use crate::roots::{Named, Owner, Root, Wave};
 use distcp::error::{Failure, Result};

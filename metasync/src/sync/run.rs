@@ -8,7 +8,8 @@ use super::settle::{Lacking, Outcome, Settling};
 use super::state::{Fingerprints, Rules, SyncState};
 use super::survey::Survey;
 use super::unexplained::Unexplained;
-use super::{Allowed, Metastores, PROGRAM, Setting, failure, hops, still, switch, until, writes};
+use super::{Allowed, Metastores, PROGRAM, Setting, failure, hops, kept, still, switch, until, writes};
+use crate::metastore::Metastore as _;
 use crate::roots::{Owner, Root};
 use distcp::beacon::Beacon;
 use distcp::copy::Ends;
@@ -209,7 +210,12 @@ impl Run<'_> {
             new.fingerprints = self.left_behind(&stores, &planned, all_done).await?;
         }
         let as_of = summary.as_of.as_deref().and_then(|time| time.parse().ok());
+        let before = left.as_ref().map(|left| &left.state);
+        new.kept = kept::keep(setting, self.state.as_ref(), &stores.target, before).await?;
         self.commit(&stores, &new, as_of, complete, tag.as_ref()).await?;
+        if let Err(failure) = kept::sweep(setting, self.state.as_ref(), new.kept.as_ref()).await {
+            setting.note(format!("old parts of the replica's metastore were not removed: {}", failure.message));
+        }
         Ok(moved)
     }
 
@@ -436,7 +442,7 @@ impl Run<'_> {
         };
         let applier = Applier {
             sides: &sides,
-            target: stores.target.as_ref(),
+            target: &stores.target,
             survey: &planned.survey,
             skip: &outcome.lacking.tables(),
             guard: self.lease.guard(),

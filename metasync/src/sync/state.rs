@@ -47,9 +47,21 @@ pub struct SyncState {
     /// What events said was emptied on purpose, while its files are not all removed yet (rule 27).
     #[serde(default)]
     pub explained: BTreeSet<Emptied>,
+    /// The target's own file, where this state is not on its machine (rule 35).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<KeptFile>,
     /// Into what events said that files came, of tables that are not in step, with the first file (rule 27).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub filled: Vec<(Emptied, String)>,
+}
+
+/// A file in parts, each under the BLAKE3 of what it holds, compressed with zstd.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptFile {
+    /// Bytes.
+    pub size_bytes: u64,
+    /// The parts in order.
+    pub parts: Vec<String>,
 }
 
 /// Digests of what a run that did everything left (rules 20, 25).

@@ -5,6 +5,7 @@
 use super::connection::{Access, Connection, SqlLimits};
 use super::url::{SqlUrl, Where};
 use crate::metastore::{Error, Result};
+use std::path::Path;
 
 /// The version of the schema in `sqlite.sql`.
 const VERSION: i64 = 1;
@@ -31,6 +32,15 @@ pub async fn init(url: &SqlUrl, limits: SqlLimits) -> Result<()> {
     }
     connection.command(SCHEMA).await?;
     connection.commit().await?;
+    connection.close().await;
+    Ok(())
+}
+
+/// Copies a SQLite file into a new one, as of one moment.
+pub async fn copy(url: &SqlUrl, limits: SqlLimits, to: &Path) -> Result<()> {
+    let mut connection = Connection::open(url, Access::Read, limits).await?;
+    let to = to.display().to_string().replace('\'', "''");
+    connection.command(&format!("VACUUM INTO '{to}'")).await?;
     connection.close().await;
     Ok(())
 }
