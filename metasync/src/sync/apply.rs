@@ -128,17 +128,23 @@ impl Applier<'_> {
     }
 
     async fn write(&self, changes: &[Change]) -> Result<(), Error> {
-        if changes.is_empty() {
-            return Ok(());
+        self.write_some(&[changes]).await.map(drop)
+    }
+
+    /// Writes the first of these parts, each whole, and says how many.
+    async fn write_some(&self, parts: &[&[Change]]) -> Result<usize, Error> {
+        if parts.iter().all(|part| part.is_empty()) {
+            return Ok(parts.len());
         }
         self.guard.check().map_err(|error| Error::Conflict {
             operation: "write to".to_owned(),
             object: self.target.place(),
             why: error.to_string(),
         })?;
-        self.target.apply(changes).await?;
-        count(&self.progress.done_metadata, changes.iter().map(partitions_of).sum::<usize>() as u64);
-        Ok(())
+        let written = self.target.apply_some(parts).await?;
+        let changes = parts.iter().take(written).copied().flatten();
+        count(&self.progress.done_metadata, changes.map(partitions_of).sum::<usize>() as u64);
+        Ok(written)
     }
 
     /// The words for a table's own error; what is not the table's ends the run.
