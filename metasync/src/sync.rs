@@ -19,6 +19,7 @@ mod hops;
 mod iceberg;
 pub mod planned;
 pub mod report;
+pub mod rewritten;
 mod run;
 mod seal;
 mod settle;

@@ -69,6 +69,7 @@ mod sync_planned;
 mod sync_promoted;
 mod sync_random;
 mod sync_removals;
+mod sync_rewritten;
 mod sync_run;
 mod sync_servers;
 mod sync_servers_acid;

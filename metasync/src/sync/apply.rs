@@ -11,7 +11,7 @@ use super::survey::{DatabaseWork, LAST_ID, Survey, TableWork};
 use super::{failure, hops, seal, until, writes};
 use crate::carry;
 use crate::compare::{
-    self, AsyncSink, Chunk, Lines, Pair, Sides, Stamp, Trouble, Whole, add_head, expected_whole, head,
+    self, AsyncSink, Chunk, Lines, Pair, Sides, Stamp, Trouble, Whole, WholeRewrites, add_head, expected_whole, head,
     partition_changes,
 };
 use crate::location::Location;
@@ -228,7 +228,7 @@ impl Applier<'_> {
     async fn table(&self, table: &TableWork, pair: Pair, pending: &mut Pending) -> Result<Changed, Trouble> {
         let Pair { source: whole, actual, ahead, .. } = pair;
         let source = whole.table.clone();
-        let shall = expected_whole(whole, self.sides).map_err(Trouble::Table)?;
+        let shall = expected_whole(whole, self.sides, &mut WholeRewrites::default()).map_err(Trouble::Table)?;
         let found = head(&shall, actual.as_ref());
         let mut lines = Lines::default();
         add_head(&shall, &mut lines);

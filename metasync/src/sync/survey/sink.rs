@@ -52,6 +52,7 @@ impl AsyncSink for Look<'_> {
                     }
                     self.outside.extend(shall.outside);
                     if self.work.is_new || is.is_none_or(|is| is.stamp != shall.stamp) {
+                        self.work.rewritten_partitions.merge(shall.rewrites);
                         self.work.put.insert(name, shall.stamp);
                     }
                 }

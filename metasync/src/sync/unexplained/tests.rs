@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::PartitionName;
+use crate::rewrites::Rewrites;
 use crate::sync::state::{Intent, Quarantine, TableState};
 use crate::sync::survey::Drop;
 use std::collections::HashMap;
@@ -34,6 +35,8 @@ fn table(name: &str, differs: bool) -> TableWork {
         made_of_others: false,
         differing: differs.then(|| "columns".to_owned()).into_iter().collect(),
         put: HashMap::new(),
+        rewritten: Rewrites::default(),
+        rewritten_partitions: Rewrites::default(),
         drop: 0,
         there: 0,
         digest: None,
@@ -53,6 +56,7 @@ fn database(source: &str, target: &str) -> DatabaseWork {
         is_new: false,
         changes: Vec::new(),
         functions: Vec::new(),
+        rewritten: Vec::new(),
         digest: String::new(),
         last_id: None,
         mark: None,
