@@ -57,6 +57,7 @@ mod sync_cases;
 mod sync_cut;
 mod sync_damaged;
 mod sync_delta;
+mod sync_gone;
 mod sync_guards;
 mod sync_hops;
 mod sync_iceberg;

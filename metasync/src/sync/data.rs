@@ -12,15 +12,17 @@ mod gate;
 mod iceberg;
 mod paths;
 mod readers;
+mod settled;
 
 pub use delta::Forks;
 pub use drift::Foreign;
-use drift::is_foreign;
+use drift::{is_foreign, is_gone};
 use emptied::unit;
 pub use gate::carry;
 pub(super) use iceberg::whole;
 pub use paths::{PathDraft, PathTree, open_paths};
 use readers::{is_held, meant};
+use settled::Settled;
 
 use super::Setting;
 use super::doubts::Doubts;
@@ -102,6 +104,8 @@ pub struct Draft {
     shrunk: Shrunk,
     /// Objects of the target that the run would delete or overwrite, and that are not as the last run left them.
     pub foreign: Foreign,
+    /// Objects that a run left on the target, and that somebody else removed.
+    pub gone: Foreign,
     /// Of logs: what is planned of each.
     pins: delta::Pins,
     /// Of logs: commits of the target that are others than the source's, by their tables.
@@ -115,6 +119,7 @@ struct Read {
     actions: u64,
     shrunk: Shrunk,
     foreign: Foreign,
+    gone: Foreign,
     pins: delta::Pins,
     forks: delta::Forks,
     rewritten: delta::Forks,
@@ -387,7 +392,7 @@ impl Tree {
                 tables.entry(*at).or_default().push((key.clone(), if is_home { table.keys } else { 0 }));
             }
         }
-        let root = self.root.clone();
+        let (root, settled) = (self.root.clone(), Settled::of(&self.root, survey));
         // Tables whose files nobody moves to another folder.
         let bound: BTreeSet<usize> = match &self.readers {
             Some(readers) => self.bound(readers, survey),
@@ -400,7 +405,7 @@ impl Tree {
             if let Some(readers) = &readers {
                 replaced.extend(readers.differs.iter().filter_map(|key| readers.live.unit(key)));
             }
-            let mut foreign = Foreign::default();
+            let (mut foreign, mut gone) = (Foreign::default(), Foreign::default());
             let (mut pins, mut forks, mut rewritten) = (delta::Pins::new(), delta::Forks::new(), delta::Forks::new());
             for action in plan.actions()? {
                 let mut action = action?;
@@ -424,6 +429,10 @@ impl Tree {
                 if foreign_object && !root.owners(&action.key).all(|owner| owner == Owner::Removal) {
                     foreign.add(&action.key);
                 }
+                let is_fresh = || readers.as_ref().is_some_and(|readers| readers.is_fresh(&action.key));
+                if is_gone(&action, has_base) && settled.hold(&root, &action.key) && !is_fresh() {
+                    gone.add(&action.key);
+                }
                 let is_file = !matches!(action.kind, EntryKind::Folder);
                 let set = match action.step {
                     Step::Delete if is_file && shrunk.len() < MAX_SHRUNK => &mut shrunk,
@@ -438,9 +447,9 @@ impl Tree {
                     }
                 }
             }
-            Ok(Read { actions, shrunk: &shrunk - &fed, foreign, pins, forks, rewritten, replaced, in_place })
+            Ok(Read { actions, shrunk: &shrunk - &fed, foreign, gone, pins, forks, rewritten, replaced, in_place })
         };
-        let Read { actions, shrunk, foreign, pins, forks, rewritten, replaced, in_place } =
+        let Read { actions, shrunk, foreign, gone, pins, forks, rewritten, replaced, in_place } =
             tokio::task::spawn_blocking(read).await??;
         Ok(Draft {
             totals,
@@ -452,6 +461,7 @@ impl Tree {
             in_place,
             shrunk,
             foreign,
+            gone,
             pins,
             forks,
             rewritten,

@@ -4,7 +4,7 @@ mod paths;
 
 use super::data::{self, Draft, Forks, PathDraft, PathTree, Tree, Trust};
 use super::events::{self, Seen};
-use super::guards::{drops_allowed, files_are_ours, is_ours, one_source_each, rules_hold};
+use super::guards::{drops_allowed, files_are_ours, files_are_there, is_ours, one_source_each, rules_hold};
 use super::report::Mode;
 use super::state::{Intent, SyncState};
 use super::survey::{self, Survey, TableWork, removable, survey};
@@ -219,7 +219,7 @@ async fn drawn(
     let still = still::ask(&sides, left, &seen, allowed, asked).await?;
     let mut places = switch::present(&sides, state, asked).await?;
     if let Some(unseen) = still.looks {
-        let paths = paths::plan(setting, allowed, half_done).await?;
+        let paths = paths::plan(setting, allowed, state, half_done).await?;
         let policy = places.effective(policy, false);
         let at_best = paths::oldest(asked, &paths);
         let nothing = Planned::nothing(asked, seen, policy, places);
@@ -261,7 +261,7 @@ async fn drawn(
     let Looked { survey, drafted, removals, postponed, retiring, policy } = found;
     let Drafted { trees, drafts, unseen, waiting, synced } = drafted;
     let paths = match allowed.selection.is_all() {
-        true => paths::plan(setting, allowed, half_done).await?,
+        true => paths::plan(setting, allowed, state, half_done).await?,
         false => Vec::new(),
     };
     let never_whole = left.is_none_or(|left| left.as_of.is_none());
@@ -488,6 +488,12 @@ impl Look<'_> {
                         (&draft.foreign, draft.has_base, |key: &str| tree.root.to.below(key).to_string())
                     });
                     files_are_ours(each, allowed)?;
+                    // Of a tree that the last commit did not look at its manifest may say what was.
+                    let looked = |tree: &Tree| state.is_some_and(|state| state.looks.contains_key(&tree.key()));
+                    let known = trees.iter().zip(&drafts).filter(|(tree, _)| looked(tree));
+                    let each =
+                        known.map(|(tree, draft)| (&draft.gone, |key: &str| tree.root.to.below(key).to_string()));
+                    files_are_there(each, allowed)?;
                 }
                 let synced = drafts.iter().map(|draft| draft.as_of).min();
                 return Ok(Some(Drafted { trees, drafts, unseen, synced, ..Drafted::default() }));

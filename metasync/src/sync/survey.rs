@@ -16,7 +16,7 @@ use crate::carry::{self, Nature};
 use crate::compare::{self, Head, Lines, Pair, Sides, Trouble, Whole, WholeRewrites, add_head, expected_whole, head};
 use crate::location::{Location, LocationMap, same_place};
 use crate::metastore::{Damaged, Result};
-use crate::model::{Database, DatabaseName, TableName};
+use crate::model::{Database, DatabaseName, Table, TableName};
 use crate::rewrites::Rewrites;
 use crate::roots::{self, Folder, Narrowed, Owner, Root, Wave};
 use database::compare_database;
@@ -145,6 +145,7 @@ async fn look_at_database(
         work.drifted = true;
         survey.drift.push(format!("database {target}: it is gone"));
     }
+    work.settled = left.is_some() && intended.is_none_or(|intent| !intent.databases.contains(&target.database));
     // Of functions an intent names only the database.
     let strange = work.has_functions && !intended.is_some_and(|intent| intent.databases.contains(&target.database));
     survey.databases.push(work);
@@ -246,6 +247,7 @@ async fn look_at_tables(
             };
             let (mut work, folders) = look_at_table(sides, pair, nature, acid, survey.tables.len()).await?;
             work.drifted = check_drift(state, &work, survey);
+            work.settled &= was_settled(state, &work.target);
             survey.folders.extend(folders);
             survey.tables.push(work);
         }
@@ -269,6 +271,16 @@ fn check_drift(state: Option<&SyncState>, work: &TableWork, survey: &mut Survey)
     };
     survey.drift.push(format!("table {}: {what}", work.target));
     true
+}
+
+/// Whether the last commit left this table whole, and no run has touched it since.
+fn was_settled(state: Option<&SyncState>, target: &TableName) -> bool {
+    let (database, table) = (&target.database, &target.table);
+    state.is_some_and(|state| {
+        let left = state.table(database, table);
+        let whole = left.is_some_and(|left| left.digest.is_some() && left.quarantined.is_none());
+        whole && !state.is_intended(database, table)
+    })
 }
 
 async fn look_at_table(
@@ -301,6 +313,7 @@ async fn look_at_table(
         digest: None,
         unread: false,
         drifted: false,
+        settled: false,
         quarantine: None,
         acid: None,
         iceberg: carry::iceberg_metadata(&source).filter(|_| nature == Nature::Iceberg),
@@ -321,6 +334,12 @@ async fn look_at_table(
         Err(_) => Head::default(),
     };
     let before = actual.as_ref().filter(|_| !recreate).map(|actual| &actual.table);
+    let place = |table: &Table| table.storage.location.clone();
+    work.settled = shall
+        .as_ref()
+        .ok()
+        .zip(actual.as_ref())
+        .is_some_and(|(shall, actual)| same_place(place(&shall.table).as_deref(), place(&actual.table).as_deref()));
     work.differing = changes.iter().chain(&late).map(|change| words(change, before)).collect();
     work.rewritten = told.of(changes.iter().chain(&late));
     work.is_new |= recreate;

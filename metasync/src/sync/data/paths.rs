@@ -1,7 +1,7 @@
 //! The plain trees of a policy (`[[paths]]`): one distcp job each, which are planned before anything is written, as those of
 //! tables are. A crash leaves what a job of distcp leaves: objects that a journal names.
 
-use super::drift::{Foreign, is_foreign};
+use super::drift::{Foreign, is_foreign, is_gone};
 use super::{Trust, as_of, base};
 use crate::policy::{Clash, PathRule};
 use crate::sync::Setting;
@@ -36,18 +36,21 @@ impl PathTree {
         let (plan, refusal) = run::draft(&self.job).await?;
         let (totals, has_base) = (plan.header.totals.clone(), plan.header.base.is_some());
         let (is_idle, as_of) = (plan.rows == 0 && has_base, as_of(&plan)?);
-        let read = move || -> Result<Foreign> {
-            let mut foreign = Foreign::default();
+        let read = move || -> Result<(Foreign, Foreign)> {
+            let (mut foreign, mut gone) = (Foreign::default(), Foreign::default());
             for action in plan.actions()? {
                 let action = action?;
                 if is_foreign(&action, has_base) {
                     foreign.add(&action.key);
                 }
+                if is_gone(&action, has_base) {
+                    gone.add(&action.key);
+                }
             }
-            Ok(foreign)
+            Ok((foreign, gone))
         };
-        let foreign = tokio::task::spawn_blocking(read).await??;
-        Ok((PathDraft { totals, as_of, is_idle, has_base, foreign }, refusal))
+        let (foreign, gone) = tokio::task::spawn_blocking(read).await??;
+        Ok((PathDraft { totals, as_of, is_idle, has_base, foreign, gone }, refusal))
     }
 }
 
@@ -63,6 +66,8 @@ pub struct PathDraft {
     pub has_base: bool,
     /// Objects of the target that the run would delete or overwrite, and that are not as the last run left them.
     pub foreign: Foreign,
+    /// Objects that a run left on the target, and that somebody else removed.
+    pub gone: Foreign,
 }
 
 /// Opens the job of each of the policy's paths.

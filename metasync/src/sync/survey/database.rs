@@ -122,6 +122,7 @@ pub(super) async fn compare_database(
             mark: parameter(MARK),
             seal: parameter(seal::KEY),
             drifted: false,
+            settled: false,
             lacking,
             has_functions,
         },

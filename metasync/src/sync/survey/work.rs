@@ -34,6 +34,8 @@ pub struct DatabaseWork {
     pub seal: Option<String>,
     /// The target's is not as the last commit left it.
     pub drifted: bool,
+    /// The last commit left it and its functions in step.
+    pub settled: bool,
     /// Functions that the target lacks.
     pub lacking: BTreeSet<String>,
     /// Whether the target holds functions in it now.
@@ -78,6 +80,8 @@ pub struct TableWork {
     pub unread: bool,
     /// The target's is not as the last commit left it.
     pub drifted: bool,
+    /// The last commit left it in step, and it stays where it is.
+    pub settled: bool,
     /// Why it is not carried.
     pub quarantine: Option<String>,
     /// Of a transactional table: its writes.
@@ -114,6 +118,7 @@ impl TableWork {
             digest: None,
             unread: true,
             drifted: false,
+            settled: false,
             quarantine: Some(why),
             acid: None,
             iceberg: None,

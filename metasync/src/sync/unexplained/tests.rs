@@ -42,6 +42,7 @@ fn table(name: &str, differs: bool) -> TableWork {
         digest: None,
         unread: false,
         drifted: false,
+        settled: false,
         quarantine: None,
         acid: None,
         iceberg: None,
@@ -62,6 +63,7 @@ fn database(source: &str, target: &str) -> DatabaseWork {
         mark: None,
         seal: None,
         drifted: false,
+        settled: false,
         lacking: BTreeSet::new(),
         has_functions: false,
     }
