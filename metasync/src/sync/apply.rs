@@ -26,7 +26,7 @@ use manifest::state::lease::LeaseGuard;
 use pending::{Part, Pending, TableDone};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// Tables that are read, and dropped, at once.
+/// Tables that are read at once.
 const TABLES_AT_ONCE: usize = 200;
 
 /// How the tables of a survey ended, by their place in it.
@@ -77,10 +77,9 @@ impl Applier<'_> {
         let databases = self.survey.databases.iter().flat_map(|database| database.changes.iter().cloned());
         let marks = hops::marks(&self.sides.policy, self.survey);
         pending.add(self, Part::Run, databases.chain(marks).collect()).await?;
-        for drops in self.survey.drops.chunks(TABLES_AT_ONCE) {
-            let tables: Vec<TableName> = drops.iter().map(|drop| drop.target.clone()).collect();
-            let changes = tables.iter().cloned().map(Change::DropTable).collect();
-            pending.add(self, Part::Dropped(tables), changes).await?;
+        for drop in &self.survey.drops {
+            let table = drop.target.clone();
+            pending.add(self, Part::Dropped(table.clone()), vec![Change::DropTable(table)]).await?;
         }
         let mut late = Vec::new();
         // What is made of other tables comes after those of all databases.

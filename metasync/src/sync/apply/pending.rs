@@ -21,8 +21,8 @@ const GATHERED: usize = 1000;
 pub(super) enum Part {
     /// Everything: the run ends.
     Run,
-    /// Tables that go: the run ends.
-    Dropped(Vec<TableName>),
+    /// A table that goes: the run ends.
+    Dropped(TableName),
     /// A database that goes: the run ends.
     Gone(String),
     /// What is left of a table: its error.
@@ -136,7 +136,9 @@ impl Pending {
         let applied = &mut self.applied;
         match part {
             Part::Run | Part::Late(_) | Part::Functions(_) => {}
-            Part::Dropped(tables) => applied.dropped.extend(tables),
+            Part::Dropped(table) => {
+                applied.dropped.insert(table);
+            }
             Part::Gone(database) => {
                 applied.gone.insert(database);
             }
