@@ -14,6 +14,7 @@ use crate::metastore::{Batch, CHUNK, Change, Damaged, Result, Snapshot};
 use crate::model::{ColumnStatistics, Constraint, DatabaseName, Partition, PartitionName, Table, TableName};
 use crate::object::Object;
 use crate::policy::Policy;
+use crate::rewrites::Rewrites;
 use crate::translate::translate;
 use crate::volatile::{strip, strip_sketches};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -88,29 +89,59 @@ pub async fn read(
     Ok(wholes)
 }
 
-/// An object as the target shall hold it. Errors: why it cannot.
-pub fn expected(object: Object, sides: &Sides) -> Result<Object, String> {
+/// An object as the target shall hold it. `told` hears what becomes otherwise in it. Errors: why it cannot.
+pub fn expected(object: Object, sides: &Sides, told: &mut Rewrites) -> Result<Object, String> {
     let name = object.to_string();
-    let translated = translate(object, &sides.policy).map_err(|why| format!("{name}: {why}"))?;
-    held::hold(translated, sides.holder).map(|(held, _)| held).map_err(|error| error.to_string())
+    let translated = translate(object, &sides.policy, told).map_err(|why| format!("{name}: {why}"))?;
+    let (held, met) = held::hold(translated, sides.holder).map_err(|error| error.to_string())?;
+    met.into_iter().for_each(|limit| told.limit(limit));
+    Ok(held)
 }
 
-/// A table as the target shall hold it. Errors: why it cannot.
-pub fn expected_whole(whole: Whole, sides: &Sides) -> Result<Whole, String> {
+/// What becomes otherwise in a table and in what belongs to it, but for its partitions.
+#[derive(Debug, Default)]
+pub struct WholeRewrites {
+    /// In the table.
+    pub table: Rewrites,
+    /// In its constraints.
+    pub constraints: Rewrites,
+    /// In its statistics.
+    pub statistics: Rewrites,
+}
+
+impl WholeRewrites {
+    /// Of what these changes write.
+    pub fn of<'a>(self, changes: impl IntoIterator<Item = &'a Change>) -> Rewrites {
+        let (mut all, mut left) = (Rewrites::default(), self);
+        for change in changes {
+            match change {
+                Change::PutTable(_) => all.merge(std::mem::take(&mut left.table)),
+                Change::PutConstraint(_) => all.merge(std::mem::take(&mut left.constraints)),
+                Change::PutTableStatistics { .. } => all.merge(std::mem::take(&mut left.statistics)),
+                _ => {}
+            }
+        }
+        all
+    }
+}
+
+/// A table as the target shall hold it. `told` hears what becomes otherwise in it. Errors: why it cannot.
+pub fn expected_whole(whole: Whole, sides: &Sides, told: &mut WholeRewrites) -> Result<Whole, String> {
     let name = whole.table.name.clone();
-    let Object::Table(table) = expected(Object::Table(Box::new(whole.table)), sides)? else {
+    let Object::Table(table) = expected(Object::Table(Box::new(whole.table)), sides, &mut told.table)? else {
         return Err(format!("table {name}: it became something else"));
     };
     let mut constraints = Vec::new();
     for constraint in whole.constraints {
-        if let Object::Constraint(constraint) = expected(Object::Constraint(constraint), sides)? {
+        if let Object::Constraint(constraint) = expected(Object::Constraint(constraint), sides, &mut told.constraints)?
+        {
             constraints.push(constraint);
         }
     }
     let mut statistics = Vec::new();
     for of_column in whole.statistics {
         let object = Object::TableStatistics { table: name.clone(), statistics: of_column };
-        if let Object::TableStatistics { statistics: of_column, .. } = expected(object, sides)? {
+        if let Object::TableStatistics { statistics: of_column, .. } = expected(object, sides, &mut told.statistics)? {
             statistics.push(of_column);
         }
     }
@@ -258,6 +289,8 @@ pub struct Shall {
     pub displaced: Option<crate::location::Location>,
     /// Of all its lines.
     pub stamp: Stamp,
+    /// What becomes otherwise in it.
+    pub rewrites: Rewrites,
 }
 
 /// A partition as the target holds it.
@@ -473,19 +506,20 @@ fn shall(
     let displaced = crate::carry::displaced(source, name, &partition);
     let object =
         Object::Partition { table: source.name.clone(), partition_name: name.clone(), partition: Box::new(partition) };
-    let Object::Partition { partition, .. } = expected(object, sides)? else {
+    let mut rewrites = Rewrites::default();
+    let Object::Partition { partition, .. } = expected(object, sides, &mut rewrites)? else {
         return Err(format!("partition {name} of {}: it became something else", source.name));
     };
     let mut of_columns = Vec::with_capacity(statistics.len());
     for statistics in statistics {
         let object =
             Object::PartitionStatistics { table: source.name.clone(), partition_name: name.clone(), statistics };
-        if let Object::PartitionStatistics { statistics, .. } = expected(object, sides)? {
+        if let Object::PartitionStatistics { statistics, .. } = expected(object, sides, &mut rewrites)? {
             of_columns.push(statistics);
         }
     }
     let stamp = stamp(target, name, &partition, &of_columns);
-    Ok(Shall { partition: *partition, statistics: of_columns, displaced, stamp })
+    Ok(Shall { partition: *partition, statistics: of_columns, displaced, stamp, rewrites })
 }
 
 /// Pure: the changes that make the partitions of a chunk what they shall be.

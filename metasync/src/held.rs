@@ -32,6 +32,17 @@ pub enum Done {
     Changed,
 }
 
+/// In the words of the list that people read.
+impl std::fmt::Display for Done {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Refused => "refused",
+            Self::Left => "left out",
+            Self::Changed => "changed",
+        })
+    }
+}
+
 /// A row of the list.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Limit {

@@ -15,6 +15,7 @@ pub mod metastore;
 pub mod model;
 pub mod object;
 pub mod policy;
+pub mod rewrites;
 pub mod roots;
 pub mod sync;
 pub mod translate;

@@ -67,6 +67,14 @@ pub trait Metastore: Send + Sync {
     /// batch again is right. What this version cannot hold is [`Error::CannotHold`], before anything of the batch is written
     /// with SQL, before anything of that change with Thrift.
     async fn apply(&self, changes: &[Change]) -> Result<()>;
+
+    /// Makes the first of these parts so, in order and each of them whole, and says how many: at least one. With SQL in one
+    /// transaction, which takes no further part once it has been open for [`sql::BATCH_TIME`] (rule 32); else all of them.
+    /// Errors as those of [`Self::apply`], and what they leave is the same.
+    async fn apply_some(&self, parts: &[&[Change]]) -> Result<usize> {
+        self.apply(&parts.concat()).await?;
+        Ok(parts.len())
+    }
 }
 
 /// A metastore open for reading. Methods that take names leave out what does not exist (any more), and take at most

@@ -20,6 +20,7 @@ mod iceberg;
 mod kept;
 pub mod planned;
 pub mod report;
+pub mod rewritten;
 mod run;
 mod seal;
 mod settle;

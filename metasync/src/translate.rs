@@ -13,6 +13,7 @@ use crate::model::{
 };
 use crate::object::Object;
 use crate::policy::Policy;
+use crate::rewrites::{Rewrites, Why};
 use crate::volatile::is_replication;
 
 /// Parameters by which a metastore would act on tables by itself (rule 31), with what they are on the replica. The source's
@@ -28,6 +29,10 @@ pub const KEPT_PREFIX: &str = "understudy.source.";
 const NAMESPACE_PARAMETERS: &str = "view.catalogAndNamespace.part.";
 /// Parameters that begin so and say a place inside text of another form, which must be carried as it is: a table's schema.
 const OPAQUE_PARAMETERS: &str = "spark.sql.sources.schema";
+/// Where parameters stand in an object's line of a dump.
+const OWN_PARAMETERS: &str = "parameters.";
+const STORAGE_PARAMETERS: &str = "storage.parameters.";
+const SERDE_PARAMETERS: &str = "storage.serde.parameters.";
 
 /// Why an object cannot stand on the replica.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,17 +57,17 @@ pub enum Untranslatable {
 
 type Result<T> = std::result::Result<T, Untranslatable>;
 
-/// What this object is on the replica.
-pub fn translate(object: Object, policy: &Policy) -> Result<Object> {
+/// What this object is on the replica. `told` hears what becomes otherwise in it.
+pub fn translate(object: Object, policy: &Policy, told: &mut Rewrites) -> Result<Object> {
     let table_name = |table: &TableName| policy.target_table(table);
     Ok(match object {
-        Object::Database(database) => Object::Database(translate_database(database, policy)?),
-        Object::Function(function) => Object::Function(translate_function(function, policy)?),
-        Object::Table(table) => Object::Table(Box::new(translate_table(*table, policy)?)),
+        Object::Database(database) => Object::Database(translate_database(database, policy, told)?),
+        Object::Function(function) => Object::Function(translate_function(function, policy, told)?),
+        Object::Table(table) => Object::Table(Box::new(translate_table(*table, policy, told)?)),
         Object::Partition { table, partition_name, partition } => Object::Partition {
             table: table_name(&table),
             partition_name,
-            partition: Box::new(translate_partition(*partition, &policy.locations)?),
+            partition: Box::new(translate_partition(*partition, &policy.locations, told)?),
         },
         Object::Constraint(constraint) => Object::Constraint(translate_constraint(constraint, policy)),
         Object::TableStatistics { table, statistics } => {
@@ -76,41 +81,51 @@ pub fn translate(object: Object, policy: &Policy) -> Result<Object> {
     })
 }
 
-fn translate_database(mut database: Database, policy: &Policy) -> Result<Database> {
+fn translate_database(mut database: Database, policy: &Policy, told: &mut Rewrites) -> Result<Database> {
     database.name = policy.target_database(&database.name);
     map_into(&mut database.location, "location", &policy.locations)?;
     map_into(&mut database.managed_location, "managed location", &policy.locations)?;
-    carry_parameters(&mut database.parameters, &policy.locations);
+    carry_parameters(&mut database.parameters, OWN_PARAMETERS, &policy.locations, told);
     Ok(database)
 }
 
-fn translate_function(mut function: Function, policy: &Policy) -> Result<Function> {
+fn translate_function(mut function: Function, policy: &Policy, told: &mut Rewrites) -> Result<Function> {
     function.database = policy.target_database(&function.database);
     for resource in &mut function.resources {
-        resource.uri = map(&resource.uri, "resource", &policy.locations)?;
+        let mapped = map(&resource.uri, "resource", &policy.locations)?;
+        told.value(Why::Location, "resources".to_owned(), &resource.uri, Some(&mapped));
+        resource.uri = mapped;
     }
     Ok(function)
 }
 
 /// A table on the replica. Errors: a location of it that is not mapped.
-pub fn translate_table(mut table: Table, policy: &Policy) -> Result<Table> {
+pub fn translate_table(mut table: Table, policy: &Policy, told: &mut Rewrites) -> Result<Table> {
     table.name = policy.target_table(&table.name);
-    translate_storage(&mut table.storage, &policy.locations)?;
+    translate_storage(&mut table.storage, &policy.locations, told)?;
     unstill(&mut table.parameters);
-    carry_parameters(&mut table.parameters, &policy.locations);
+    carry_parameters(&mut table.parameters, OWN_PARAMETERS, &policy.locations, told);
     for (key, value) in &mut table.parameters {
         if key.starts_with(NAMESPACE_PARAMETERS)
             && let Some(renamed) = policy.rename.get(&value.to_lowercase())
         {
+            told.value(Why::Rename, format!("{OWN_PARAMETERS}{key}"), value, Some(renamed));
             value.clone_from(renamed);
         }
     }
     if carry::is_acid(&table) {
         compact_no_more(&mut table.parameters);
     }
-    still(&mut table.parameters);
-    for text in [&mut table.view_original_text, &mut table.view_expanded_text].into_iter().flatten() {
-        *text = views::rename_databases(text, &policy.rename);
+    still(&mut table.parameters, told);
+    let texts =
+        [("view_original_text", &mut table.view_original_text), ("view_expanded_text", &mut table.view_expanded_text)];
+    for (key, text) in texts {
+        let Some(text) = text else { continue };
+        let renamed = views::rename_databases(text, &policy.rename);
+        if renamed != *text {
+            told.named(Why::Rename, key.to_owned());
+            *text = renamed;
+        }
     }
     for source in table.creation_metadata.iter_mut().flat_map(|metadata| &mut metadata.sources) {
         source.table = policy.target_table(&source.table);
@@ -119,23 +134,29 @@ pub fn translate_table(mut table: Table, policy: &Policy) -> Result<Table> {
 }
 
 /// A partition on the replica. Errors: a location of it that is not mapped.
-pub fn translate_partition(mut partition: Partition, locations: &LocationMap) -> Result<Partition> {
-    translate_storage(&mut partition.storage, locations)?;
-    carry_parameters(&mut partition.parameters, locations);
+pub fn translate_partition(
+    mut partition: Partition,
+    locations: &LocationMap,
+    told: &mut Rewrites,
+) -> Result<Partition> {
+    translate_storage(&mut partition.storage, locations, told)?;
+    carry_parameters(&mut partition.parameters, OWN_PARAMETERS, locations, told);
     Ok(partition)
 }
 
-fn translate_storage(storage: &mut StorageDescriptor, locations: &LocationMap) -> Result<()> {
+fn translate_storage(storage: &mut StorageDescriptor, locations: &LocationMap, told: &mut Rewrites) -> Result<()> {
     map_into(&mut storage.location, "location", locations)?;
     for (_, location) in &mut storage.skew.locations {
-        *location = map(location, "location of skewed values", locations)?;
+        let mapped = map(location, "location of skewed values", locations)?;
+        told.value(Why::Location, "storage.skew.locations".to_owned(), location, Some(&mapped));
+        *location = mapped;
     }
     // Spark reads a table's place here first: it must never stay the source's.
-    if let Some(path) = storage.serde.parameters.get_mut("path") {
-        *path = map(path, "SerDe parameter path", locations)?;
+    if let Some(path) = storage.serde.parameters.get("path") {
+        map(path, "SerDe parameter path", locations)?;
     }
-    carry_parameters(&mut storage.serde.parameters, locations);
-    carry_parameters(&mut storage.parameters, locations);
+    carry_parameters(&mut storage.serde.parameters, SERDE_PARAMETERS, locations, told);
+    carry_parameters(&mut storage.parameters, STORAGE_PARAMETERS, locations, told);
     Ok(())
 }
 
@@ -155,12 +176,13 @@ fn map(text: &str, what: &str, locations: &LocationMap) -> Result<String> {
 }
 
 /// Drops what is replication's own, and rewrites every value that is a mapped location: `metadata_location`,
-/// `avro.schema.url`, and whatever else an engine keeps.
-fn carry_parameters(parameters: &mut Parameters, locations: &LocationMap) {
+/// `avro.schema.url`, and whatever else an engine keeps. `of` is where the parameters stand in a dump's line.
+fn carry_parameters(parameters: &mut Parameters, of: &str, locations: &LocationMap, told: &mut Rewrites) {
     parameters.retain(|key, _| !is_replication(key));
     for (key, value) in parameters {
         let opaque = key.starts_with(OPAQUE_PARAMETERS);
         if let Some(mapped) = locations.map_text(value).filter(|_| !opaque) {
+            told.value(Why::Location, format!("{of}{key}"), value, Some(&mapped));
             *value = mapped;
         }
     }
@@ -174,9 +196,10 @@ fn compact_no_more(parameters: &mut Parameters) {
 }
 
 /// Rule 31: nothing but replication changes the replica.
-fn still(parameters: &mut Parameters) {
+fn still(parameters: &mut Parameters, told: &mut Rewrites) {
     for (key, stilled) in STILLED {
         let Some(value) = parameters.remove(key) else { continue };
+        told.value(Why::SwitchedOff, format!("{OWN_PARAMETERS}{key}"), &value, stilled);
         if let Some(stilled) = stilled {
             parameters.insert(key.to_owned(), stilled.to_owned());
         }
@@ -224,6 +247,10 @@ mod tests {
     use super::*;
     use crate::model::{StorageDescriptor, UnknownFields};
 
+    fn translated(table: Table) -> Result<Table> {
+        translate_table(table, &policy(), &mut Rewrites::default())
+    }
+
     fn policy() -> Policy {
         let text = "name = \"n\"\ndatabases = [\"sales\"]\nsource.metastore = \"sqlite:///a\"\ntarget.metastore = \"sqlite:///b\"\n\
             [rename]\nsales = \"sales_r\"\n[[locations]]\nfrom = \"s3://eu/w\"\nto = \"s3://us/w\"\n";
@@ -264,7 +291,7 @@ mod tests {
             ],
         );
         source.storage.serde.parameters.insert("path".to_owned(), "s3a://eu/w/t".to_owned());
-        let replica = translate_table(source, &policy()).unwrap();
+        let replica = translated(source).unwrap();
         assert_eq!(replica.name, TableName::new("sales_r", "t"));
         assert_eq!(replica.storage.location.as_deref(), Some("s3://us/w/t"));
         assert_eq!(replica.storage.serde.parameters["path"], "s3://us/w/t");
@@ -278,22 +305,18 @@ mod tests {
 
     #[test]
     fn a_location_that_no_pair_matches_is_the_tables_error() {
-        let error = translate_table(table("s3://eu/w-2/t", &[]), &policy()).unwrap_err().to_string();
+        let error = translated(table("s3://eu/w-2/t", &[])).unwrap_err().to_string();
         assert_eq!(error, "location s3://eu/w-2/t is in no [[locations]] of the policy");
         let mut spark = table("s3://eu/w/t", &[]);
         spark.storage.serde.parameters.insert("path".to_owned(), "hdfs://nn/x".to_owned());
-        assert!(
-            translate_table(spark, &policy()).unwrap_err().to_string().contains("SerDe parameter path hdfs://nn/x")
-        );
+        assert!(translated(spark).unwrap_err().to_string().contains("SerDe parameter path hdfs://nn/x"));
     }
 
     #[test]
     fn rule_31_the_replica_does_nothing_by_itself_and_the_sources_values_are_kept() {
-        let replica = translate_table(
-            table("s3://eu/w/t", &[("discover.partitions", "true"), ("partition.retention.period", "7d")]),
-            &policy(),
-        )
-        .unwrap();
+        let replica =
+            translated(table("s3://eu/w/t", &[("discover.partitions", "true"), ("partition.retention.period", "7d")]))
+                .unwrap();
         let expected = [
             ("discover.partitions", "false"),
             ("understudy.source.discover.partitions", "true"),
@@ -303,6 +326,44 @@ mod tests {
         // The next of a chain, on another place, keeps what the first one said.
         let mut next = replica.clone();
         next.storage.location = Some("s3://eu/w/t".to_owned());
-        assert_eq!(translate_table(next, &policy()).unwrap().parameters, replica.parameters);
+        assert_eq!(translated(next).unwrap().parameters, replica.parameters);
+    }
+
+    #[test]
+    fn what_becomes_otherwise_is_told_by_why_and_key() {
+        let mut source = table(
+            "s3a://eu/w/t",
+            &[
+                ("avro.schema.url", "s3://eu/w/x.avsc"),
+                ("discover.partitions", "true"),
+                ("no_auto_compaction", "true"),
+                ("partition.retention.period", "7d"),
+                ("unknown.place", "s3n://eu/w/y"),
+                ("view.catalogAndNamespace.part.1", "sales"),
+                ("elsewhere", "s3://eu/w-2/z"),
+                ("spark.sql.sources.schema.part.0", "s3://eu/w/t"),
+                ("repl.last.id", "7"),
+            ],
+        );
+        source.storage.serde.parameters.insert("path".to_owned(), "s3a://eu/w/t".to_owned());
+        source.storage.parameters.insert("hint".to_owned(), "s3://eu/w/t/h".to_owned());
+        source.view_original_text = Some("select * from sales.t".to_owned());
+        let mut told = Rewrites::default();
+        translate_table(source, &policy(), &mut told).unwrap();
+        let told: Vec<_> =
+            told.iter().map(|(why, key, one)| (why, key, one.from.as_deref(), one.to.as_deref())).collect();
+        assert_eq!(
+            told,
+            [
+                (Why::Location, "parameters.avro.schema.url", Some("s3://eu/w/x.avsc"), Some("s3://us/w/x.avsc")),
+                (Why::Location, "parameters.unknown.place", Some("s3n://eu/w/y"), Some("s3://us/w/y")),
+                (Why::Location, "storage.parameters.hint", Some("s3://eu/w/t/h"), Some("s3://us/w/t/h")),
+                (Why::Location, "storage.serde.parameters.path", Some("s3a://eu/w/t"), Some("s3://us/w/t")),
+                (Why::Rename, "parameters.view.catalogAndNamespace.part.1", Some("sales"), Some("sales_r")),
+                (Why::Rename, "view_original_text", None, None),
+                (Why::SwitchedOff, "parameters.discover.partitions", Some("true"), Some("false")),
+                (Why::SwitchedOff, "parameters.partition.retention.period", Some("7d"), None),
+            ]
+        );
     }
 }

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use metasync::metastore::Change;
+use metasync::model::{DatabaseName, Function, FunctionKind, Resource, ResourceKind, UnknownFields};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tests::cli::Ran;
@@ -102,5 +103,110 @@ fn rule_26_between_sweeps_a_replica_is_as_old_as_the_start_of_its_oldest_look() 
     let before = Timestamp::now();
     let all = lake.metasync("run", &[]).expect(0);
     assert!(time(&as_of(&all)) >= before, "{}", all.stdout);
+    lake.assert_in_step();
+}
+
+/// Adds a path to the policy of a lake.
+fn with_path(lake: &Lake) {
+    lake.policy("");
+    let root = lake.root().display().to_string();
+    let path = format!("[[paths]]\nfrom = \"{root}/jobs\"\nto = \"{root}/jobs_copy\"\n");
+    let text = std::fs::read_to_string(lake.root().join("p.toml")).unwrap();
+    std::fs::write(lake.root().join("p.toml"), text.replace("[options]", &format!("{path}[options]"))).unwrap();
+}
+
+#[test]
+fn rule_26_a_path_that_failed_holds_the_replica_at_its_last_whole_look_and_is_said_apart() {
+    let lake = lake();
+    with_path(&lake);
+    lake.write("../jobs/a.jar", "a");
+    // A file stands where a folder must be: of a path that never was whole nobody knows what it shows.
+    lake.write("../jobs/lib/b.jar", "b");
+    let blocked = lake.root().join("jobs_copy/lib");
+    std::fs::create_dir_all(blocked.parent().unwrap()).unwrap();
+    std::fs::write(&blocked, "in the way").unwrap();
+    let never = lake.metasync("run", &["--adopt"]).expect(3);
+    assert_eq!(as_of(&never), Value::Null, "{}", never.stdout);
+    let status = lake.status();
+    assert_eq!(status["failed_paths"][0]["as_of"], Value::Null, "{status}");
+    assert!(lake.shell.metasync(&["status", "p.toml"]).expect(0).stdout.contains("(never whole): 1 object failed"));
+    std::fs::remove_file(&blocked).unwrap();
+    let known = time(&as_of(&lake.metasync("run", &[]).expect(0)));
+    let between = Timestamp::now();
+    assert_eq!(lake.status()["failed_paths"], json!([]));
+
+    lake.write("../jobs/more/c.jar", "c");
+    let blocked = lake.root().join("jobs_copy/more");
+    std::fs::write(&blocked, "in the way").unwrap();
+    let mut held = None;
+    for content in ["newer", "newest"] {
+        lake.write("sales.db/b/part-0", content);
+        let ran = lake.metasync("run", &[]).expect(3);
+        assert_eq!((ran.number("counts/copied"), ran.number("counts/failed")), (1, 1), "tables go on: {}", ran.stdout);
+        let shows = as_of(&ran);
+        assert!(known <= time(&shows) && time(&shows) < between, "{known} {shows} {between}");
+        assert_eq!(held.get_or_insert_with(|| shows.clone()), &shows);
+        let status = lake.status();
+        let path = &status["failed_paths"][0];
+        assert_eq!((&status["as_of"], &path["as_of"]), (&shows, &shows), "{status}");
+        assert!(path["path"].as_str().unwrap().ends_with("jobs_copy"), "{status}");
+        assert!(path["error"].as_str().unwrap().starts_with("1 object failed: "), "{status}");
+        let words = lake.shell.metasync(&["status", "p.toml"]).expect(0).stdout;
+        let apart = words.lines().find(|line| line.trim_start().starts_with("failed: path "));
+        assert!(apart.is_some_and(|line| line.contains(shows.as_str().unwrap())), "{words}");
+    }
+    std::fs::remove_file(&blocked).unwrap();
+    let before = Timestamp::now();
+    let mended = lake.metasync("run", &[]).expect(0);
+    assert!(time(&as_of(&mended)) > before, "{}", mended.stdout);
+    assert_eq!(lake.status()["failed_paths"], json!([]));
+    assert_eq!(lake.files(&lake.root().join("jobs")), lake.files(&lake.root().join("jobs_copy")));
+}
+
+/// A function whose only file is this one of the source.
+fn function(lake: &Lake, name: &str, file: &str) -> Change {
+    Change::PutFunction(Function {
+        database: DatabaseName::new("sales"),
+        name: name.to_owned(),
+        class_name: Some("example.F".to_owned()),
+        owner: None,
+        create_time: 1_700_000_000,
+        kind: FunctionKind::Java,
+        resources: vec![Resource { kind: ResourceKind::Jar, uri: format!("file:{}", lake.source(file).display()) }],
+        unknown: UnknownFields::default(),
+    })
+}
+
+#[test]
+fn rule_26_a_function_whose_file_failed_or_that_the_target_refused_holds_the_replica_where_it_was() {
+    let lake = lake();
+    lake.write("sales.db/udf/f.jar", "f");
+    lake.apply(&[function(&lake, "f", "sales.db/udf/f.jar")]);
+    let known = as_of(&lake.metasync("run", &[]).expect(0));
+    lake.write("sales.db/udf/lib/g.jar", "g");
+    lake.apply(&[function(&lake, "g", "sales.db/udf/lib/g.jar")]);
+    // A file stands where a folder must be.
+    let blocked = lake.target("sales.db/udf/lib");
+    std::fs::write(&blocked, "in the way").unwrap();
+    for content in ["newer", "newest"] {
+        lake.write("sales.db/b/part-0", content);
+        let ran = lake.metasync("run", &[]).expect(3);
+        assert_eq!((ran.number("counts/copied"), ran.number("counts/failed")), (1, 1), "{}", ran.stdout);
+        assert_eq!((&as_of(&ran), &lake.status()["as_of"]), (&known, &known), "{}", ran.stdout);
+    }
+    std::fs::remove_file(&blocked).unwrap();
+    let mended = as_of(&lake.metasync("run", &[]).expect(0));
+    assert!(time(&mended) > time(&known));
+
+    // Its files are there, and the target's metastore does not take it.
+    let refuses = "CREATE TRIGGER no BEFORE INSERT ON FUNCS BEGIN SELECT RAISE(ABORT, 'not today'); END";
+    lake.sql("target", refuses);
+    lake.apply(&[function(&lake, "h", "sales.db/udf/f.jar")]);
+    for _ in 0..2 {
+        let ran = lake.metasync("run", &[]).expect(3);
+        assert_eq!((&as_of(&ran), &lake.status()["as_of"]), (&mended, &mended), "{}", ran.stdout);
+    }
+    lake.sql("target", "DROP TRIGGER no");
+    assert!(time(&as_of(&lake.metasync("run", &[]).expect(0))) > time(&mended));
     lake.assert_in_step();
 }

@@ -137,3 +137,51 @@ fn rule_25_what_changes_behind_the_log_is_named_and_what_comes_with_the_policy_i
     assert_eq!((missing(&left), missing(&came)), (Value::Null, Value::Null), "{}\n{}", left.stdout, came.stdout);
     lake.assert_in_step();
 }
+
+/// Takes what the log has after this event away: nobody wrote it.
+fn unwrite(lake: &Lake, newest: &str) {
+    lake.sql(
+        "source",
+        &format!(
+            "DELETE FROM NOTIFICATION_LOG WHERE EVENT_ID > {newest};
+             UPDATE NOTIFICATION_SEQUENCE SET NEXT_EVENT_ID = {newest} + 1"
+        ),
+    );
+}
+
+#[test]
+fn rule_25_a_log_that_was_switched_off_is_named_with_what_changed_meanwhile() {
+    let lake = lake();
+    let off = |ran: &Ran| ran.summary()["events"]["log_seems_off"].clone();
+    let words = "the source's event log seems to be off";
+    set(&lake, "with an event");
+    let ran = lake.metasync("run", &[]).expect(0);
+    assert_eq!((off(&ran), missing(&ran), ran.stderr.contains(words)), (Value::Null, Value::Null, false));
+
+    let last = newest(&lake);
+    set(&lake, "without");
+    lake.partition(&lake.unmade_table("orders", &["dt"]), &["2026-11-02"], "two");
+    lake.table("more", &[]);
+    unwrite(&lake, &last);
+    let ran = lake.metasync("run", &[]).expect(0);
+    assert_eq!(missing(&ran), json!(["sales.items", "sales.more", "sales.orders"]), "{}", ran.stderr);
+    assert_eq!((off(&ran), ran.number("events/applied"), ran.number("events/skipped")), (json!(true), 0, 0));
+    for said in [words, &format!("there is no event after {last};"), "hive.metastore.transactional.event.listeners"] {
+        assert!(ran.stderr.contains(said), "{said}: {}", ran.stderr);
+    }
+    lake.assert_in_step();
+
+    // An idle log is an idle log, also while files come: they fire no event.
+    lake.write("sales.db/orders/dt=2026-11-01/part-1", "nightly");
+    let ran = lake.metasync("run", &[]).expect(0);
+    assert_eq!((off(&ran), ran.number("counts/copied"), ran.stderr.contains(words)), (Value::Null, 1, false));
+
+    // One that lost an event and has another one is not off.
+    let last = newest(&lake);
+    set(&lake, "lost");
+    unwrite(&lake, &last);
+    lake.table("others", &[]);
+    let ran = lake.metasync("run", &[]).expect(0);
+    assert_eq!((off(&ran), missing(&ran)), (Value::Null, json!(["sales.items"])), "{}", ran.stdout);
+    lake.assert_in_step();
+}

@@ -32,12 +32,16 @@ use manifest::Class;
 use probe::Schema;
 use read::{Reader, SqlSnapshot};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use write::Writer;
 
 /// How often a batch is begun anew after a deadlock, a serialization failure or a collision with somebody else's row.
 const BATCH_ATTEMPTS: u32 = 5;
+
+/// How long a transaction that writes is open before it takes no further part of a batch (rule 32): servers beside us wait for
+/// the rows that it locks, MySQL's for 50 s unless told otherwise.
+pub const BATCH_TIME: Duration = Duration::from_secs(10);
 
 /// How long to wait before the second attempt; twice as long before each further one.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
@@ -49,9 +53,13 @@ pub struct SqlMetastore {
     schema: Arc<Schema>,
     /// Whether what is written is appended to its own event log.
     events: bool,
+    /// Time since some moment: how long a batch is open.
+    clock: Clock,
     /// The connection that writes, while no batch uses it.
     idle: Mutex<Option<Connection>>,
 }
+
+type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
 
 impl SqlMetastore {
     /// Connects, and looks at what the database holds. Errors: [`Error::NotAMetastore`], [`Error::UnknownVersion`], and what
@@ -60,7 +68,9 @@ impl SqlMetastore {
         let mut connection = Connection::open(&url, Access::Read, limits).await?;
         let schema = Arc::new(Schema::probe(&mut connection).await?);
         connection.close().await;
-        Ok(Self { url, limits, schema, events: false, idle: Mutex::new(None) })
+        let opened = Instant::now();
+        let clock: Clock = Arc::new(move || opened.elapsed());
+        Ok(Self { url, limits, schema, events: false, clock, idle: Mutex::new(None) })
     }
 
     /// Appends what it is told to change to the metastore's own event log from now on, in the same transaction, as a Hive
@@ -75,33 +85,43 @@ impl SqlMetastore {
         Ok(connection)
     }
 
-    /// One attempt at a batch, on a connection that is returned if it is still of use.
-    async fn attempt(&self, reader: &mut Reader, changes: &[Change], ids: Ids) -> Result<()> {
+    /// One attempt at a batch: how many parts were written.
+    async fn attempt(&self, reader: &mut Reader, parts: &[&[Change]], ids: Ids) -> Result<usize> {
         reader.connection.begin_write().await?;
+        let begun = (self.clock)();
         let mut writer = Writer::new(reader, ids, self.events);
-        for change in changes {
-            if let Err(error) = writer.apply(change).await {
-                return Err(give_up(&mut reader.connection, error).await);
+        let mut written = 0;
+        for part in parts {
+            for change in *part {
+                if let Err(error) = writer.apply(change).await {
+                    return Err(give_up(&mut reader.connection, error).await);
+                }
+            }
+            written += 1;
+            if (self.clock)().saturating_sub(begun) >= BATCH_TIME {
+                break;
             }
         }
         if let Err(error) = writer.end().await {
             return Err(give_up(&mut reader.connection, error).await);
         }
-        reader.connection.commit().await
+        reader.connection.commit().await?;
+        Ok(written)
     }
 
-    async fn apply_on(&self, connection: Connection, changes: &[Change]) -> (Result<()>, Option<Connection>) {
+    /// As many parts as one transaction takes; with the connection, if it is still of use.
+    async fn apply_on(&self, connection: Connection, parts: &[&[Change]]) -> (Result<usize>, Option<Connection>) {
         let mut reader = Reader::new(connection, Arc::clone(&self.schema));
-        let needs = ids::needs(changes, self.events);
+        let needs = ids::needs(parts.iter().copied().flatten(), self.events);
         let mut ids: Option<Ids> = None;
         let mut wait = FIRST_WAIT;
         let mut attempt = 1;
         loop {
             let done = match &ids {
-                Some(ids) => self.attempt(&mut reader, changes, ids.again()).await,
+                Some(ids) => self.attempt(&mut reader, parts, ids.again()).await,
                 None => match Ids::reserve(&mut reader.connection, &self.schema, &needs).await {
                     Ok(reserved) => {
-                        let done = self.attempt(&mut reader, changes, reserved.again()).await;
+                        let done = self.attempt(&mut reader, parts, reserved.again()).await;
                         ids = Some(reserved);
                         done
                     }
@@ -109,7 +129,7 @@ impl SqlMetastore {
                 },
             };
             match done {
-                Ok(()) => return (Ok(()), Some(reader.connection)),
+                Ok(written) => return (Ok(written), Some(reader.connection)),
                 Err(error @ (Error::Unreachable { .. } | Error::Silent { .. })) => return (Err(error), None),
                 Err(error) if attempt < BATCH_ATTEMPTS && is_worth_another(&error) => {
                     tokio::time::sleep(wait).await;
@@ -166,8 +186,12 @@ impl Metastore for SqlMetastore {
     }
 
     async fn apply(&self, changes: &[Change]) -> Result<()> {
-        if changes.is_empty() {
-            return Ok(());
+        self.apply_some(&[changes]).await.map(drop)
+    }
+
+    async fn apply_some(&self, parts: &[&[Change]]) -> Result<usize> {
+        if parts.iter().all(|part| part.is_empty()) {
+            return Ok(parts.len());
         }
         let mut idle = self.idle.lock().await;
         let connection = match idle.take() {
@@ -178,7 +202,7 @@ impl Metastore for SqlMetastore {
             },
             None => self.writing().await?,
         };
-        let (done, connection) = self.apply_on(connection, changes).await;
+        let (done, connection) = self.apply_on(connection, parts).await;
         *idle = connection;
         done
     }

@@ -11,7 +11,7 @@ use super::survey::{DatabaseWork, LAST_ID, Survey, TableWork};
 use super::{failure, hops, seal, until, writes};
 use crate::carry;
 use crate::compare::{
-    self, AsyncSink, Chunk, Lines, Pair, Sides, Stamp, Trouble, Whole, add_head, expected_whole, head,
+    self, AsyncSink, Chunk, Lines, Pair, Sides, Stamp, Trouble, Whole, WholeRewrites, add_head, expected_whole, head,
     partition_changes,
 };
 use crate::location::Location;
@@ -82,8 +82,8 @@ impl Applier<'_> {
         let marks = hops::marks(&self.sides.policy, self.survey);
         pending.add(self, Part::Run, databases.chain(marks).collect()).await?;
         for drop in &self.survey.drops {
-            let change = Change::DropTable(drop.target.clone());
-            pending.add(self, Part::Dropped(drop.target.clone()), vec![change]).await?;
+            let table = drop.target.clone();
+            pending.add(self, Part::Dropped(table.clone()), vec![Change::DropTable(table)]).await?;
         }
         let mut late = Vec::new();
         // What is made of other tables comes after those of all databases.
@@ -141,17 +141,23 @@ impl Applier<'_> {
     }
 
     async fn write(&self, changes: &[Change]) -> Result<(), Error> {
-        if changes.is_empty() {
-            return Ok(());
+        self.write_some(&[changes]).await.map(drop)
+    }
+
+    /// Writes the first of these parts, each whole, and says how many.
+    async fn write_some(&self, parts: &[&[Change]]) -> Result<usize, Error> {
+        if parts.iter().all(|part| part.is_empty()) {
+            return Ok(parts.len());
         }
         self.guard.check().map_err(|error| Error::Conflict {
             operation: "write to".to_owned(),
             object: self.target.place(),
             why: error.to_string(),
         })?;
-        self.target.apply(changes).await?;
-        count(&self.progress.done_metadata, changes.iter().map(partitions_of).sum::<usize>() as u64);
-        Ok(())
+        let written = self.target.apply_some(parts).await?;
+        let changes = parts.iter().take(written).copied().flatten();
+        count(&self.progress.done_metadata, changes.map(partitions_of).sum::<usize>() as u64);
+        Ok(written)
     }
 
     /// The words for a table's own error; what is not the table's ends the run.
@@ -235,7 +241,7 @@ impl Applier<'_> {
     async fn table(&self, table: &TableWork, pair: Pair, pending: &mut Pending) -> Result<Changed, Trouble> {
         let Pair { source: whole, actual, ahead, .. } = pair;
         let source = whole.table.clone();
-        let shall = expected_whole(whole, self.sides).map_err(Trouble::Table)?;
+        let shall = expected_whole(whole, self.sides, &mut WholeRewrites::default()).map_err(Trouble::Table)?;
         let found = head(&shall, actual.as_ref());
         let mut lines = Lines::default();
         add_head(&shall, &mut lines);

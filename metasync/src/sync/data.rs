@@ -6,17 +6,24 @@
 
 pub mod acid;
 mod delta;
+mod drift;
 mod emptied;
 mod gate;
 mod iceberg;
+mod paths;
 mod readers;
+mod settled;
 mod units;
 
 pub use delta::Forks;
+pub use drift::Foreign;
+use drift::{is_foreign, is_gone};
 pub use emptied::Empty;
 pub use gate::carry;
 pub(super) use iceberg::whole;
+pub use paths::{PathDraft, PathTree, open_paths};
 use readers::{is_held, meant};
+use settled::Settled;
 use units::Units;
 
 use super::Setting;
@@ -25,7 +32,6 @@ use super::events::Seen;
 use super::survey::{Survey, TableWork};
 use super::switch::{self, Places, Published, Readers};
 use crate::carry::STAGING;
-use crate::policy::{Clash, PathRule};
 use crate::roots::{Owner, Root, Wave};
 use distcp::assemble::{self, JobSpec};
 use distcp::error::{Failure, Result};
@@ -35,7 +41,8 @@ use distcp::filter::Filter;
 use distcp::job::Job;
 use distcp::list::within::Within;
 use distcp::options::{CopyOptions, Limits};
-use distcp::plan::{Action, DIFFERS, PlanTotals, Step};
+use distcp::plan::file::Plan;
+use distcp::plan::{DIFFERS, PlanTotals, Step};
 use distcp::run;
 use distcp::store::placed::Placed;
 use jiff::Timestamp;
@@ -49,8 +56,6 @@ const JOBS_AT_ONCE: usize = 4;
 /// Folders that a plan deletes from and that are looked at for being empty at the source; a plan that deletes from more
 /// is a matter for the guard on deletes.
 const MAX_SHRUNK: usize = 100_000;
-/// How many objects of others a message shows.
-const FOREIGN_SHOWN: usize = 10;
 
 /// A tree with the job that copies it.
 pub struct Tree {
@@ -104,6 +109,8 @@ pub struct Draft {
     fed: Shrunk,
     /// Objects of the target that the run would delete or overwrite, and that are not as the last run left them.
     pub foreign: Foreign,
+    /// Objects that a run left on the target, and that somebody else removed.
+    pub gone: Foreign,
     /// Of logs: what is planned of each.
     pins: delta::Pins,
     /// Of logs: commits of the target that are others than the source's, by their tables.
@@ -118,6 +125,7 @@ struct Read {
     shrunk: Shrunk,
     fed: Shrunk,
     foreign: Foreign,
+    gone: Foreign,
     pins: delta::Pins,
     forks: delta::Forks,
     rewritten: delta::Forks,
@@ -128,51 +136,10 @@ struct Read {
 /// Tables, by their place in the survey, with the key of a folder.
 type Shrunk = BTreeSet<(usize, ObjectKey)>;
 
-/// Objects that somebody else wrote (rule 20).
-#[derive(Default)]
-pub struct Foreign {
-    /// The first, by key.
-    pub first: Vec<String>,
-    /// All of them.
-    pub count: u64,
-}
-
 impl Draft {
     /// There is nothing to do, and a manifest says what stands there.
     pub fn is_idle(&self) -> bool {
         self.actions == 0 && self.has_base
-    }
-}
-
-impl Foreign {
-    fn add(&mut self, key: &ObjectKey) {
-        self.count += 1;
-        if self.first.len() < FOREIGN_SHOWN {
-            self.first.push(key.escaped().into_owned());
-        }
-    }
-}
-
-/// Whether somebody else wrote what the target holds: the last manifest does not know it, or knows another version. Before
-/// the first manifest nobody knows whose it is: what has the source's key and size may be what an earlier replica left, any
-/// other file is not.
-fn is_foreign(action: &Action, has_base: bool) -> bool {
-    let Some(target) = action.target.as_ref().filter(|_| action.kind != EntryKind::Folder) else { return false };
-    match (action.step, &action.entry) {
-        (Step::Delete, None) => true,
-        (Step::Copy, None) => {
-            has_base || action.source.as_ref().is_none_or(|source| source.size_bytes != target.size_bytes)
-        }
-        (Step::Delete | Step::Copy | Step::Compare, Some(entry)) => {
-            let left = &entry.fingerprint;
-            let other = |a: Option<&String>, b: Option<&String>| a.is_some() && b.is_some() && a != b;
-            let touched = match (&left.etag, &target.etag) {
-                (Some(_), Some(_)) => other(left.etag.as_ref(), target.etag.as_ref()),
-                _ => left.mtime_ns.is_some() && target.mtime_ns.is_some() && left.mtime_ns != target.mtime_ns,
-            };
-            left.size_bytes != target.size_bytes || touched
-        }
-        _ => false,
     }
 }
 
@@ -195,6 +162,12 @@ impl Trust<'_> {
         job.doubted = self.doubts.map(|doubts| doubts.of(tree)).unwrap_or_default();
         job
     }
+}
+
+/// The moment that the source's listing stands for.
+fn as_of(plan: &Plan) -> Result<Timestamp> {
+    let as_of = plan.header.as_of.parse();
+    as_of.map_err(|error: jiff::Error| Failure::new(ExitCode::Failed, format!("the time of a plan: {error}")))
 }
 
 /// Opens the job of each tree, without what belongs to tables that are not carried.
@@ -256,72 +229,6 @@ fn within(root: &Root, taken: impl Fn(&[Owner]) -> bool) -> Option<Within> {
     let within = within.emptied(removed.map(key)).retired(root.retired.iter().cloned());
     let within = within.narrowed(root.narrowed.folders.iter().cloned(), root.narrowed.shown.iter().cloned());
     Some(if root.wave == Wave::Log { within.without(delta::hints(root)) } else { within })
-}
-
-/// A plain tree of the policy with the job that copies it.
-pub struct PathTree {
-    /// Where it comes from and goes, in words.
-    pub name: String,
-    /// What only the target has goes.
-    pub deletes: bool,
-    /// Its copy.
-    pub job: Job,
-}
-
-impl PathTree {
-    /// By which doubts and the cycle of a rolling verification know it.
-    pub fn key(&self) -> String {
-        format!("{} path", self.name)
-    }
-
-    /// Plans, and writes nothing. With the guard that refuses it.
-    pub async fn draft(&self) -> Result<(PathDraft, Option<Failure>)> {
-        let (plan, refusal) = run::draft(&self.job).await?;
-        let (totals, has_base) = (plan.header.totals.clone(), plan.header.base.is_some());
-        let is_idle = plan.rows == 0 && has_base;
-        let read = move || -> Result<Foreign> {
-            let mut foreign = Foreign::default();
-            for action in plan.actions()? {
-                let action = action?;
-                if is_foreign(&action, has_base) {
-                    foreign.add(&action.key);
-                }
-            }
-            Ok(foreign)
-        };
-        let foreign = tokio::task::spawn_blocking(read).await??;
-        Ok((PathDraft { totals, is_idle, has_base, foreign }, refusal))
-    }
-}
-
-/// What a plan of a plain tree says.
-pub struct PathDraft {
-    /// Counts.
-    pub totals: PlanTotals,
-    /// There is nothing to do, and a manifest says what stands there.
-    pub is_idle: bool,
-    /// Whether a manifest was committed before.
-    pub has_base: bool,
-    /// Objects of the target that the run would delete or overwrite, and that are not as the last run left them.
-    pub foreign: Foreign,
-}
-
-/// Opens the job of each of the policy's paths.
-pub fn open_paths(setting: &Setting, trust: Trust<'_>) -> Result<Vec<PathTree>> {
-    let read = |text: &str| setting.opener.place(text.as_ref(), &setting.cwd, &BTreeMap::new()).ok();
-    if let Some(Clash { key, why }) = setting.policy.clash(read) {
-        return Err(Failure::usage(format!("the policy's {key} {why}")));
-    }
-    let open = |rule: &PathRule| {
-        let base = base(setting, &rule.from, &rule.to, "path");
-        let options =
-            CopyOptions { delete: rule.delete, allow_empty_source: false, filter: Filter::default(), ..base.options };
-        let job = assemble::job(JobSpec { options, ..base }, &setting.opener)?;
-        let path = PathTree { name: format!("{} to {}", rule.from, rule.to), deletes: rule.delete, job };
-        let key = path.key();
-        Ok(PathTree { job: trust.bind(path.job, &key), ..path })
-    };
-    setting.policy.paths.iter().map(open).collect()
 }
 
 fn spec(setting: &Setting, root: &Root, within: Within, told: &Told) -> JobSpec {
@@ -476,14 +383,10 @@ impl Tree {
         self.named.forget();
         let (plan, refusal) = run::draft(&self.job).await?;
         let totals = plan.header.totals.clone();
-        let as_of = plan
-            .header
-            .as_of
-            .parse()
-            .map_err(|error: jiff::Error| Failure::new(ExitCode::Failed, error.to_string()))?;
+        let as_of = as_of(&plan)?;
         let has_base = plan.header.base.is_some();
         let units = Units::of(&self.root, survey);
-        let root = self.root.clone();
+        let (root, settled) = (self.root.clone(), Settled::of(&self.root, survey));
         // Tables whose files nobody moves to another folder.
         let bound: BTreeSet<usize> = match &self.readers {
             Some(readers) => self.bound(readers, survey),
@@ -496,7 +399,7 @@ impl Tree {
             if let Some(readers) = &readers {
                 replaced.extend(readers.differs.iter().filter_map(|key| readers.live.unit(key)));
             }
-            let mut foreign = Foreign::default();
+            let (mut foreign, mut gone) = (Foreign::default(), Foreign::default());
             let (mut pins, mut forks, mut rewritten) = (delta::Pins::new(), delta::Forks::new(), delta::Forks::new());
             for action in plan.actions()? {
                 let mut action = action?;
@@ -520,6 +423,10 @@ impl Tree {
                 if foreign_object && !root.owners(&action.key).all(|owner| owner == Owner::Removal) {
                     foreign.add(&action.key);
                 }
+                let is_fresh = || readers.as_ref().is_some_and(|readers| readers.is_fresh(&action.key));
+                if is_gone(&action, has_base) && settled.hold(&root, &action.key) && !is_fresh() {
+                    gone.add(&action.key);
+                }
                 let is_file = !matches!(action.kind, EntryKind::Folder);
                 let set = match action.step {
                     Step::Delete if is_file && shrunk.len() < MAX_SHRUNK => &mut shrunk,
@@ -532,9 +439,9 @@ impl Tree {
                     }
                 }
             }
-            Ok(Read { actions, shrunk: &shrunk - &fed, fed, foreign, pins, forks, rewritten, replaced, in_place })
+            Ok(Read { actions, shrunk: &shrunk - &fed, fed, foreign, gone, pins, forks, rewritten, replaced, in_place })
         };
-        let Read { actions, shrunk, fed, foreign, pins, forks, rewritten, replaced, in_place } =
+        let Read { actions, shrunk, fed, foreign, gone, pins, forks, rewritten, replaced, in_place } =
             tokio::task::spawn_blocking(read).await??;
         Ok(Draft {
             totals,
@@ -547,6 +454,7 @@ impl Tree {
             shrunk,
             fed,
             foreign,
+            gone,
             pins,
             forks,
             rewritten,

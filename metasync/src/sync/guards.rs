@@ -107,6 +107,32 @@ pub(super) fn files_are_ours<'a>(
     Err(Failure::new(ExitCode::Refused, message).hint(hint))
 }
 
+/// Rule 20, for files that somebody removed: the first of them, and how many there are, of each tree.
+pub(super) fn files_are_there<'a>(
+    trees: impl IntoIterator<Item = (&'a Foreign, impl Fn(&str) -> String)>,
+    allowed: &Allowed,
+) -> Result<()> {
+    let (mut shown, mut count) = (Vec::new(), 0);
+    for (gone, place) in trees {
+        shown.extend(gone.first.iter().map(|key| place(key)));
+        count += gone.count;
+    }
+    shown.truncate(OBJECTS_SHOWN);
+    if count == 0 || allowed.overwrite_drift {
+        return Ok(());
+    }
+    let objects = counted(
+        count,
+        "object that the last run left on the target is",
+        "objects that the last run left on the target are",
+    );
+    let message = format!("{objects} gone, nothing was written: {}", shown.join(", "));
+    Err(Failure::new(ExitCode::Refused, message).hint(
+        "if the replica was promoted, stop this policy; else have them copied again with --overwrite-drift, or those of tables \
+         with metasync resync",
+    ))
+}
+
 fn exceeds(cap: Cap, count: u64, of: u64) -> bool {
     match cap {
         Cap::Percent(_) => count > DROPS_ALWAYS && cap.is_exceeded(count, of),

@@ -59,6 +59,11 @@ impl Metastore for Watched {
         self.wrote.store(true, Ordering::Relaxed);
         self.metastore.apply(changes).await
     }
+
+    async fn apply_some(&self, parts: &[&[Change]]) -> MetastoreResult<usize> {
+        self.wrote.store(true, Ordering::Relaxed);
+        self.metastore.apply_some(parts).await
+    }
 }
 
 /// Stores the target's file, if it is one that has to be, and if it may have changed since `left`. What the checkpoint shall

@@ -1,8 +1,10 @@
 //! What a run would do: both sides looked at, every guard asked, all data planned. Nothing is changed here.
 
+mod paths;
+
 use super::data::{self, Draft, Empty, Forks, PathDraft, PathTree, Tree, Trust};
 use super::events::{self, Seen};
-use super::guards::{drops_allowed, files_are_ours, is_ours, one_source_each, rules_hold};
+use super::guards::{drops_allowed, files_are_ours, files_are_there, is_ours, one_source_each, rules_hold};
 use super::report::Mode;
 use super::state::{Intent, SyncState};
 use super::survey::{self, Survey, TableWork, removable, survey};
@@ -217,9 +219,11 @@ async fn drawn(
     let still = still::ask(&sides, left, &seen, allowed, asked).await?;
     let mut places = switch::present(&sides, state, asked).await?;
     if let Some(unseen) = still.looks {
-        let paths = plan_paths(setting, allowed, half_done).await?;
+        let paths = paths::plan(setting, allowed, state, half_done).await?;
         let policy = places.effective(policy, false);
-        return Ok(Ok(Planned { unseen, paths, is_still: true, ..Planned::nothing(asked, seen, policy, places) }));
+        let at_best = paths::oldest(asked, &paths);
+        let nothing = Planned::nothing(asked, seen, policy, places);
+        return Ok(Ok(Planned { unseen, paths, at_best, is_still: true, ..nothing }));
     }
     let mut published = Published::begin(policy, &round.differs);
     if published.is_none() {
@@ -257,13 +261,13 @@ async fn drawn(
     let Looked { survey, drafted, removals, postponed, retiring, policy } = found;
     let Drafted { trees, drafts, unseen, waiting, synced } = drafted;
     let paths = match allowed.selection.is_all() {
-        true => plan_paths(setting, allowed, half_done).await?,
+        true => paths::plan(setting, allowed, state, half_done).await?,
         false => Vec::new(),
     };
     let never_whole = left.is_none_or(|left| left.as_of.is_none());
     let mode = if never_whole || allowed.bootstrap { Mode::Bootstrap } else { Mode::Incremental };
     let looked = trees.iter().map(Tree::key).collect();
-    let at_best = synced.map_or(asked, |synced| synced.min(asked));
+    let at_best = paths::oldest(synced.map_or(asked, |synced| synced.min(asked)), &paths);
     let published = published.unwrap_or_default();
     let to = |from: &String| places.pending.get(from).map(|fresh| (from.clone(), fresh.to.clone()));
     let switches = published.fresh.keys().filter_map(to).collect();
@@ -483,6 +487,12 @@ impl Look<'_> {
                         (&draft.foreign, draft.has_base, |key: &str| tree.root.to.below(key).to_string())
                     });
                     files_are_ours(each, allowed)?;
+                    // Of a tree that the last commit did not look at its manifest may say what was.
+                    let looked = |tree: &Tree| state.is_some_and(|state| state.looks.contains_key(&tree.key()));
+                    let known = trees.iter().zip(&drafts).filter(|(tree, _)| looked(tree));
+                    let each =
+                        known.map(|(tree, draft)| (&draft.gone, |key: &str| tree.root.to.below(key).to_string()));
+                    files_are_there(each, allowed)?;
                 }
                 let synced = drafts.iter().map(|draft| draft.as_of).min();
                 return Ok(Some(Drafted { trees, drafts, unseen, synced, ..Drafted::default() }));
@@ -514,28 +524,6 @@ fn forked<'a>(forks: Forks, survey: &'a Survey, seen: &'a Seen) -> impl Iterator
         );
         (at, why)
     })
-}
-
-/// Plans the plain trees of the policy. `half_done`: a run that died may have written what no manifest knows yet.
-async fn plan_paths(setting: &Setting, allowed: &Allowed, half_done: bool) -> Result<Vec<(PathTree, PathDraft)>> {
-    let mut planned = Vec::new();
-    for path in data::open_paths(setting, Trust { afresh: false, ..trust(allowed) })? {
-        let of_path =
-            |failure: Failure| Failure { message: format!("path {}: {}", path.name, failure.message), ..failure };
-        let (draft, refusal) = path.draft().await.map_err(of_path)?;
-        if let Some(refusal) = refusal {
-            return Err(guarded(of_path(refusal)));
-        }
-        planned.push((path, draft));
-    }
-    if !half_done {
-        let each = planned.iter().map(|(path, draft)| {
-            let place = |key: &str| format!("{}/{key}", path.job.target.place);
-            (&draft.foreign, draft.has_base, place)
-        });
-        files_are_ours(each, allowed)?;
-    }
-    Ok(planned)
 }
 
 /// What a policy says where distcp has an option.

@@ -34,6 +34,16 @@ pub struct Events {
     /// Tables whose metadata changed and that no event names (rule 25).
     #[serde(rename = "events_missing", skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,
+    /// Objects changed, and the log has no event at all since the last run: its listener seems to be off (rule 25).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub log_seems_off: bool,
+}
+
+impl Events {
+    /// Whether the log says nothing, although something changed. One that never had an event is told by other means.
+    pub fn is_silent(&self) -> bool {
+        self.applied + self.skipped == 0 && !self.missing.is_empty()
+    }
 }
 
 /// Tables, by what a run did.

@@ -32,6 +32,9 @@ use tokio::time::Instant;
 
 /// How often a run goes round when what it copies moves.
 const MAX_ROUNDS: u32 = 3;
+/// What makes a metastore write a log.
+const LISTENER: &str = "hive.metastore.transactional.event.listeners (metastore.transactional.event.listeners since Hive 3) \
+    there names DbNotificationListener to have one";
 /// Words for the next hop in one transaction.
 const WORDS_AT_ONCE: usize = 1000;
 
@@ -292,10 +295,18 @@ impl Run<'_> {
         for (what, why) in &planned.in_place {
             self.setting.note(format!("files of {what} are replaced in place, where readers are: {why}"));
         }
+        summary.events.log_seems_off = summary.events.is_silent();
+        if summary.events.log_seems_off {
+            let last = seen.position.as_ref().map_or(0, |position| position.id);
+            self.setting.note(format!(
+                "the source's event log seems to be off: objects changed, and there is no event after {last}; every run \
+                 compares everything all the same; {LISTENER}"
+            ));
+        }
         if !seen.has_log && !planned.survey.tables.is_empty() {
-            self.setting.note(
-                "the source's event log is empty: every run compares everything all the same; metastore.transactional.event.listeners there names DbNotificationListener to have one",
-            );
+            self.setting.note(format!(
+                "the source's event log is empty: every run compares everything all the same; {LISTENER}"
+            ));
         }
     }
 

@@ -6,7 +6,7 @@ use super::apply::Applied;
 use super::data::Tree;
 use super::planned::Planned;
 use super::report::SyncSummary;
-use super::state::{DatabaseState, Intent, Rules, SyncState, TableState};
+use super::state::{DatabaseState, Intent, PathState, Rules, SyncState, TableState};
 use super::still;
 use super::survey::{self, Survey, TableWork};
 use crate::model::TableName;
@@ -14,6 +14,7 @@ use crate::policy::Policy;
 use crate::roots::{Owner, Root};
 use distcp::copy::Ends;
 use distcp::exit::ExitCode;
+use distcp::quantity::counted;
 use distcp::run::Report;
 use jiff::Timestamp;
 use manifest::ObjectKey;
@@ -105,6 +106,19 @@ fn is_held_back(report: &Report) -> bool {
         && summary.errors.is_empty()
 }
 
+fn is_done(report: &Report) -> bool {
+    report.summary.exit_code == ExitCode::Done
+}
+
+/// Why a copy did not do all.
+fn why(report: &Report) -> String {
+    let Report { summary, failure } = report;
+    let first = failure.as_ref().map(|failure| &failure.message).or(summary.errors.first());
+    let failed = (summary.counts.failed > 0).then(|| counted(summary.counts.failed, "object failed", "objects failed"));
+    let words = failed.into_iter().chain(first.cloned()).collect::<Vec<_>>();
+    if words.is_empty() { summary.outcome.to_owned() } else { words.join(": ") }
+}
+
 impl Settling<'_> {
     /// Makes the state what the next run needs, and the summary what the operator does. Returns whether all was done.
     pub fn settle(&self, new: &mut SyncState, summary: &mut SyncSummary) -> bool {
@@ -112,10 +126,11 @@ impl Settling<'_> {
         let mut codes: Vec<ExitCode> = self.stopped.into_iter().collect();
         codes.extend(self.failed_jobs(summary));
         let jobs = self.outcome.jobs.iter().map(|(_, report)| report);
-        let mut reports = jobs.chain(self.outcome.paths.iter().map(|(_, report)| report));
-        let jobs_done = reports.clone().all(|report| report.summary.exit_code == ExitCode::Done);
+        let paths = self.outcome.paths.iter().map(|(_, report)| report);
+        let jobs_done = jobs.clone().all(is_done);
+        let paths_done = paths.clone().all(is_done);
         // What failed to be copied is known; where a copy broke off, its journal may lack what was written last.
-        let ended_well = reports.all(|report| report.failure.is_none());
+        let ended_well = jobs.chain(paths).all(|report| report.failure.is_none());
         let mut unfinished = self.tables(new, summary);
         self.databases(new, summary, &mut unfinished);
         let fresh = new.intent.take().map(|intent| intent.fresh).unwrap_or_default();
@@ -148,24 +163,53 @@ impl Settling<'_> {
         }
         let held_up: Vec<String> = survey.held_up().map(|table| table.source.to_string()).collect();
         let all_there = outcome.applied.behind.is_empty() && outcome.lacking.waiting.is_empty() && held_up.is_empty();
-        let complete = carried && all_there && self.is_all;
-        if complete {
+        // A function that the target does not hold as the source has it belongs to no table that could say so.
+        let moves = carried && all_there && self.is_all && outcome.applied.functions.is_empty();
+        if let Some(paths) = self.paths(new).filter(|_| moves) {
             let kept = new.quarantined().filter_map(|(_, one)| one.as_of.as_deref()?.parse::<Timestamp>().ok());
             let looks = self.planned.unseen.values().copied();
-            let as_of = kept.chain(looks).fold(self.planned.at_best, Timestamp::min);
+            let as_of = kept.chain(looks).chain(paths).fold(self.planned.at_best, Timestamp::min);
             summary.as_of = Some(as_of.to_string());
         }
+        let complete = moves && paths_done;
         let behind = outcome.applied.behind.iter().chain(&outcome.lacking.waiting);
         summary.behind = behind.map(|at| survey.tables[*at].source.to_string()).chain(held_up).collect();
         summary.end(ExitCode::first(codes));
         complete
     }
 
+    /// What was left of the plain trees. Returns what those still show that failed; `None` if one of them never was whole.
+    fn paths(&self, new: &mut SyncState) -> Option<Vec<Timestamp>> {
+        if !self.is_all {
+            return Some(Vec::new());
+        }
+        let mut before = std::mem::take(&mut new.paths);
+        let mut kept = Some(Vec::new());
+        for (path, draft) in &self.planned.paths {
+            let report = self.outcome.paths.iter().find(|(name, _)| *name == path.name).map(|(_, report)| report);
+            let state = match report.filter(|report| !is_done(report)) {
+                None => PathState { as_of: Some(draft.as_of.to_string()), error: None },
+                // Nothing is wrong with what a signal ended.
+                Some(_) if self.stopped.is_some() => before.remove(&path.name).unwrap_or_default(),
+                Some(report) => PathState { error: Some(why(report)), ..before.remove(&path.name).unwrap_or_default() },
+            };
+            if state.error.is_some() {
+                let shows = state.as_of.as_deref().and_then(|as_of| as_of.parse().ok());
+                kept = kept.zip(shows).map(|(mut kept, shows)| {
+                    kept.push(shows);
+                    kept
+                });
+            }
+            new.paths.insert(path.name.clone(), state);
+        }
+        kept
+    }
+
     /// The codes of the copies that did not do all.
     fn failed_jobs(&self, summary: &mut SyncSummary) -> Vec<ExitCode> {
         let jobs = self.outcome.jobs.iter().map(|(root, report)| (format!("data of {}", root.from), report));
         let paths = self.outcome.paths.iter().map(|(name, report)| (format!("path {name}"), report));
-        let failed = jobs.chain(paths).filter(|(_, report)| report.summary.exit_code != ExitCode::Done);
+        let failed = jobs.chain(paths).filter(|(_, report)| !is_done(report));
         let mut codes = Vec::new();
         for (name, report) in failed {
             codes.extend((!is_held_back(report)).then_some(report.summary.exit_code));

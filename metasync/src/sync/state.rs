@@ -44,6 +44,9 @@ pub struct SyncState {
     /// Folders of the target that others have taken the place of, with since when (RFC 3339).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub retired: BTreeMap<String, String>,
+    /// The plain trees of the policy, by their name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub paths: BTreeMap<String, PathState>,
     /// What events said was emptied on purpose, while its files are not all removed yet (rule 27).
     #[serde(default)]
     pub explained: BTreeSet<Emptied>,
@@ -195,6 +198,15 @@ pub struct TableState {
     pub partitions: u64,
     /// Why it is not in step.
     pub quarantined: Option<Quarantine>,
+}
+
+/// What the last run left of a plain tree.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathState {
+    /// The moment of the source that it shows (RFC 3339); `None` if it was never whole.
+    pub as_of: Option<String>,
+    /// Why it is not in step.
+    pub error: Option<String>,
 }
 
 /// A table that could not be brought into step.

@@ -41,6 +41,8 @@ pub struct PolicyStatus {
     pub pending: Vec<String>,
     /// Tables that are not in step.
     pub quarantined: Vec<QuarantinedTable>,
+    /// Plain trees that are not in step.
+    pub failed_paths: Vec<FailedPath>,
     /// How the last runs ended, the newest first.
     pub last_runs: Vec<EndedRun>,
     /// How the last verification ended.
@@ -59,6 +61,17 @@ pub struct QuarantinedTable {
     /// Why.
     pub error: String,
     /// What it still shows (RFC 3339).
+    pub as_of: Option<String>,
+}
+
+/// A plain tree (`[[paths]]`) that is not in step.
+#[derive(Clone, Debug, Serialize)]
+pub struct FailedPath {
+    /// Where it comes from and goes.
+    pub path: String,
+    /// Why.
+    pub error: String,
+    /// What it still shows (RFC 3339); `None` if it never was whole.
     pub as_of: Option<String>,
 }
 
@@ -159,6 +172,11 @@ pub async fn status(setting: &Setting) -> Result<PolicyStatus> {
             .state
             .quarantined()
             .map(|(table, one)| QuarantinedTable { table, error: one.error.clone(), as_of: one.as_of.clone() })
+            .collect();
+        let failed =
+            left.state.paths.iter().filter_map(|(path, state)| Some((path, state.error.as_ref()?, &state.as_of)));
+        status.failed_paths = failed
+            .map(|(path, error, as_of)| FailedPath { path: path.clone(), error: error.clone(), as_of: as_of.clone() })
             .collect();
         let tables = left.state.databases.values().flat_map(|database| database.tables.values());
         let whole = tables.filter(|table| table.digest.is_some() && table.quarantined.is_none()).count() as u64;

@@ -7,15 +7,17 @@
 mod database;
 mod extra;
 mod sink;
+mod work;
 
 use super::hops::MARK;
 use super::state::{Quarantine, SyncState};
 use super::writes::{self, Acid, Ended};
 use crate::carry::{self, Nature};
-use crate::compare::{self, Head, Lines, Pair, Sides, Stamp, Trouble, Whole, add_head, expected_whole, head};
+use crate::compare::{self, Head, Lines, Pair, Sides, Trouble, Whole, WholeRewrites, add_head, expected_whole, head};
 use crate::location::{Location, LocationMap, same_place};
-use crate::metastore::{Change, Damaged, Result};
-use crate::model::{Database, DatabaseName, PartitionName, TableName};
+use crate::metastore::{Damaged, Result};
+use crate::model::{Database, DatabaseName, Table, TableName};
+use crate::rewrites::Rewrites;
 use crate::roots::{self, Folder, Narrowed, Owner, Root, Wave};
 use database::compare_database;
 use extra::Seal;
@@ -23,6 +25,7 @@ use futures::TryStreamExt as _;
 use globset::{GlobBuilder, GlobMatcher};
 use sink::{Look, words};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+pub use work::{DatabaseWork, Drop, TableWork};
 
 /// How many tables are read at once: each may have thousands of columns.
 const TABLES_AT_ONCE: usize = 200;
@@ -86,100 +89,6 @@ pub struct Survey {
     pub narrowed: BTreeMap<(Wave, Location), Narrowed>,
 }
 
-/// A database.
-pub struct DatabaseWork {
-    /// At the source.
-    pub source: DatabaseName,
-    /// On the target.
-    pub target: DatabaseName,
-    /// Its folder at the source.
-    pub location: Option<String>,
-    /// Whether the target lacks it.
-    pub is_new: bool,
-    /// What has to change of it, before its tables.
-    pub changes: Vec<Change>,
-    /// What has to change of its functions, after its tables and their data.
-    pub functions: Vec<Change>,
-    /// Of its lines, once this is done.
-    pub digest: String,
-    /// What the target says it was read up to.
-    pub last_id: Option<String>,
-    /// What the target says of its event log.
-    pub mark: Option<String>,
-    /// What the target says that a run left.
-    pub seal: Option<String>,
-    /// The target's is not as the last commit left it.
-    pub drifted: bool,
-    /// Functions that the target lacks.
-    pub lacking: BTreeSet<String>,
-    /// Whether the target holds functions in it now.
-    pub has_functions: bool,
-}
-
-/// A table.
-pub struct TableWork {
-    /// At the source.
-    pub source: TableName,
-    /// On the target.
-    pub target: TableName,
-    /// Whether the target has it not.
-    pub is_new: bool,
-    /// Partition keys at the source, for finding the partition of a file.
-    pub keys: usize,
-    /// Its folder at the source.
-    pub location: Option<Location>,
-    /// Its partitions at the source that stand where their names do not lead from there, with their folders.
-    pub displaced: Vec<(Location, PartitionName)>,
-    /// Its files go when it is dropped.
-    pub owns_files: bool,
-    /// Its files are its rows, and whoever reads it asks the metastore where they are.
-    pub switchable: bool,
-    /// Its files are its rows.
-    pub plain: bool,
-    /// A materialized view: made of tables that must be there before it.
-    pub made_of_others: bool,
-    /// What has to change of the table itself, in words.
-    pub differing: Vec<String>,
-    /// Partitions to put, with what they shall be.
-    pub put: HashMap<PartitionName, Stamp>,
-    /// Partitions to drop: a count.
-    pub drop: u64,
-    /// Partitions that the target holds now.
-    pub there: u64,
-    /// Of all lines that the target holds now; `None` if it is not there.
-    pub digest: Option<String>,
-    /// What the target holds could not be told: the last commit's word stays.
-    pub unread: bool,
-    /// The target's is not as the last commit left it.
-    pub drifted: bool,
-    /// Why it is not carried.
-    pub quarantine: Option<String>,
-    /// Of a transactional table: its writes.
-    pub acid: Option<Acid>,
-    /// Of an Iceberg table: the file of the version that the source's metastore names.
-    pub iceberg: Option<Location>,
-}
-
-impl TableWork {
-    /// Whether metadata has to change.
-    pub fn differs(&self) -> bool {
-        self.quarantine.is_none()
-            && (self.is_new || !self.differing.is_empty() || self.drop > 0 || !self.put.is_empty())
-    }
-}
-
-/// A table that goes.
-pub struct Drop {
-    /// On the target.
-    pub target: TableName,
-    /// Its folder on the target.
-    pub place: Option<String>,
-    /// The same, if its files go too.
-    pub folder: Option<Location>,
-    /// No run of ours made it.
-    pub by_others: bool,
-}
-
 /// Looks at both sides. `state` is what the last commit left; `None` before the first.
 pub async fn survey(sides: &Sides, state: Option<&SyncState>, selection: &Selection) -> Result<Survey> {
     let mut survey = Survey::default();
@@ -236,6 +145,7 @@ async fn look_at_database(
         work.drifted = true;
         survey.drift.push(format!("database {target}: it is gone"));
     }
+    work.settled = left.is_some() && intended.is_none_or(|intent| !intent.databases.contains(&target.database));
     // Of functions an intent names only the database.
     let strange = work.has_functions && !intended.is_some_and(|intent| intent.databases.contains(&target.database));
     survey.databases.push(work);
@@ -304,7 +214,7 @@ async fn look_at_tables(
             match name.filter(|name| !unreadable.contains(*name)) {
                 Some(name) => {
                     let why = format!("it is damaged at the {side}: {}", damaged.why);
-                    survey.tables.push(damaged_table(source, target, name, why));
+                    survey.tables.push(TableWork::damaged(source.table(name), target.table(name), why));
                     unreadable.insert(name.clone());
                 }
                 // A constraint, or a second word on the same table.
@@ -337,37 +247,12 @@ async fn look_at_tables(
             };
             let (mut work, folders) = look_at_table(sides, pair, nature, acid, survey.tables.len()).await?;
             work.drifted = check_drift(state, &work, survey);
+            work.settled &= was_settled(state, &work.target);
             survey.folders.extend(folders);
             survey.tables.push(work);
         }
     }
     Ok(())
-}
-
-/// A table that cannot be read on one side: nothing is done about it.
-fn damaged_table(source: &DatabaseName, target: &DatabaseName, name: &str, why: String) -> TableWork {
-    TableWork {
-        source: source.table(name),
-        target: target.table(name),
-        is_new: true,
-        keys: 0,
-        location: None,
-        displaced: Vec::new(),
-        owns_files: false,
-        switchable: false,
-        plain: false,
-        made_of_others: false,
-        differing: Vec::new(),
-        put: HashMap::new(),
-        drop: 0,
-        there: 0,
-        digest: None,
-        unread: true,
-        drifted: false,
-        quarantine: Some(why),
-        acid: None,
-        iceberg: None,
-    }
 }
 
 /// Rule 20: what the last commit left must still be so. Whether it is not.
@@ -386,6 +271,16 @@ fn check_drift(state: Option<&SyncState>, work: &TableWork, survey: &mut Survey)
     };
     survey.drift.push(format!("table {}: {what}", work.target));
     true
+}
+
+/// Whether the last commit left this table whole, and no run has touched it since.
+fn was_settled(state: Option<&SyncState>, target: &TableName) -> bool {
+    let (database, table) = (&target.database, &target.table);
+    state.is_some_and(|state| {
+        let left = state.table(database, table);
+        let whole = left.is_some_and(|left| left.digest.is_some() && left.quarantined.is_none());
+        whole && !state.is_intended(database, table)
+    })
 }
 
 async fn look_at_table(
@@ -412,31 +307,42 @@ async fn look_at_table(
         made_of_others: source.creation_metadata.is_some(),
         differing: Vec::new(),
         put: HashMap::new(),
+        rewritten: Rewrites::default(),
+        rewritten_partitions: Rewrites::default(),
         drop: 0,
         there: 0,
         digest: None,
         unread: false,
         drifted: false,
+        settled: false,
         quarantine: None,
         acid: None,
         iceberg: carry::iceberg_metadata(&source).filter(|_| nature == Nature::Iceberg),
         source: source.name.clone(),
     };
+    let mut told = WholeRewrites::default();
     let shall = match (&nature, acid) {
         (Nature::Quarantined(why), _) => Err(why.clone()),
         (Nature::Acid, Err(why)) => Err(format!("it is an ACID table: {why}")),
         (Nature::Acid, Ok(acid)) => {
             work.acid = Some(acid);
-            expected_whole(whole, sides)
+            expected_whole(whole, sides, &mut told)
         }
-        _ => expected_whole(whole, sides),
+        _ => expected_whole(whole, sides, &mut told),
     };
     let Head { recreate, changes, late } = match &shall {
         Ok(shall) => head(shall, actual.as_ref()),
         Err(_) => Head::default(),
     };
     let before = actual.as_ref().filter(|_| !recreate).map(|actual| &actual.table);
+    let place = |table: &Table| table.storage.location.clone();
+    work.settled = shall
+        .as_ref()
+        .ok()
+        .zip(actual.as_ref())
+        .is_some_and(|(shall, actual)| same_place(place(&shall.table).as_deref(), place(&actual.table).as_deref()));
     work.differing = changes.iter().chain(&late).map(|change| words(change, before)).collect();
+    work.rewritten = told.of(changes.iter().chain(&late));
     work.is_new |= recreate;
     let mut lines = Lines::default();
     if let Some(actual) = &actual {

@@ -4,12 +4,16 @@ use crate::policy::{PolicyArgs, TableArgs};
 use crate::run::{AllowedArgs, RUN_CODES};
 use clap::Args;
 use distcp::console::exit::after_help;
-use distcp::console::output::{bytes_text, counted};
+use distcp::console::output::{Output, bytes_text, counted, grouped};
 use distcp::console::shell::Shell;
 use distcp::error::Result;
 use distcp::exit::ExitCode;
+use manifest::ObjectKey;
 use metasync::metastore::Change;
+use metasync::rewrites::Why;
+use metasync::sync::rewritten::{Line, listed};
 use metasync::sync::{self, Allowed, Planned};
+use metasync::volatile::{REPLICATION_PARAMETERS, REPLICATION_PREFIXES, VOLATILE_PARAMETERS};
 use serde::Serialize;
 
 const EXAMPLE: &str = "metasync plan sales.toml
@@ -17,7 +21,11 @@ metasync plan --json sales.toml";
 
 /// Show what run would do now, and change nothing
 ///
-/// One line an object that differs. A plan that a guard would refuse ends with the same code as run.
+/// One line an object that differs. Then one for each value that is not on the replica as it is at the source: `rewrite` for
+/// parameters, function resources and texts of views in which [[locations]] or [rename] change something, `convert` for what
+/// the target's version cannot hold as it is, `off` for what would let a metastore act on the replica by itself. Many partitions
+/// of a table are one line with a count and an example. An object's own location always is the target's, and is not listed.
+/// Last, the parameters that are not compared. A plan that a guard would refuse ends with the same code as run.
 #[derive(Debug, Args)]
 #[command(after_help = after_help(EXAMPLE, &RUN_CODES))]
 pub struct PlanVerb {
@@ -46,6 +54,32 @@ struct Step<'a> {
     detail: String,
 }
 
+/// A value that the replica gets in other words.
+#[derive(Serialize)]
+struct Rewrite<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(flatten)]
+    line: &'a Line<'a>,
+}
+
+/// Values that are not listed.
+#[derive(Serialize)]
+struct More {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    more: u64,
+}
+
+/// Parameters that are not compared, by key and by the key's beginning.
+#[derive(Serialize)]
+struct NotCompared<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    keys: &'a [&'a str],
+    prefixes: &'a [&'a str],
+}
+
 async fn show(shell: &Shell, verb: &PlanVerb) -> Result<ExitCode> {
     let setting = verb.policy.setting(shell)?;
     let allowed = Allowed {
@@ -66,6 +100,10 @@ async fn show(shell: &Shell, verb: &PlanVerb) -> Result<ExitCode> {
             false => output.data(format!("{step} {object}: {detail}")),
         }
     });
+    if steps > 0 {
+        rewritten(output, &planned);
+        not_compared(output);
+    }
     let quarantined = planned.survey.tables.iter().filter(|table| table.quarantine.is_some()).count();
     output.say(match steps {
         0 => "nothing to do: the replica is in step".to_owned(),
@@ -73,6 +111,53 @@ async fn show(shell: &Shell, verb: &PlanVerb) -> Result<ExitCode> {
     });
     let code = if quarantined > 0 { ExitCode::Partial } else { ExitCode::Done };
     Ok(shell.done("plan", code))
+}
+
+fn rewritten(output: &Output, planned: &Planned) {
+    let listed = listed(planned);
+    for line in &listed.lines {
+        match output.is_json() {
+            true => output.json(&Rewrite { kind: "rewrite", line }),
+            false => output.data(in_words(line)),
+        }
+    }
+    match (listed.more, output.is_json()) {
+        (0, _) => {}
+        (more, true) => output.json(&More { kind: "rewrites_not_listed", more }),
+        (more, false) => output.data(format!("and {more} more that are rewritten, converted or off")),
+    }
+}
+
+fn in_words(line: &Line<'_>) -> String {
+    let word = match line.why {
+        Why::Location | Why::Rename => "rewrite",
+        Why::Version => "convert",
+        Why::SwitchedOff => "off",
+    };
+    let plain = |text: &str| ObjectKey::from(text).escaped().into_owned();
+    let mut text = format!("{word} {}: {}", line.object, plain(line.key));
+    let (times, example) = match line.count {
+        1 => (String::new(), ""),
+        count => (format!(", {} times", grouped(count)), ", such as"),
+    };
+    text.push_str(&times);
+    if let Some(from) = line.from {
+        let to = line.to.map_or_else(|| "none".to_owned(), plain);
+        text.push_str(&format!("{example} from {} to {to}", plain(from)));
+    }
+    text
+}
+
+fn not_compared(output: &Output) {
+    let keys = [&VOLATILE_PARAMETERS[..], &REPLICATION_PARAMETERS].concat();
+    match output.is_json() {
+        true => output.json(&NotCompared { kind: "not_compared", keys: &keys, prefixes: &REPLICATION_PREFIXES }),
+        false => output.data(format!(
+            "not compared: {}, and what begins with {}",
+            keys.join(", "),
+            REPLICATION_PREFIXES.join(" or ")
+        )),
+    }
 }
 
 fn lines(planned: &Planned, tell: &mut dyn FnMut(&str, String, String)) {

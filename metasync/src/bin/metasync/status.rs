@@ -74,6 +74,10 @@ fn block(status: &PolicyStatus, now: Timestamp) -> String {
         let shows = table.as_of.as_deref().map_or("never carried".to_owned(), |as_of| format!("shows {as_of}"));
         lines.push(format!("  quarantined: {} ({shows}): {}", table.table, table.error));
     }
+    for path in &status.failed_paths {
+        let shows = path.as_of.as_deref().map_or("never whole".to_owned(), |as_of| format!("shows {as_of}"));
+        lines.push(format!("  failed: path {} ({shows}): {}", path.path, path.error));
+    }
     if status.is_replica {
         lines.push("the source is itself a replica of another metastore".to_owned());
     }

@@ -70,14 +70,14 @@ impl Sequence {
 }
 
 /// How many ids a batch takes at most, by what they are of; `events`: with rows of the event log. Pure.
-pub(crate) fn needs(changes: &[Change], events: bool) -> BTreeMap<Sequence, i64> {
+pub(crate) fn needs<'a>(changes: impl Iterator<Item = &'a Change> + Clone, events: bool) -> BTreeMap<Sequence, i64> {
     let mut needs = BTreeMap::new();
     let mut need = |sequence, count: usize| {
         if count > 0 {
             *needs.entry(sequence).or_insert(0) += i64::try_from(count).unwrap_or(i64::MAX);
         }
     };
-    for change in changes {
+    for change in changes.clone() {
         match change {
             Change::PutCatalog(_) => need(Sequence::Catalog, 1),
             Change::PutDatabase(_) => need(Sequence::Database, 1),
@@ -196,7 +196,7 @@ mod tests {
     fn a_batch_of_partitions_needs_one_column_list_for_all_that_share_it() {
         let shared = Arc::new(Vec::new());
         let partitions = vec![partition(&shared), partition(&shared), partition(&shared)];
-        let needs = needs(&[Change::PutPartitions { table: TableName::new("d", "t"), partitions }], true);
+        let needs = needs([Change::PutPartitions { table: TableName::new("d", "t"), partitions }].iter(), true);
         assert_eq!(needs.get(&Sequence::Partition), Some(&3));
         assert_eq!(needs.get(&Sequence::Storage), Some(&3));
         assert_eq!(needs.get(&Sequence::ColumnList), Some(&1));

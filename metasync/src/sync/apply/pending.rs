@@ -1,6 +1,7 @@
 //! Changes that wait for each other to share a transaction: of small tables, of functions, and how far the replica is then.
 //!
-//! A batch is written whole, in the order in which it was gathered. If it is refused, each part is written by itself, so that
+//! A batch is written whole, in the order in which it was gathered, unless that takes too long: then what is written so far is
+//! committed between two parts, and the rest follows (rule 32). If it is refused, each part is written by itself, so that
 //! one table's trouble stays its own. How far the replica is comes last: with an SQL target it stands if and only if what came
 //! with it does; a crash before leaves what was written earlier, and the next run compares.
 
@@ -67,14 +68,25 @@ impl Pending {
         }
     }
 
-    /// Writes what was gathered, unless a signal was heard: then nothing of it is. Errors: what ends the run.
+    /// Writes what was gathered, unless a signal was heard: then nothing more of it is. Errors: what ends the run.
     pub async fn flush(&mut self, applier: &Applier<'_>) -> Result<()> {
         let (changes, mut parts) = (std::mem::take(&mut self.changes), std::mem::take(&mut self.parts));
         self.weight = 0;
-        until::go_on(applier.stop)?;
-        let Err(error) = applier.write(&changes).await else {
-            parts.into_iter().for_each(|(part, _)| self.done(applier, part));
-            return Ok(());
+        let error = loop {
+            if parts.is_empty() {
+                return Ok(());
+            }
+            until::go_on(applier.stop)?;
+            let together = together(&parts);
+            let slices: Vec<&[Change]> =
+                together.iter().map(|(range, _)| changes.get(range.clone()).unwrap_or_default()).collect();
+            match applier.write_some(&slices).await {
+                Ok(written) => {
+                    let count: usize = together.iter().take(written).map(|(_, count)| count).sum();
+                    parts.drain(..count).for_each(|(part, _)| self.done(applier, part));
+                }
+                Err(error) => break error,
+            }
         };
         if parts.len() == 1 {
             return parts.pop().map_or(Ok(()), |(part, _)| self.refused(applier, part, error));
@@ -147,11 +159,38 @@ impl Pending {
     }
 }
 
+/// What may not come apart: the changes of each part, with how many parts they are of. How far the replica is never stands without
+/// the part before it, however long that takes (rule 32).
+fn together(parts: &[(Part, Range<usize>)]) -> Vec<(Range<usize>, usize)> {
+    let mut units: Vec<(Range<usize>, usize)> = parts.iter().map(|(_, range)| (range.clone(), 1)).collect();
+    if let (Some((Part::Run, _)), [.., (before, count), (last, _)]) = (parts.last(), units.as_mut_slice()) {
+        (before.end, *count) = (last.end, 2);
+        units.pop();
+    }
+    units
+}
+
 /// How much a change writes, about: its partitions.
 fn weight_of(change: &Change) -> usize {
     match change {
         Change::PutPartitions { .. } | Change::DropPartitions { .. } => partitions_of(change),
         Change::PutPartitionStatistics { statistics, .. } => statistics.len(),
         _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rule_32_how_far_the_replica_is_stays_with_the_part_before_it() {
+        let table = |at| Part::Table(at, TableDone { digest: String::new(), partitions: 0, behind: false });
+        let of = |parts: Vec<(Part, Range<usize>)>| together(&parts);
+        assert_eq!(of(vec![(table(0), 0..2), (table(1), 2..3)]), [(0..2, 1), (2..3, 1)]);
+        assert_eq!(of(vec![(table(0), 0..2), (table(1), 2..3), (Part::Run, 3..5)]), [(0..2, 1), (2..5, 2)]);
+        assert_eq!(of(vec![(Part::Run, 0..1), (table(0), 1..3)]), [(0..1, 1), (1..3, 1)]);
+        assert_eq!(of(vec![(Part::Run, 0..1)]), [(0..1, 1)]);
+        assert!(of(Vec::new()).is_empty());
     }
 }

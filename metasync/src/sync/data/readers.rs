@@ -30,6 +30,11 @@ pub(super) fn meant(action: &Action) -> Step {
 }
 
 impl Readers {
+    /// Whether this object is in a unit that is made anew.
+    pub(super) fn is_fresh(&self, key: &ObjectKey) -> bool {
+        folders_around(key).any(|folder| self.fresh.contains(&folder))
+    }
+
     /// Takes what an action of a plan says of the units of a tree.
     pub(super) fn take(&self, action: &Action, replaced: &mut BTreeSet<ObjectKey>) {
         if action.kind == EntryKind::Folder || replaced.len() >= MAX_SHRUNK {
@@ -72,7 +77,7 @@ impl Tree {
 
     /// Whether this object is in a unit that is made anew.
     pub fn is_fresh(&self, key: &ObjectKey) -> bool {
-        self.readers.as_ref().is_some_and(|readers| folders_around(key).any(|folder| readers.fresh.contains(&folder)))
+        self.readers.as_ref().is_some_and(|readers| readers.is_fresh(key))
     }
 
     /// Tables of which something was not touched because readers are in its folder.

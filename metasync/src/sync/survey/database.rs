@@ -8,6 +8,7 @@ use crate::compare::{Lines, Sides, expected, line};
 use crate::metastore::{Change, Damaged, Error, Result};
 use crate::model::{Database, Function};
 use crate::object::Object;
+use crate::rewrites::Rewrites;
 use crate::roots::{Folder, Owner, Wave};
 use crate::sync::seal;
 use crate::volatile::is_replication;
@@ -29,10 +30,11 @@ pub(super) async fn compare_database(
         why,
         class: manifest::Class::Permanent,
     };
-    let Object::Database(mut shall) = expected(Object::Database(database), sides).map_err(refused)? else {
+    let mut told = Rewrites::default();
+    let Object::Database(mut shall) = expected(Object::Database(database), sides, &mut told).map_err(refused)? else {
         return Err(refused("it became something else".to_owned()));
     };
-    let mut changes = Vec::new();
+    let (mut changes, mut rewritten) = (Vec::new(), Vec::new());
     let mut lines = Lines::default();
     let mut actual = Lines::default();
     lines.add(&line(Object::Database(shall.clone())));
@@ -44,6 +46,7 @@ pub(super) async fn compare_database(
     }
     if there.is_none_or(|there| line(Object::Database(there.clone())) != line(Object::Database(shall.clone()))) {
         changes.push(Change::PutDatabase(shall));
+        rewritten.push((format!("database {target}"), told));
     }
     let held: BTreeMap<String, Function> = match there {
         Some(_) => {
@@ -63,7 +66,8 @@ pub(super) async fn compare_database(
     for function in batch.found {
         kept.insert(function.name.clone());
         let object = Object::Function(function.clone());
-        let (name, shall) = (object.to_string(), expected(object, sides));
+        let (name, mut told) = (object.to_string(), Rewrites::default());
+        let shall = expected(object, sides, &mut told);
         let shall = match shall {
             Ok(Object::Function(shall)) => shall,
             Ok(_) => continue,
@@ -86,6 +90,7 @@ pub(super) async fn compare_database(
         lacking.extend((!held.contains_key(&shall.name)).then(|| shall.name.clone()));
         if held.get(&shall.name).is_none_or(|held| line(Object::Function(held.clone())) != wanted) {
             functions.push(Change::PutFunction(shall.clone()));
+            rewritten.push((format!("function {target}.{}", shall.name), told));
         }
         left.insert(shall.name, wanted);
     }
@@ -111,11 +116,13 @@ pub(super) async fn compare_database(
             is_new: there.is_none(),
             changes,
             functions,
+            rewritten,
             digest: lines.hex(),
             last_id: parameter(LAST_ID),
             mark: parameter(MARK),
             seal: parameter(seal::KEY),
             drifted: false,
+            settled: false,
             lacking,
             has_functions,
         },

@@ -49,6 +49,7 @@ impl AsyncSink for Look<'_> {
                     }
                     self.work.displaced.extend(shall.displaced.map(|place| (place, name.clone())));
                     if self.work.is_new || is.is_none_or(|is| is.stamp != shall.stamp) {
+                        self.work.rewritten_partitions.merge(shall.rewrites);
                         self.work.put.insert(name, shall.stamp);
                     }
                 }

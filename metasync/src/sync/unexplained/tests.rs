@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::PartitionName;
+use crate::rewrites::Rewrites;
 use crate::sync::state::{Intent, Quarantine, TableState};
 use crate::sync::survey::Drop;
 use std::collections::HashMap;
@@ -35,11 +36,14 @@ fn table(name: &str, differs: bool) -> TableWork {
         made_of_others: false,
         differing: differs.then(|| "columns".to_owned()).into_iter().collect(),
         put: HashMap::new(),
+        rewritten: Rewrites::default(),
+        rewritten_partitions: Rewrites::default(),
         drop: 0,
         there: 0,
         digest: None,
         unread: false,
         drifted: false,
+        settled: false,
         quarantine: None,
         acid: None,
         iceberg: None,
@@ -54,11 +58,13 @@ fn database(source: &str, target: &str) -> DatabaseWork {
         is_new: false,
         changes: Vec::new(),
         functions: Vec::new(),
+        rewritten: Vec::new(),
         digest: String::new(),
         last_id: None,
         mark: None,
         seal: None,
         drifted: false,
+        settled: false,
         lacking: BTreeSet::new(),
         has_functions: false,
     }

@@ -33,6 +33,46 @@ async fn a_batch_is_done_or_not_begun() {
 }
 
 #[tokio::test]
+async fn rule_32_a_transaction_that_is_open_for_long_takes_no_further_part() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut metastore = open(folder.path()).await;
+    let cols = columns(&["a"]);
+    let part = |name: &str| {
+        let table = table(name, &cols, &["p"]);
+        let partitions = vec![partition(&cols, &["1"])];
+        let partitions = Change::PutPartitions { table: table.name.clone(), partitions };
+        vec![Change::PutTable(Box::new(table)), partitions]
+    };
+    let parts: Vec<Vec<Change>> = ["t", "u", "v"].map(part).into();
+    let slices: Vec<&[Change]> = parts.iter().map(Vec::as_slice).collect();
+    // Each look at the clock is so much later than the one before: one when it begins, one after each part.
+    for (step, written) in [(BATCH_TIME, 1), (BATCH_TIME / 2, 2), (BATCH_TIME / 10, 3)] {
+        let looks = std::sync::atomic::AtomicU32::new(0);
+        metastore.clock = Arc::new(move || step * looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        assert_eq!(metastore.apply_some(&slices).await.unwrap(), written, "{step:?}");
+        for (at, name) in ["t", "u", "v"].iter().enumerate() {
+            let there = read_table(&metastore, name).await.is_some();
+            assert_eq!(there, at < written, "{name} with {step:?}");
+            if there {
+                assert_eq!(read_partitions(&metastore, name).await.len(), 1, "{name}");
+                metastore.apply(&[Change::DropTable(TableName::new("d", name))]).await.unwrap();
+            }
+        }
+    }
+    // One part is never cut, however long it takes, and what is refused leaves nothing.
+    metastore.clock = {
+        let looks = std::sync::atomic::AtomicU32::new(0);
+        Arc::new(move || BATCH_TIME * looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+    };
+    metastore.apply(&parts.concat()).await.unwrap();
+    assert!(read_table(&metastore, "v").await.is_some());
+    let missing = [Change::PutPartitions { table: TableName::new("d", "missing"), partitions: vec![] }];
+    metastore.clock = Arc::new(|| Duration::ZERO);
+    metastore.apply_some(&[&part("w"), &missing]).await.unwrap_err();
+    assert!(read_table(&metastore, "w").await.is_none());
+}
+
+#[tokio::test]
 async fn rule_15_a_parameter_is_set_by_compare_and_set() {
     let folder = tempfile::tempdir().unwrap();
     let metastore = open(folder.path()).await;

@@ -22,7 +22,7 @@ const AHEAD_BYTES: usize = 16 << 20;
 const NEWEST_ROWS: usize = 1000;
 
 /// How many rows a batch appends at most. Pure.
-pub(crate) fn needs(changes: &[Change]) -> usize {
+pub(crate) fn needs<'a>(changes: impl Iterator<Item = &'a Change>) -> usize {
     let of = |change: &Change| match change {
         Change::PutPartitions { partitions, .. } => partitions.len(),
         Change::PutConstraint(_) | Change::PutFunction(_) => 2,
@@ -38,7 +38,7 @@ pub(crate) fn needs(changes: &[Change]) -> usize {
         | Change::DropGrant(_) => 0,
         _ => 1,
     };
-    changes.iter().map(of).sum()
+    changes.map(of).sum()
 }
 
 /// Writes what was kept. The transaction is the caller's, and ends next.
