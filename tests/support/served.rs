@@ -86,7 +86,7 @@ impl Served {
 
     /// Runs a script in the database behind the server, names in backticks.
     pub fn sql(&self, script: &str) -> Vec<Vec<String>> {
-        quoted(&self.database, script)
+        self.database.run_quoted(script)
     }
 
     /// Changes metadata through the server.
@@ -246,7 +246,7 @@ impl<'a> Replica<'a> {
     /// # Panics
     /// If it has no database.
     pub fn sql(&self, script: &str) -> Vec<Vec<String>> {
-        quoted(&self.home.as_ref().expect("a database").database, script)
+        self.home.as_ref().expect("a database").database.run_quoted(script)
     }
 
     /// One of its tables, with everything that a dump leaves out.
@@ -361,13 +361,8 @@ impl<'a> Replica<'a> {
     }
 }
 
-/// Runs a script with names in backticks.
-fn quoted(database: &hms::Database, script: &str) -> Vec<Vec<String>> {
-    database.run(&script.replace('`', if database.kind == Kind::Postgres { "\"" } else { "`" }))
-}
-
 fn current_event(database: &hms::Database) -> String {
-    quoted(database, "select `NEXT_EVENT_ID` - 1 from `NOTIFICATION_SEQUENCE`")[0][0].clone()
+    database.run_quoted("select `NEXT_EVENT_ID` - 1 from `NOTIFICATION_SEQUENCE`")[0][0].clone()
 }
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
