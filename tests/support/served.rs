@@ -4,8 +4,10 @@
 //! server or the database behind it, and writes either.
 
 mod engines;
+mod rows;
 
 pub use engines::{Spark, truncate};
+pub use rows::rows;
 
 use crate::cli::{Ran, Shell};
 use crate::hms::{self, Hms, Kind, Version};
@@ -293,6 +295,11 @@ impl<'a> Replica<'a> {
     /// The folder of its state.
     pub fn state(&self) -> PathBuf {
         self.lake.root().join(format!("state-{0}/{0}", self.name))
+    }
+
+    /// The URL of the metastore that it follows, and its own.
+    pub fn urls(&self) -> (String, String) {
+        (self.source.1.clone(), self.url.clone())
     }
 
     /// The lines of [`Self::dump`] of what it follows, and its own.
