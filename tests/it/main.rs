@@ -86,6 +86,7 @@ mod sync_switch;
 mod sync_told;
 mod sync_unknown;
 mod sync_verify;
+mod sync_writers;
 mod thrift_servers;
 mod thrift_transport;
 mod trash;

@@ -3,6 +3,8 @@
 use metasync::metastore::Change;
 use metasync::model::{Column, DatabaseName, PartitionName, TableName};
 use serde_json::json;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 use tests::hms::{Kind, Version, fresh_database};
 use tests::lake::Lake;
@@ -232,4 +234,31 @@ fn a_table_of_ten_thousand_columns_goes_through_runs() {
     lake.assert_in_step();
     assert_eq!(lake.metasync("run", &[]).expect(0).number("tables/touched"), 0);
     assert!(lake.target("sales.db/wide/dt=2/part-0").exists());
+}
+
+#[test]
+fn case_67_a_malformed_pattern_is_refused_before_anything_is_read() {
+    let lake = lake();
+    let asked = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    asked.set_nonblocking(true).unwrap();
+    let url = format!("thrift://127.0.0.1:{}", asked.local_addr().unwrap().port());
+    for (top, word) in [
+        ("databases = [\"sales[\"]\n", "databases has `sales[`"),
+        ("databases = [\"sales\", \"{a\"]\n", "databases has `{a`"),
+        ("databases = [\"sales\"]\nexclude_tables = [\"sales.[z-a]\"]\n", "exclude_tables has `sales.[z-a]`"),
+        ("databases = [\"sales\"]\nexclude_tables = [\"items\"]\n", "exclude_tables has `items`"),
+    ] {
+        lake.policy_of(top, "");
+        let text = std::fs::read_to_string(lake.root().join("p.toml")).unwrap();
+        let text = text.replace(&lake.url("source"), &url).replace(&lake.url("target"), &format!("{url}/target"));
+        std::fs::write(lake.root().join("p.toml"), text).unwrap();
+        for (verb, more) in
+            [("run", &[][..]), ("plan", &[]), ("verify", &[]), ("status", &[]), ("resync", &["--table", "sales.a"])]
+        {
+            let refused = lake.metasync(verb, more).expect(2);
+            assert!(refused.last_word().contains(word), "{verb}: {}", refused.stderr);
+        }
+    }
+    assert_eq!(asked.accept().map(|_| ()).unwrap_err().kind(), ErrorKind::WouldBlock, "a metastore was asked");
+    assert!(!lake.root().join("state").exists() && !lake.target("").exists());
 }

@@ -1,8 +1,12 @@
-//! Cases of replication between two SQLite metastores: many changes between two runs, of several databases, and of objects
-//! that the replica never had.
+//! Cases of replication, over pairs of metastores or between two in SQLite: many changes between two runs, of several databases,
+//! and of objects that the replica never had.
 
 use metasync::metastore::Change;
-use metasync::model::{CreationMetadata, DatabaseName, MaterializationSource, PartitionName, Table, TableName};
+use metasync::model::{
+    CreationMetadata, Database, DatabaseName, MaterializationSource, PartitionName, Principal, PrincipalKind, Table,
+    TableName,
+};
+use metasync::object::Object;
 use serde_json::json;
 use tests::lake::Lake;
 use tests::metastores::objects;
@@ -40,9 +44,9 @@ fn with_table(lake: &Lake, database: &str) -> Table {
     table
 }
 
-#[test]
-fn case_15_several_databases_of_a_policy_are_in_step_by_one_reading_of_the_log() {
-    let lake = Lake::logged();
+tests::over_pairs!(case_15_several_databases_of_a_policy_are_in_step_by_one_reading_of_the_log);
+
+fn case_15_several_databases_of_a_policy_are_in_step_by_one_reading_of_the_log(lake: Lake) {
     let names = ["sales", "finance_eu", "finance_us"];
     let tables = names.map(|name| with_table(&lake, name));
     with_table(&lake, "private");
@@ -57,7 +61,8 @@ fn case_15_several_databases_of_a_policy_are_in_step_by_one_reading_of_the_log()
     assert_eq!((to - from, ran.number("events/applied"), ran.number("tables/applied")), (3, 3, 3), "{}", ran.stdout);
     let ids = lake.sql(
         "target",
-        "SELECT NAME, PARAM_VALUE FROM DBS JOIN DATABASE_PARAMS USING (DB_ID) WHERE PARAM_KEY = 'repl.last.id' ORDER BY 1",
+        "SELECT `NAME`, `PARAM_VALUE` FROM `DBS` JOIN `DATABASE_PARAMS` USING (`DB_ID`) WHERE `PARAM_KEY` = 'repl.last.id' \
+         ORDER BY 1",
     );
     let to = to.to_string();
     assert_eq!(ids, [["finance_eu", &to], ["finance_us", &to], ["sales", &to]]);
@@ -65,9 +70,39 @@ fn case_15_several_databases_of_a_policy_are_in_step_by_one_reading_of_the_log()
     lake.metasync("verify", &[]).expect(0);
 }
 
-#[test]
-fn case_23_what_was_made_used_and_dropped_between_two_runs_is_absent_and_its_copy_is_full() {
-    let lake = Lake::logged();
+tests::over_pairs!(case_20_owner_and_properties_of_a_database_change);
+
+fn case_20_owner_and_properties_of_a_database_change(lake: Lake) {
+    let made = lake.database("sales");
+    let of = |owner: &str, kind: PrincipalKind, parameters: &[(&str, &str)]| {
+        let owner = Some(Principal { name: owner.to_owned(), kind });
+        Database { owner, parameters: objects::parameters(parameters), ..made.clone() }
+    };
+    let replica = || {
+        let objects = lake.objects("target").into_iter();
+        let mut databases = objects.filter_map(|object| match object {
+            Object::Database(database) if database.name.database == "sales" => Some(database),
+            _ => None,
+        });
+        databases.next().unwrap()
+    };
+    for (owner, kind, parameters) in [
+        ("ann", PrincipalKind::User, &[("team", "a"), ("goes", "1")][..]),
+        ("etl", PrincipalKind::Role, &[("team", "b"), ("comes", "1")][..]),
+        ("bob", PrincipalKind::User, &[][..]),
+    ] {
+        let database = of(owner, kind, parameters);
+        lake.apply(&[Change::PutDatabase(database.clone())]);
+        lake.metasync("run", &[]).expect(0);
+        let held = replica();
+        assert_eq!((held.owner, held.parameters), (database.owner, database.parameters));
+        lake.assert_in_step();
+    }
+}
+
+tests::over_pairs!(case_23_what_was_made_used_and_dropped_between_two_runs_is_absent_and_its_copy_is_full);
+
+fn case_23_what_was_made_used_and_dropped_between_two_runs_is_absent_and_its_copy_is_full(lake: Lake) {
     lake.database("sales");
     managed(&lake, "first");
     lake.metasync("run", &[]).expect(0);
@@ -77,14 +112,17 @@ fn case_23_what_was_made_used_and_dropped_between_two_runs_is_absent_and_its_cop
     lake.write("sales.db/selected/part-1", "inserted");
     drop_managed(&lake, "brief");
     let ran = lake.metasync("run", &[]).expect(0);
-    assert_eq!((ran.number("events/applied"), ran.number("tables/applied")), (3, 1), "{}", ran.stdout);
+    // Two were made, one was dropped; a server says of each new one that it was altered, too.
+    let events = ran.number("to_event") - ran.number("from_event");
+    assert!(events == 3 || lake.is_served() && events > 3, "{}", ran.stdout);
+    assert_eq!((ran.number("events/applied"), ran.number("tables/applied")), (events, 1), "{}", ran.stdout);
     assert!(!lake.target("sales.db/brief").exists());
     lake.assert_in_step();
 }
 
-#[test]
-fn case_32_a_table_that_moved_to_another_database_is_in_step() {
-    let lake = Lake::logged();
+tests::over_pairs!(case_32_a_table_that_moved_to_another_database_is_in_step);
+
+fn case_32_a_table_that_moved_to_another_database_is_in_step(lake: Lake) {
     lake.database("sales");
     with_table(&lake, "other");
     lake.table("a", &[]);
@@ -130,9 +168,9 @@ fn case_35_materialized_views_are_absent_unless_they_are_asked_for() {
     lake.metasync("verify", &[]).expect(0);
 }
 
-#[test]
-fn case_39_drops_and_changes_of_what_the_replica_lacks_are_no_error() {
-    let lake = Lake::logged();
+tests::over_pairs!(case_39_drops_and_changes_of_what_the_replica_lacks_are_no_error);
+
+fn case_39_drops_and_changes_of_what_the_replica_lacks_are_no_error(lake: Lake) {
     lake.database("sales");
     for name in ["a", "b", "c"] {
         managed(&lake, name);
@@ -153,7 +191,7 @@ fn case_39_drops_and_changes_of_what_the_replica_lacks_are_no_error() {
     drop_managed(&lake, "a");
     let ran = lake.metasync("run", &[]).expect(0);
     assert!(ran.number("events/applied") >= 6, "{}", ran.stdout);
-    assert_eq!(lake.dump("source"), lake.dump("target"));
+    lake.assert_same_objects();
     lake.metasync("verify", &[]).expect(0);
     assert_eq!(lake.status()["in_step"], json!(3));
     // It may be made again.
@@ -187,16 +225,16 @@ fn case_46_a_call_that_adds_500_partitions_is_one_event_and_so_is_one_that_drops
     lake.assert_in_step();
 }
 
-#[test]
-fn case_54_a_source_that_is_a_replica_itself_is_flagged_in_status() {
-    let lake = Lake::logged();
+tests::over_pairs!(case_54_a_source_that_is_a_replica_itself_is_flagged_in_status);
+
+fn case_54_a_source_that_is_a_replica_itself_is_flagged_in_status(lake: Lake) {
     lake.database("sales");
     managed(&lake, "a");
     lake.metasync("run", &[]).expect(0);
-    let root = lake.root().display();
+    let (root, target) = (lake.root().display(), lake.url("target"));
     let text = format!(
         "name = \"next\"\nstate = \"{root}/next-state\"\ndatabases = [\"sales\"]\n\
-         source.metastore = \"sqlite://{root}/target.db\"\ntarget.metastore = \"sqlite://{root}/third.db\"\n\
+         source.metastore = \"{target}\"\ntarget.metastore = \"sqlite://{root}/third.db\"\n\
          [[locations]]\nfrom = \"file:{root}/target\"\nto = \"file:{root}/third\"\n"
     );
     std::fs::write(lake.root().join("next.toml"), text).unwrap();

@@ -1,12 +1,16 @@
-//! What is dropped between being listed and being read: every adapter reads on without it, and calls nothing damaged.
+//! What is dropped between being listed and being read: every adapter reads on without it, and calls nothing damaged; a first run
+//! ends well without it.
 
 use metasync::metastore::{Change, Metastore};
 use metasync::model::{DatabaseName, PartitionName, TableName};
 use std::collections::BTreeSet;
+use tests::between::Between;
 use tests::hms::{Kind, Version};
+use tests::lake::Lake;
 use tests::metastores::adapters::{Adapter, open_url};
 use tests::metastores::contract::clear;
 use tests::metastores::objects;
+use tests::served::change;
 
 const ROOT: &str = "file:/tmp/understudy-none";
 
@@ -81,4 +85,48 @@ async fn cases_03_04_what_is_dropped_between_listing_and_reading_is_read_on_with
         opened.metastore.apply(&by_others).await.unwrap();
         clear(opened.metastore.as_ref(), &database.database).await.unwrap();
     }
+}
+
+// Of what a database holds, a run reads one moment.
+tests::over_pairs!(cases_03_04_what_is_dropped_while_a_first_run_reads_is_not_there: thrift_to_sql, thrift_to_thrift);
+
+fn cases_03_04_what_is_dropped_while_a_first_run_reads_is_not_there(lake: Lake) {
+    lake.database("sales");
+    for name in ["asked", "goes", "stays"] {
+        let table = lake.table(name, &["p"]);
+        ["1", "2", "3"].iter().for_each(|value| drop(lake.partition(&table, &[value], value)));
+    }
+    // The tables are listed, then they are read; their partitions are listed, then they are read.
+    let drops = |changes: Vec<Change>, folder: &str| -> Box<dyn FnOnce() + Send> {
+        let (server, folder) = (lake.url_of_writers(), lake.source(folder));
+        Box::new(move || {
+            change(&server, &changes);
+            std::fs::remove_dir_all(folder).unwrap();
+        })
+    };
+    let table = drops(vec![Change::DropTable(TableName::new("sales", "goes"))], "sales.db/goes");
+    let of_names = drops(vec![Change::DropTable(TableName::new("sales", "asked"))], "sales.db/asked");
+    let names = vec![PartitionName("p=2".to_owned())];
+    let of_it = Change::DropPartitions { table: TableName::new("sales", "stays"), names };
+    let partition = drops(vec![of_it], "sales.db/stays/p=2");
+    let url = lake.url("source");
+    let between = Between::before(
+        url.trim_start_matches("thrift://"),
+        vec![
+            ("get_table_objects_by_name", table),
+            ("get_partition_names", of_names),
+            ("get_partitions_by_names", partition),
+        ],
+    );
+    let policy = std::fs::read_to_string(lake.root().join("p.toml")).unwrap();
+    let proxied = policy.replace(&url, &format!("thrift://{}", between.address()));
+    std::fs::write(lake.root().join("p.toml"), proxied).unwrap();
+    let first = lake.metasync("run", &[]).expect(0);
+    assert_eq!(between.unsaid(), [] as [&str; 0], "{}", first.stdout);
+    assert_eq!(first.number("tables/quarantined"), 0, "{}", first.stdout);
+    assert_eq!(lake.tables("target", "sales").into_iter().collect::<Vec<_>>(), ["stays"]);
+    // Their drops say nothing new.
+    let second = lake.metasync("run", &[]).expect(0);
+    assert_eq!((second.number("tables/quarantined"), second.number("counts/failed")), (0, 0), "{}", second.stdout);
+    lake.assert_in_step();
 }

@@ -11,7 +11,10 @@ use tests::trees::set_mtime;
 
 /// A lake with a partitioned table, a plain one, an empty one, a view and a function.
 fn shop() -> Lake {
-    let lake = Lake::new();
+    filled(Lake::new())
+}
+
+fn filled(lake: Lake) -> Lake {
     lake.database("sales");
     let orders = lake.table("orders", &["dt"]);
     for (day, content) in [("2026-11-01", "a"), ("2026-11-02", "bb"), ("a b/c", "odd")] {
@@ -74,9 +77,10 @@ fn case_72_files_that_no_event_tells_of_are_found() {
     lake.assert_in_step();
 }
 
-#[test]
-fn case_48_staging_folders_stay_where_they_are() {
-    let lake = shop();
+tests::over_pairs!(case_48_staging_folders_stay_where_they_are: sqlite_to_sqlite, thrift_to_sql);
+
+fn case_48_staging_folders_stay_where_they_are(lake: Lake) {
+    let lake = filled(lake);
     lake.write("sales.db/items/_temporary/0/part-9", "x");
     lake.write("sales.db/orders/dt=2026-11-02/.hive-staging_1/f", "x");
     lake.write("sales.db/items/_SUCCESS", "");
@@ -85,9 +89,10 @@ fn case_48_staging_folders_stay_where_they_are() {
     assert!(!lake.target("sales.db/orders/dt=2026-11-02/.hive-staging_1").exists());
 }
 
-#[test]
-fn case_61_a_table_that_enters_the_policy_is_brought_and_one_that_leaves_it_goes() {
-    let lake = shop();
+tests::over_pairs!(case_61_a_table_that_enters_the_policy_is_brought_and_one_that_leaves_it_goes);
+
+fn case_61_a_table_that_enters_the_policy_is_brought_and_one_that_leaves_it_goes(lake: Lake) {
+    let lake = filled(lake);
     lake.policy_of("databases = [\"sales\"]\nexclude_tables = [\"sales.items\"]\n", "");
     lake.metasync("run", &[]).expect(0);
     assert!(!lake.target("sales.db/items").exists());
@@ -197,9 +202,10 @@ fn status_tells_how_old_the_replica_is_and_what_is_not_in_step() {
     assert!(status.stdout.starts_with("as-of 20"), "{}", status.stdout);
 }
 
-#[test]
-fn case_02_a_lost_state_is_built_again_without_copying_anything() {
-    let lake = shop();
+tests::over_pairs!(case_02_a_lost_state_is_built_again_without_copying_anything);
+
+fn case_02_a_lost_state_is_built_again_without_copying_anything(lake: Lake) {
+    let lake = filled(lake);
     lake.metasync("run", &[]).expect(0);
     std::fs::remove_dir_all(lake.root().join("state")).unwrap();
     let ran = lake.metasync("run", &[]).expect(0);

@@ -4,6 +4,10 @@
 //! What is started or made here ends with the value that stands for it. A test that is killed leaves its databases behind, until
 //! the services are taken down.
 
+mod lent;
+
+pub use lent::{Lent, lend};
+
 use crate::services::{skipped, variable};
 use crate::sql;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -150,6 +154,14 @@ impl Database {
     /// As that.
     pub fn run(&self, script: &str) -> Vec<Vec<String>> {
         self.kind.run(Some(&self.name), script)
+    }
+
+    /// The same with names in backticks, whatever the server has around names.
+    ///
+    /// # Panics
+    /// As that.
+    pub fn run_quoted(&self, script: &str) -> Vec<Vec<String>> {
+        self.run(&script.replace('`', if self.kind == Kind::Postgres { "\"" } else { "`" }))
     }
 }
 

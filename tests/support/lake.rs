@@ -1,6 +1,9 @@
-//! A small lake: a metastore in SQLite and tables in a folder, a replica of the same kind, and the policy between them.
+//! A small lake: a metastore in SQLite and tables in a folder, a replica of the same kind, and the policy between them; or the
+//! same between real metastores.
 //!
 //! Tables are made and changed as an engine would: files first, then the metastore.
+
+mod pair;
 
 use crate::cli::{Ran, Shell};
 use crate::metastores::{adapters, objects};
@@ -18,6 +21,7 @@ use metasync::policy::Policy;
 use metasync::sync::Setting;
 use metasync::volatile::strip;
 use metasync::walk::{Step, walk};
+use pair::Side;
 use serde_json::Value;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
@@ -36,7 +40,10 @@ const MEMORY: &str = "/dev/shm";
 pub struct Lake {
     folder: TempDir,
     runtime: Runtime,
-    source: Box<dyn Metastore>,
+    /// The source's, as those have it who change it.
+    writer: Box<dyn Metastore>,
+    source: Side,
+    target: Side,
     /// The shell in which `metasync` runs.
     pub shell: Shell,
 }
@@ -63,15 +70,30 @@ impl Lake {
 
     fn made(place: &Path, logged: bool) -> Self {
         let folder = tempfile::tempdir_in(place).unwrap();
+        let [source, target] = ["source.db", "target.db"].map(|name| Side::File(folder.path().join(name)));
+        Self::stand(folder, source, target, logged)
+    }
+
+    fn stand(folder: TempDir, source: Side, target: Side, logged: bool) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let url = format!("sqlite://{}", folder.path().join("source.db").display());
-        let source = runtime.block_on(async {
-            open::init(&url).await.unwrap();
+        let url = source.url_of_writers();
+        let writer = runtime.block_on(async {
+            if source.database().is_ok() {
+                open::init(&url).await.unwrap();
+            }
             open::open_target(&url, &Environment::default(), logged).await.unwrap()
         });
-        let lake = Self { shell: Shell::new(folder.path()), folder, runtime, source };
+        let lake = Self { shell: Shell::new(folder.path()), runtime, writer, source, target, folder };
         lake.policy("");
         lake
+    }
+
+    fn side(&self, side: &str) -> &Side {
+        match side {
+            "source" => &self.source,
+            "target" => &self.target,
+            other => panic!("{other} is neither source nor target"),
+        }
     }
 
     /// The folder that everything is below.
@@ -96,10 +118,10 @@ impl Lake {
 
     /// The same with other top-level lines.
     pub fn policy_of(&self, top: &str, options: &str) {
-        let root = self.root().display();
+        let (root, source, target) = (self.root().display(), self.source.url(), self.target.url());
         let text = format!(
             "name = \"sales\"\nstate = \"{root}/state\"\n{top}\
-             source.metastore = \"sqlite://{root}/source.db\"\ntarget.metastore = \"sqlite://{root}/target.db\"\n\
+             source.metastore = \"{source}\"\ntarget.metastore = \"{target}\"\n\
              [[locations]]\nfrom = \"file:{root}/source\"\nto = \"file:{root}/target\"\n[options]\n{options}\n"
         );
         std::fs::write(self.root().join("p.toml"), text).unwrap();
@@ -164,10 +186,14 @@ impl Lake {
         serde_json::from_str(ran.stdout.lines().next().unwrap()).unwrap()
     }
 
-    /// Runs a script in the database `source.db` or `target.db`, behind the back of everybody; answers with the values of the
-    /// rows, as text. What it breaks stays broken.
+    /// Runs a script in the database of the "source" or the "target", behind the back of everybody; answers with the values of
+    /// the rows, as text. What it breaks stays broken. For a case over several pairs: names in backticks.
     pub fn sql(&self, side: &str, script: &str) -> Vec<Vec<String>> {
-        let options = SqliteConnectOptions::new().filename(self.root().join(format!("{side}.db"))).foreign_keys(false);
+        let path = match self.side(side).database() {
+            Ok(path) => path,
+            Err(database) => return database.run_quoted(script),
+        };
+        let options = SqliteConnectOptions::new().filename(path).foreign_keys(false);
         self.runtime.block_on(async {
             let mut connection = options.connect().await.unwrap();
             let rows = sqlx::raw_sql(AssertSqlSafe(script.to_owned())).fetch_all(&mut connection).await.unwrap();
@@ -180,10 +206,10 @@ impl Lake {
 
     /// Changes the source's metastore.
     pub fn apply(&self, changes: &[Change]) {
-        self.runtime.block_on(self.source.apply(changes)).unwrap();
+        self.runtime.block_on(self.writer.apply(changes)).unwrap();
     }
 
-    /// Appends a row to the source's event log, as it is.
+    /// Appends a row to the event log of a source in SQLite, as it is.
     pub fn log(&self, row: &EventRow) {
         let options = SqliteConnectOptions::new().filename(self.root().join("source.db"));
         let write = async {
@@ -215,7 +241,7 @@ impl Lake {
 
     /// Changes the replica's metastore, as somebody else.
     pub fn apply_to_target(&self, changes: &[Change]) {
-        let url = format!("sqlite://{}", self.root().join("target.db").display());
+        let url = self.target.url_of_writers();
         self.runtime.block_on(async { adapters::open_url(&url).await.apply(changes).await }).unwrap();
     }
 
@@ -260,10 +286,10 @@ impl Lake {
         write_old(&path, content);
     }
 
-    /// The lines of a dump of `source.db` or `target.db`, without what is no table's: and with the replica's places as the
+    /// The lines of a dump of the "source" or the "target", without what is no table's: and with the replica's places as the
     /// source's, so that both can be compared.
     pub fn dump(&self, side: &str) -> Vec<String> {
-        let url = format!("sqlite://{}", self.root().join(format!("{side}.db")).display());
+        let url = self.url(side);
         let ran = self.shell.metasync(&["metastore", "dump", &url]).expect(0);
         let (from, to) = (format!("{}/target", self.root().display()), format!("{}/source", self.root().display()));
         let dropped = ["\"type\":\"grant\"", "\"type\":\"role\"", "\"type\":\"catalog\"", "\"type\":\"role_grant\""];
@@ -276,9 +302,9 @@ impl Lake {
             .collect()
     }
 
-    /// What is in `source.db` or `target.db`, but for what is not compared (rule 30), in the order of a dump.
+    /// What is in the "source" or the "target", but for what is not compared (rule 30), in the order of a dump.
     pub fn objects(&self, side: &str) -> Vec<Object> {
-        let url = format!("sqlite://{}", self.root().join(format!("{side}.db")).display());
+        let url = self.url(side);
         let mut found = Vec::new();
         let read = async {
             let snapshot = adapters::open_url(&url).await.snapshot().await?;
@@ -303,7 +329,10 @@ impl Lake {
 
     /// Asserts that both metastores and both trees hold the same, and that `verify` says so.
     pub fn assert_in_step(&self) {
-        assert_eq!(self.dump("source"), self.dump("target"));
+        match self.is_served() {
+            true => self.assert_same_objects(),
+            false => assert_eq!(self.dump("source"), self.dump("target")),
+        }
         assert_eq!(self.files(&self.source("")), self.files(&self.target("")));
         self.metasync("verify", &[]).expect(0);
     }
@@ -313,6 +342,11 @@ impl Default for Lake {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The URL of a metastore in a file.
+fn sqlite(path: &Path) -> String {
+    format!("sqlite://{}", path.display())
 }
 
 /// A file that is not so young that nobody may trust its time.

@@ -1,6 +1,7 @@
 //! What integration tests stand on: the store contract, a store that fails on purpose, builders of trees, jobs over any
 //! two stores, and the real servers.
 
+pub mod between;
 pub mod captured;
 pub mod cli;
 pub mod contract;

@@ -4,8 +4,10 @@
 //! server or the database behind it, and writes either.
 
 mod engines;
+mod rows;
 
 pub use engines::{Spark, truncate};
+pub use rows::rows;
 
 use crate::cli::{Ran, Shell};
 use crate::hms::{self, Hms, Kind, Version};
@@ -86,7 +88,7 @@ impl Served {
 
     /// Runs a script in the database behind the server, names in backticks.
     pub fn sql(&self, script: &str) -> Vec<Vec<String>> {
-        quoted(&self.database, script)
+        self.database.run_quoted(script)
     }
 
     /// Changes metadata through the server.
@@ -246,7 +248,7 @@ impl<'a> Replica<'a> {
     /// # Panics
     /// If it has no database.
     pub fn sql(&self, script: &str) -> Vec<Vec<String>> {
-        quoted(&self.home.as_ref().expect("a database").database, script)
+        self.home.as_ref().expect("a database").database.run_quoted(script)
     }
 
     /// One of its tables, with everything that a dump leaves out.
@@ -293,6 +295,11 @@ impl<'a> Replica<'a> {
     /// The folder of its state.
     pub fn state(&self) -> PathBuf {
         self.lake.root().join(format!("state-{0}/{0}", self.name))
+    }
+
+    /// The URL of the metastore that it follows, and its own.
+    pub fn urls(&self) -> (String, String) {
+        (self.source.1.clone(), self.url.clone())
     }
 
     /// The lines of [`Self::dump`] of what it follows, and its own.
@@ -361,13 +368,8 @@ impl<'a> Replica<'a> {
     }
 }
 
-/// Runs a script with names in backticks.
-fn quoted(database: &hms::Database, script: &str) -> Vec<Vec<String>> {
-    database.run(&script.replace('`', if database.kind == Kind::Postgres { "\"" } else { "`" }))
-}
-
 fn current_event(database: &hms::Database) -> String {
-    quoted(database, "select `NEXT_EVENT_ID` - 1 from `NOTIFICATION_SEQUENCE`")[0][0].clone()
+    database.run_quoted("select `NEXT_EVENT_ID` - 1 from `NOTIFICATION_SEQUENCE`")[0][0].clone()
 }
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {

@@ -54,11 +54,19 @@ impl ThriftSnapshot {
             tbl_name: Some(table.table.clone()),
             max_parts: Some(-1),
         };
-        let found = match self.client.call(&call, Repeat::Safe).await? {
-            Answer::Result(names) => names,
-            Answer::Thrown(exception) if is_missing(&exception) => Vec::new(),
-            Answer::Thrown(exception) => return Err(self.client.thrown("get_partition_names", &object, &exception)),
-            Answer::NoSuchCall => {
+        let found = match self.client.call(&call, Repeat::Safe).await {
+            Ok(Answer::Result(names)) => names,
+            Ok(Answer::Thrown(exception)) if is_missing(&exception) => Vec::new(),
+            Ok(Answer::Thrown(exception)) => {
+                return Err(self.client.thrown("get_partition_names", &object, &exception));
+            }
+            // Hive 2.3 declares no exception for a table that is gone, and its server answers with an internal error then.
+            Err(error) if self.version < V3_0 => {
+                let there = self.tables_of(&table.database(), vec![table.table.clone()]).await?;
+                if there.is_empty() { Vec::new() } else { return Err(error) }
+            }
+            Err(error) => return Err(error),
+            Ok(Answer::NoSuchCall) => {
                 let request = api::PartitionsRequest {
                     cat_name: Some(table.catalog.clone()),
                     db_name: Some(table.database.clone()),
