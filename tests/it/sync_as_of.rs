@@ -193,6 +193,9 @@ fn rule_26_a_function_whose_file_failed_or_that_the_target_refused_holds_the_rep
         let ran = lake.metasync("run", &[]).expect(3);
         assert_eq!((ran.number("counts/copied"), ran.number("counts/failed")), (1, 1), "{}", ran.stdout);
         assert_eq!((&as_of(&ran), &lake.status()["as_of"]), (&known, &known), "{}", ran.stdout);
+        assert!(ran.stderr.contains("functions of sales: udf/lib/g.jar: "), "{}", ran.stderr);
+        let there = lake.sql("target", "SELECT FUNC_NAME FROM FUNCS");
+        assert_eq!(there, [["f"]], "one that nobody could call is not there");
     }
     std::fs::remove_file(&blocked).unwrap();
     let mended = as_of(&lake.metasync("run", &[]).expect(0));

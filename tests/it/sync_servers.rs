@@ -77,19 +77,40 @@ fn is_up_to_date(lake: &Served, replica: &Replica<'_>) {
     assert_eq!(replica.last_id().as_deref(), Some(lake.current_event().as_str()), "repl.last.id");
 }
 
-/// Spark writes, each replica follows; in the end Spark reads the same rows from the first one, while the lake is away.
-fn in_step_with_spark(version: Version, kind: Kind, replicas: &[(&str, Way, Way, Kind)]) {
+/// The database has another name on a replica that is called so.
+const RENAMED: &str = "renamed";
+
+/// What is asked there, or answered.
+fn of_shop_copy(text: &str) -> String {
+    text.replace("shop.", "shop_copy.").replace("IN shop", "IN shop_copy")
+}
+
+/// A run of a replica under another name, to which `verify` has no objection.
+fn follow_renamed(replica: &Replica<'_>) {
+    replica.metasync("run", &[]).expect(0);
+    replica.metasync("verify", &[]).expect(0);
+    let idle = replica.metasync("run", &[]).expect(0);
+    assert_eq!((idle.number("tables/touched"), idle.number("bytes/written")), (0, 0), "{idle:?}");
+}
+
+/// Spark writes, each replica follows; in the end Spark reads the same rows from those that are called in `readers`, and from one
+/// by Thrift to a database under another name, while the lake is away.
+fn in_step_with_spark(version: Version, kind: Kind, replicas: &[(&str, Way, Way, Kind)], readers: &[&str]) {
     let Some(lake) = Served::start(version, kind) else { return };
     let Some(mut spark) = Spark::start(&lake.server.thrift) else { return };
     let replica = |(name, from, to, kind): &(&str, Way, Way, Kind)| lake.replica_on(name, *from, *to, version, *kind);
     let mut replicas: Vec<Replica<'_>> = replicas.iter().map(replica).collect();
+    let mut renamed = lake.replica_on(RENAMED, Way::Thrift, Way::Sql, version, Kind::Postgres);
+    renamed.policy("rename.shop = \"shop_copy\"\n", "max_drops = \"100%\"\nmax_deletes = \"100%\"");
     spark.run(&made(&lake));
+    follow_renamed(&renamed);
     for replica in &replicas {
         let first = replica.follow();
         assert_eq!(first.summary()["mode"], "bootstrap");
         is_up_to_date(&lake, replica);
     }
     spark.run(CHANGED);
+    follow_renamed(&renamed);
     for replica in &replicas {
         let second = replica.follow();
         assert_eq!(second.summary()["mode"], "incremental");
@@ -115,11 +136,21 @@ fn in_step_with_spark(version: Version, kind: Kind, replicas: &[(&str, Way, Way,
     assert!(!kept.is_empty() && kept == files(&truncated.path("shop.db/emptied")));
     truncated.metasync("resync", &["--table", "shop.emptied"]).expect(0);
     truncated.follow();
+    renamed.metasync("resync", &["--table", "shop.emptied"]).expect(0);
+    follow_renamed(&renamed);
     drop(spark);
-    let served = replicas[0].serve();
     std::fs::rename(lake.path(""), lake.root().join("away")).unwrap();
-    let Some(mut reader) = Spark::start(&served) else { return };
-    assert_eq!(reader.run(READ), expected, "rows of the replica");
+    let of_name = |name: &&str| replicas.iter().position(|replica| replica.name() == *name).unwrap();
+    for at in readers.iter().map(of_name).collect::<Vec<_>>() {
+        let Some(mut reader) = Spark::start(&replicas[at].serve()) else { return };
+        assert_eq!(reader.run(READ), expected, "rows of {}", replicas[at].name());
+    }
+    // Case 34: views, and one on a view, name the database as it is called there.
+    let Some(mut reader) = Spark::start(&renamed.serve()) else { return };
+    let expected: Vec<String> = expected.iter().map(|row| row.replace("shop ", "shop_copy ")).collect();
+    assert_eq!(reader.run(&of_shop_copy(READ)), expected, "rows under another name");
+    let databases = reader.run("SHOW DATABASES");
+    assert!(!databases.contains(&"shop".to_owned()), "{databases:?}");
 }
 
 #[test]
@@ -130,7 +161,7 @@ fn cases_17_18_19_26_27_29_34_37_44_57_hive_3_1_over_postgres_every_way() {
         ("thrift-to-sql", Way::Thrift, Way::Sql, Kind::MariaDb),
         ("thrift-to-thrift", Way::Thrift, Way::Thrift, Kind::Postgres),
     ];
-    in_step_with_spark(Version::V31, Kind::Postgres, &ways);
+    in_step_with_spark(Version::V31, Kind::Postgres, &ways, &["sql-to-sql", "thrift-to-thrift"]);
 }
 
 /// With `--long`: MariaDB is the lake's home in other tests of each run, and Spark writes to 3.1 above.
@@ -143,7 +174,7 @@ fn cases_17_18_19_26_27_29_34_37_44_57_hive_3_1_over_mariadb() {
         ("maria-to-thrift", Way::Sql, Way::Thrift, Kind::MariaDb),
         ("maria-to-sql", Way::Sql, Way::Sql, Kind::Postgres),
     ];
-    in_step_with_spark(Version::V31, Kind::MariaDb, &ways);
+    in_step_with_spark(Version::V31, Kind::MariaDb, &ways, &["maria-to-thrift"]);
 }
 
 #[test]
@@ -153,5 +184,5 @@ fn cases_17_18_19_26_27_29_34_37_44_57_hive_2_3() {
         ("thrift-to-sql", Way::Thrift, Way::Sql, Kind::Postgres),
         ("thrift-to-thrift", Way::Thrift, Way::Thrift, Kind::Postgres),
     ];
-    in_step_with_spark(Version::V23, Kind::Postgres, &ways);
+    in_step_with_spark(Version::V23, Kind::Postgres, &ways, &["sql-to-thrift", "thrift-to-sql"]);
 }

@@ -18,6 +18,8 @@ pub struct Within {
     keeps_others: bool,
     /// Folders that hold nothing at the source, whatever stands there; as these are written.
     emptied: Vec<Vec<u8>>,
+    /// Folders in these that other jobs wrote; as these are written.
+    shared: Vec<Vec<u8>>,
     /// Folders of which the source holds only what is shown, whatever else stands there; as these are written.
     narrowed: Vec<Vec<u8>>,
     /// What of those is shown, with all that is in it: folders and single keys; as these are written.
@@ -61,6 +63,12 @@ impl Within {
         self
     }
 
+    /// These folders are written by other jobs: this one's manifest does not say what is whose there.
+    pub fn shared(mut self, folders: impl IntoIterator<Item = ObjectKey>) -> Self {
+        (self.shared, _) = outermost(folders);
+        self
+    }
+
     /// Of what is in these folders only what is `shown` counts at the source: folders, and single keys. What else they hold on
     /// the target is deleted. The folders themselves, and those above what is shown, count as they are.
     pub fn narrowed(
@@ -84,10 +92,11 @@ impl Within {
         !self.retired.is_empty() && stands_in(&self.retired, &[key.as_bytes(), b"/"].concat())
     }
 
-    /// Whether the key is in one of the folders that count as empty at the source, and have no successor.
+    /// Whether the key is in one of the folders that count as empty at the source, have no successor, and were this job's.
     pub fn gives_up(&self, key: &ObjectKey) -> bool {
-        let is_emptied = !self.emptied.is_empty() && stands_in(&self.emptied, &[key.as_bytes(), b"/"].concat());
-        is_emptied && !self.retires(key)
+        let path = [key.as_bytes(), b"/"].concat();
+        let is_emptied = !self.emptied.is_empty() && stands_in(&self.emptied, &path);
+        is_emptied && !stands_in(&self.shared, &path) && !self.retires(key)
     }
 
     /// Whether the key counts as not there at the source.

@@ -60,6 +60,8 @@ pub struct Applier<'a> {
     pub survey: &'a Survey,
     /// Tables whose data is not there.
     pub skip: &'a BTreeSet<usize>,
+    /// Databases whose functions lack a file, with why.
+    pub skip_functions: &'a BTreeMap<usize, String>,
     /// Asked before every write.
     pub guard: LeaseGuard,
     /// Heard before every write.
@@ -101,7 +103,14 @@ impl Applier<'_> {
         for (at, changes) in late {
             pending.add(self, Part::Late(at), changes).await?;
         }
-        for database in self.survey.databases.iter().filter(|database| !database.functions.is_empty()) {
+        for (at, database) in self.survey.databases.iter().enumerate() {
+            if database.functions.is_empty() {
+                continue;
+            }
+            if let Some(why) = self.skip_functions.get(&at) {
+                pending.applied.functions.insert(database.target.database.clone(), why.clone());
+                continue;
+            }
             let part = Part::Functions(database.target.database.clone());
             pending.add(self, part, database.functions.clone()).await?;
         }

@@ -471,7 +471,7 @@ impl Look<'_> {
                     left_out.extend(writes::replaced(std::mem::take(&mut draft.rewritten), survey));
                 }
                 if !accepts {
-                    let emptied = tree.emptied(&draft, survey, seen, sides.source.as_ref()).await?;
+                    let emptied = self.emptied(tree, &draft, survey, sides).await?;
                     left_out.extend(emptied.into_iter().map(|(at, empty)| (at, is_empty(&survey.tables[at], &empty))));
                 }
                 drafts.push(draft);
@@ -502,6 +502,32 @@ impl Look<'_> {
                 survey.tables[at].quarantine = Some(why);
             }
         }
+    }
+}
+
+impl Look<'_> {
+    /// Rule 27: tables whose folders hold nothing by mistake. What was dropped since it was read is none.
+    async fn emptied(
+        &self,
+        tree: &Tree,
+        draft: &Draft,
+        survey: &Survey,
+        sides: &Sides,
+    ) -> Result<BTreeMap<usize, Empty>> {
+        let found = tree.emptied(draft, survey, self.seen, sides.source.as_ref()).await?;
+        if found.is_empty() {
+            return Ok(found);
+        }
+        let now = self.stores.source.snapshot().await.map_err(failure)?;
+        let mut emptied = tree.emptied(draft, survey, self.seen, now.as_ref()).await?;
+        for at in found.keys() {
+            let name = &survey.tables[*at].source;
+            let there = now.tables(&name.database(), std::slice::from_ref(&name.table)).await.map_err(failure)?;
+            if there.found.is_empty() && there.damaged.is_empty() {
+                emptied.remove(at);
+            }
+        }
+        Ok(emptied)
     }
 }
 

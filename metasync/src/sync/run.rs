@@ -456,6 +456,7 @@ impl Run<'_> {
             target: &stores.target,
             survey: &planned.survey,
             skip: &outcome.lacking.tables(),
+            skip_functions: &outcome.lacking.functions,
             guard: self.lease.guard(),
             stop: &self.setting.stop,
             progress: &self.setting.progress,

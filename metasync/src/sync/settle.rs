@@ -41,6 +41,9 @@ pub(super) struct Outcome {
     pub paths: Vec<(String, Report)>,
 }
 
+/// Why functions wait whose files nobody counted to the end.
+const BROKE_OFF: &str = "the copy of their files did not come to its end";
+
 /// Tables whose data is not all on the target: their metadata waits.
 #[derive(Default)]
 pub(super) struct Lacking {
@@ -48,6 +51,8 @@ pub(super) struct Lacking {
     pub failed: BTreeMap<usize, String>,
     /// Whose copy did not come to its end; its job says why.
     pub waiting: BTreeSet<usize>,
+    /// Databases whose functions lack a file, by their place in the survey, with why.
+    pub functions: BTreeMap<usize, String>,
 }
 
 impl Lacking {
@@ -65,8 +70,16 @@ impl Lacking {
         for (root, failures, ends) in trees {
             if ends.is_none() {
                 self.waiting.extend(root.folders.values().flatten().filter_map(table));
+                for owner in root.folders.values().flatten() {
+                    if let Owner::Database(at) = owner {
+                        self.functions.entry(*at).or_insert_with(|| BROKE_OFF.to_owned());
+                    }
+                }
             }
             for (owner, error) in failures {
+                if let Owner::Database(at) = owner {
+                    self.functions.entry(at).or_insert_with(|| error.clone());
+                }
                 if let Some(at) = table(&owner) {
                     self.failed.entry(at).or_insert(error);
                 }
