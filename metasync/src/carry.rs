@@ -11,8 +11,6 @@ use crate::roots::Wave;
 const FILE_PARAMETERS: [&str; 1] = ["avro.schema.url"];
 /// Where Delta keeps the log that says which files are the table.
 const DELTA_LOG: &str = "_delta_log";
-/// Folders of a table that other waves than its data's carry: a log, and the metadata of Iceberg where it is by default.
-pub const METADATA: [&str; 2] = [DELTA_LOG, "metadata"];
 
 /// Names the version of an Iceberg table.
 const METADATA_LOCATION: &str = "metadata_location";

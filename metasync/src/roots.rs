@@ -62,6 +62,8 @@ pub struct Root {
     pub narrowed: Narrowed,
     /// Folders of the target that others have taken the place of, and that go.
     pub retired: Vec<ObjectKey>,
+    /// A run that died may have written here what no manifest names.
+    pub half_done: bool,
 }
 
 /// Folders of transactional and Iceberg tables, and what of them counts; relative to a root.
@@ -137,6 +139,7 @@ pub fn roots(bases: &[Location], folders: &[Folder], map: &LocationMap) -> Vec<R
             except: Vec::new(),
             narrowed: Narrowed::default(),
             retired: Vec::new(),
+            half_done: false,
         });
         let owners = root.folders.entry(inner).or_default();
         if !owners.contains(&folder.owner) {

@@ -1,8 +1,8 @@
 //! Deletes, last, and only when nothing failed and no limit ended the run (rule 8).
 //!
 //! Each key is looked for at the source once more right before: a listing that silently lost a page must not cost an
-//! object. Of folders that are given up (a dropped table's) only what the last manifest names goes, and only as it is there:
-//! so what others wrote between a crash and the next run stays (rule 28). A crash in the middle leaves extras for the next run.
+//! object. In folders that are given up (a dropped table's) an object stays that others changed since the last manifest
+//! (rule 28). A crash in the middle leaves extras for the next run.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -106,8 +106,8 @@ async fn delete_batch(copier: &Copier, batch: Vec<Action>) -> Batch {
         let emptied = copier.within.as_ref().is_some_and(|within| within.empties(&action.key));
         let given_up = copier.within.as_ref().is_some_and(|within| within.gives_up(&action.key));
         let fate = match source.head(&action.key).await {
-            // Nobody speaks for the folder any more: what others put there is theirs.
-            _ if given_up && action.is_touched() => Some(Fate::Kept(TOUCHED)),
+            // Nobody speaks for the folder any more: what others made of an object is theirs.
+            _ if given_up && action.entry.is_some() && action.is_touched() => Some(Fate::Kept(TOUCHED)),
             Ok(_) if emptied => None,
             // A folder of the same name is not the object.
             Ok(info) if info.kind == EntryKind::Folder && action.kind != EntryKind::Folder => None,

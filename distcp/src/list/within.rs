@@ -18,8 +18,8 @@ pub struct Within {
     keeps_others: bool,
     /// Folders that hold nothing at the source, whatever stands there; as these are written.
     emptied: Vec<Vec<u8>>,
-    /// Folders in these that other jobs wrote; as these are written.
-    shared: Vec<Vec<u8>>,
+    /// Of these, folders of which the last manifest may not say what is whose; as these are written.
+    unsure: Vec<Vec<u8>>,
     /// Folders of which the source holds only what is shown, whatever else stands there; as these are written.
     narrowed: Vec<Vec<u8>>,
     /// What of those is shown, with all that is in it: folders and single keys; as these are written.
@@ -63,9 +63,9 @@ impl Within {
         self
     }
 
-    /// These folders are written by other jobs: this one's manifest does not say what is whose there.
-    pub fn shared(mut self, folders: impl IntoIterator<Item = ObjectKey>) -> Self {
-        (self.shared, _) = outermost(folders);
+    /// Of these the last manifest may not say what is whose: a run that died wrote there.
+    pub fn unsure(mut self, folders: impl IntoIterator<Item = ObjectKey>) -> Self {
+        (self.unsure, _) = outermost(folders);
         self
     }
 
@@ -92,11 +92,12 @@ impl Within {
         !self.retired.is_empty() && stands_in(&self.retired, &[key.as_bytes(), b"/"].concat())
     }
 
-    /// Whether the key is in one of the folders that count as empty at the source, have no successor, and were this job's.
+    /// Whether the key is in one of the folders that count as empty at the source and have no successor, and the last manifest
+    /// says what is whose there.
     pub fn gives_up(&self, key: &ObjectKey) -> bool {
         let path = [key.as_bytes(), b"/"].concat();
         let is_emptied = !self.emptied.is_empty() && stands_in(&self.emptied, &path);
-        is_emptied && !stands_in(&self.shared, &path) && !self.retires(key)
+        is_emptied && !stands_in(&self.unsure, &path) && !self.retires(key)
     }
 
     /// Whether the key counts as not there at the source.

@@ -31,7 +31,7 @@ use super::doubts::Doubts;
 use super::events::Seen;
 use super::survey::{Survey, TableWork};
 use super::switch::{self, Places, Published, Readers};
-use crate::carry::{self, STAGING};
+use crate::carry::STAGING;
 use crate::roots::{Owner, Root, Wave};
 use distcp::assemble::{self, JobSpec};
 use distcp::error::{Failure, Result};
@@ -170,14 +170,6 @@ fn as_of(plan: &Plan) -> Result<Timestamp> {
     as_of.map_err(|error: jiff::Error| Failure::new(ExitCode::Failed, format!("the time of a plan: {error}")))
 }
 
-/// The key of a folder in another.
-fn inside(folder: &ObjectKey, name: &str) -> ObjectKey {
-    match folder.is_empty() {
-        true => ObjectKey::from(name),
-        false => ObjectKey::from([folder.as_bytes(), b"/", name.as_bytes()].concat()),
-    }
-}
-
 /// Opens the job of each tree, without what belongs to tables that are not carried.
 pub fn open(setting: &Setting, survey: &Survey, roots: Vec<Root>, trust: Trust<'_>) -> Result<Vec<Tree>> {
     roots.into_iter().filter_map(|root| open_one(setting, survey, root, trust).transpose()).collect()
@@ -234,8 +226,7 @@ fn within(root: &Root, taken: impl Fn(&[Owner]) -> bool) -> Option<Within> {
     let except = root.except.iter().cloned().chain(left_out.into_iter().map(key));
     let within = Within::new(meant.into_iter().map(key)).except(except).keep_others(true);
     let removed = root.folders.iter().filter(|(_, owners)| owners.iter().all(|owner| *owner == Owner::Removal));
-    let inner = |(folder, _): (&ObjectKey, &Vec<Owner>)| carry::METADATA.map(|inner| inside(folder, inner));
-    let within = within.shared(removed.clone().flat_map(inner)).emptied(removed.map(key));
+    let within = within.unsure(removed.clone().filter(|_| root.half_done).map(key)).emptied(removed.map(key));
     let within = within.retired(root.retired.iter().cloned());
     let within = within.narrowed(root.narrowed.folders.iter().cloned(), root.narrowed.shown.iter().cloned());
     Some(if root.wave == Wave::Log { within.without(delta::hints(root)) } else { within })

@@ -389,6 +389,7 @@ impl Look<'_> {
             false => Vec::new(),
         };
         let mut roots = survey.roots(&policy.locations);
+        roots.iter_mut().for_each(|root| root.half_done = state.is_some_and(SyncState::is_half_done));
         let retiring = switch::plant(&mut roots, &due, &policy.locations);
         let switching = published.map(|published| (published, &*places));
         let Some(drafted) = self.plan_data(setting, &sides, &mut survey, roots, switching).await? else {

@@ -51,6 +51,7 @@ mod tests {
             folders: ["plain", "acid"].into_iter().enumerate().map(owners).collect(),
             except: Vec::new(),
             retired: Vec::new(),
+            half_done: false,
             narrowed: Narrowed { folders: [ObjectKey::from("acid")].into(), ..Narrowed::default() },
         }
     }

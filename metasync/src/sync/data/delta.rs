@@ -195,6 +195,7 @@ mod tests {
             except: Vec::new(),
             narrowed: crate::roots::Narrowed::default(),
             retired: Vec::new(),
+            half_done: false,
         }
     }
 

@@ -99,6 +99,7 @@ pub fn plant(roots: &mut Vec<Root>, folders: &[Location], map: &LocationMap) -> 
                 except: Vec::new(),
                 narrowed: Narrowed::default(),
                 retired: Vec::new(),
+                half_done: false,
             }));
         }
         let root = roots.iter_mut().filter(holds).max_by_key(|root| root.to.depth());
