@@ -68,7 +68,7 @@ impl<'a, P: Place> Random<'a, P> {
         let name = |name: &String| TableName::new(P::DATABASE, name);
         let views = self.views.iter().map(|view| Change::DropTable(name(view)));
         let (database, function) = (DatabaseName::new(P::DATABASE), format!("{}f", self.prefix));
-        let function = self.has_function.then(|| Change::DropFunction { database, name: function });
+        let function = self.has_function.then_some(Change::DropFunction { database, name: function });
         views.chain(function).chain(self.tables.iter().map(|made| Change::DropTable(made.table.name.clone()))).collect()
     }
 
