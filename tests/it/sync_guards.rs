@@ -71,6 +71,23 @@ fn rule_06_more_dropped_tables_than_allowed_are_refused() {
 }
 
 #[test]
+fn rule_06_partitions_that_the_last_commit_does_not_know_are_part_of_the_whole() {
+    let lake = lake();
+    lake.metasync("run", &[]).expect(0);
+    let days = lake.unmade_table("days", &["dt"]);
+    let more = objects::partition(&days, &["6"]);
+    lake.apply_to_target(&[Change::PutPartitions { table: days.name.clone(), partitions: vec![more] }]);
+    let names = ["1", "2", "3", "4", "5"].map(|day| PartitionName(format!("dt={day}"))).into();
+    lake.apply(&[Change::DropPartitions { table: days.name.clone(), names }]);
+    lake.policy("max_drops = \"83%\"");
+    let refused = lake.metasync("run", &["--overwrite-drift"]).expect(5);
+    assert!(refused.last_word().contains("6 of 6 partitions of sales.days"), "{}", refused.stderr);
+    lake.policy("max_drops = \"100%\"\nempty_tables = \"accept\"");
+    lake.metasync("run", &["--overwrite-drift"]).expect(0);
+    assert!(lake.sql("target", "SELECT PART_NAME FROM PARTITIONS").is_empty());
+}
+
+#[test]
 fn rule_06_more_dropped_partitions_of_a_table_than_allowed_are_refused() {
     let lake = lake();
     lake.metasync("run", &[]).expect(0);

@@ -3,7 +3,7 @@
 //!
 //! After a run has written, the file is copied as of one moment and stored in parts, named by what is in them, before the
 //! checkpoint that names all of them; parts that no checkpoint names go after it. A crash in between leaves parts that the next
-//! run removes, and the checkpoint before with its own. A run that finds no file takes that of the last checkpoint, which is
+//! run that stores the file removes, and the checkpoint before with its own. A run that finds no file takes that of the last checkpoint, which is
 //! then what the intent of a run that died says it may not be: what that one wrote is done again. The file appears whole.
 
 use super::state::{KeptFile, SyncState};
@@ -111,9 +111,8 @@ pub(super) async fn keep(
     Ok(Some(kept))
 }
 
-/// Removes parts that this checkpoint does not name. A failure fails nothing: the next run tries again.
-pub(super) async fn sweep(setting: &Setting, state: &dyn StateStore, kept: Option<&KeptFile>) -> Result<()> {
-    let Some(kept) = kept else { return Ok(()) };
+/// Removes parts that this checkpoint does not name. A failure fails nothing: the next run that stores the file tries again.
+pub(super) async fn sweep(setting: &Setting, state: &dyn StateStore, kept: &KeptFile) -> Result<()> {
     let prefix = layout::replica(&setting.job()?);
     for item in state.list(&prefix).await? {
         let digest = item.name.strip_prefix(&prefix).unwrap_or_default();

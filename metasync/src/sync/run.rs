@@ -216,7 +216,10 @@ impl Run<'_> {
         let before = left.as_ref().map(|left| &left.state);
         new.kept = kept::keep(setting, self.state.as_ref(), &stores.target, before).await?;
         self.commit(&stores, &new, as_of, complete, tag.as_ref()).await?;
-        if let Err(failure) = kept::sweep(setting, self.state.as_ref(), new.kept.as_ref()).await {
+        let is_another = new.kept != before.and_then(|before| before.kept.clone());
+        if let Some(kept) = new.kept.as_ref().filter(|_| is_another)
+            && let Err(failure) = kept::sweep(setting, self.state.as_ref(), kept).await
+        {
             setting.note(format!("old parts of the replica's metastore were not removed: {}", failure.message));
         }
         Ok(moved)

@@ -8,7 +8,7 @@ use crate::roots::{Owner, Root};
 use crate::sync::survey::{Survey, TableWork};
 use distcp::plan::live::folders_around;
 use manifest::ObjectKey;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 /// The tables of a tree, by their place in the survey.
 #[derive(Default)]
@@ -21,8 +21,8 @@ struct Folders {
     homes: HashMap<ObjectKey, usize>,
     /// Those of partitions that stand where their names do not lead.
     displaced: HashMap<ObjectKey, Vec<PartitionName>>,
-    /// These partitions.
-    names: BTreeSet<PartitionName>,
+    /// The same by name; `None` for one in another tree.
+    places: BTreeMap<PartitionName, Option<ObjectKey>>,
 }
 
 /// Whose folder one is.
@@ -80,13 +80,11 @@ impl Units {
         partition: Option<&PartitionName>,
     ) -> Option<ObjectKey> {
         let folders = self.0.get(&at)?;
-        let displaced = partition.and_then(|name| table.displaced.iter().find(|(_, of)| of == name));
-        let place = match (displaced, partition) {
-            (Some((place, _)), _) => place.clone(),
-            (None, Some(name)) => table.location.as_ref()?.below(&name.0),
-            (None, None) => table.location.clone()?,
+        let key = match (partition.and_then(|name| folders.places.get(name)), partition) {
+            (Some(displaced), _) => displaced.clone()?,
+            (None, Some(name)) => relative(root, &table.location.as_ref()?.below(&name.0))?,
+            (None, None) => relative(root, table.location.as_ref()?)?,
         };
-        let key = relative(root, &place)?;
         // What another tree holds is that one's.
         let holds = |folder: &ObjectKey| folders.homes.contains_key(folder);
         (holds(&key) || holds(&ObjectKey::default()) || folders_around(&key).any(|folder| holds(&folder)))
@@ -101,10 +99,11 @@ fn relative(root: &Root, place: &Location) -> Option<ObjectKey> {
 impl Folders {
     fn displace(&mut self, root: &Root, table: &TableWork) {
         for (place, name) in &table.displaced {
-            self.names.insert(name.clone());
-            if let Some(key) = relative(root, place) {
+            let key = relative(root, place);
+            if let Some(key) = key.clone() {
                 self.displaced.entry(key).or_default().push(name.clone());
             }
+            self.places.insert(name.clone(), key);
         }
     }
 
@@ -134,7 +133,7 @@ impl Folders {
         let home = folders_around(folder).chain([ObjectKey::default()]).find(|home| self.homes.contains_key(home));
         let Some(home) = home else { return Holder::Table };
         let name = PartitionName(String::from_utf8_lossy(&folder.as_bytes()[inside(&home)..]).into_owned());
-        if self.names.contains(&name) { Holder::Nobody } else { Holder::Named(name) }
+        if self.places.contains_key(&name) { Holder::Nobody } else { Holder::Named(name) }
     }
 }
 
@@ -163,7 +162,7 @@ mod tests {
         folders.homes.extend(homes.iter().map(|(home, keys)| (ObjectKey::from(*home), *keys)));
         for (folder, name) in displaced {
             folders.displaced.entry(ObjectKey::from(*folder)).or_default().push(PartitionName((*name).to_owned()));
-            folders.names.insert(PartitionName((*name).to_owned()));
+            folders.places.insert(PartitionName((*name).to_owned()), Some(ObjectKey::from(*folder)));
         }
         folders
     }
