@@ -9,16 +9,6 @@ use tests::cli::Ran;
 use tests::lake::{LARGE, Lake};
 use tests::metastores::objects;
 
-fn lake() -> Lake {
-    let lake = Lake::logged();
-    lake.database("sales");
-    for name in ["a", "b"] {
-        lake.table(name, &[]);
-        lake.write(&format!("sales.db/{name}/part-0"), name);
-    }
-    lake
-}
-
 fn as_of(ran: &Ran) -> Value {
     ran.summary()["as_of"].clone()
 }
@@ -29,7 +19,7 @@ fn time(value: &Value) -> Timestamp {
 
 #[test]
 fn rule_26_a_replica_is_as_old_as_its_quarantined_table_until_that_is_mended() {
-    let lake = lake();
+    let lake = Lake::of_two_tables();
     let known = as_of(&lake.metasync("run", &[]).expect(0));
     // The row that the description of its storage names is not there any more.
     let of_it = "WHERE SD_ID = (SELECT SD_ID FROM TBLS WHERE TBL_NAME = 'a')";
@@ -61,7 +51,7 @@ fn rule_26_a_replica_is_as_old_as_its_quarantined_table_until_that_is_mended() {
 
 #[test]
 fn rule_26_a_table_that_was_never_carried_holds_nothing_up_and_is_said_apart() {
-    let lake = lake();
+    let lake = Lake::of_two_tables();
     let mut acid = lake.unmade_table("acid", &[]);
     acid.parameters.insert("transactional".to_owned(), "true".to_owned());
     lake.apply(&[Change::PutTable(Box::new(acid))]);
@@ -75,7 +65,7 @@ fn rule_26_a_table_that_was_never_carried_holds_nothing_up_and_is_said_apart() {
 
 #[test]
 fn rule_26_between_sweeps_a_replica_is_as_old_as_the_start_of_its_oldest_look() {
-    let lake = lake();
+    let lake = Lake::of_two_tables();
     // Another tree: a partition that stands elsewhere.
     let (days, other) = (lake.table("days", &["dt"]), lake.table("other", &["dt"]));
     let mut far = objects::partition(&other, &["far"]);
@@ -117,7 +107,7 @@ fn with_path(lake: &Lake) {
 
 #[test]
 fn rule_26_a_path_that_failed_holds_the_replica_at_its_last_whole_look_and_is_said_apart() {
-    let lake = lake();
+    let lake = Lake::of_two_tables();
     with_path(&lake);
     lake.write("../jobs/a.jar", "a");
     // A file stands where a folder must be: of a path that never was whole nobody knows what it shows.
@@ -179,7 +169,7 @@ fn function(lake: &Lake, name: &str, file: &str) -> Change {
 
 #[test]
 fn rule_26_a_function_whose_file_failed_or_that_the_target_refused_holds_the_replica_where_it_was() {
-    let lake = lake();
+    let lake = Lake::of_two_tables();
     lake.write("sales.db/udf/f.jar", "f");
     lake.apply(&[function(&lake, "f", "sales.db/udf/f.jar")]);
     let known = as_of(&lake.metasync("run", &[]).expect(0));

@@ -10,20 +10,10 @@ use tests::hms::{Kind, Version, fresh_database};
 use tests::lake::Lake;
 use tests::metastores::objects;
 
-fn lake() -> Lake {
-    let lake = Lake::logged();
-    lake.database("sales");
-    for name in ["a", "b"] {
-        lake.table(name, &[]);
-        lake.write(&format!("sales.db/{name}/part-0"), name);
-    }
-    lake
-}
-
 #[test]
 fn a_table_without_a_location_is_quarantined_by_name_and_the_others_go_on() {
     for is_new in [true, false] {
-        let lake = lake();
+        let lake = Lake::of_two_tables();
         if !is_new {
             lake.metasync("run", &[]).expect(0);
         }
@@ -69,7 +59,7 @@ const STRANGE: [(&str, &str, &str); 2] = [
 fn a_metastore_of_a_schema_that_is_not_known_ends_a_run_before_anything_is_written() {
     for side in ["source", "target"] {
         for (strange, mend, words) in STRANGE {
-            let lake = lake();
+            let lake = Lake::of_two_tables();
             lake.metasync("run", &[]).expect(0);
             let before = (lake.dump("target"), lake.files(&lake.target("")), lake.status()["event"].clone());
             lake.write("sales.db/b/part-1", "more");
@@ -97,7 +87,7 @@ fn a_metastore_of_a_version_of_hive_that_is_not_known_ends_a_run_before_anything
     tomorrows.run("update \"VERSION\" set \"SCHEMA_VERSION\" = '9.9.0'");
     let rows = || tomorrows.run("select (select count(*) from \"DBS\"), (select count(*) from \"TBLS\")");
     let before = rows();
-    let lake = lake();
+    let lake = Lake::of_two_tables();
     let ours = |side: &str| format!("sqlite://{}/{side}.db", lake.root().display());
     let theirs = tomorrows.url.clone();
     let policy = std::fs::read_to_string(lake.root().join("p.toml")).unwrap();
@@ -118,7 +108,7 @@ fn a_metastore_of_a_version_of_hive_that_is_not_known_ends_a_run_before_anything
 
 #[test]
 fn partitions_of_empty_values_and_of_hives_default_are_carried_changed_and_dropped() {
-    let lake = lake();
+    let lake = Lake::of_two_tables();
     let odd = lake.table("odd", &["k", "dt"]);
     let default = "__HIVE_DEFAULT_PARTITION__";
     for (values, rows) in
@@ -155,7 +145,7 @@ fn long(first: &str, characters: usize) -> String {
 
 #[test]
 fn names_with_quotes_dots_and_letters_of_all_kinds_as_long_as_hive_takes_them_go_through_runs() {
-    let lake = lake();
+    let lake = Lake::of_two_tables();
     let database = DatabaseName::new(&long("s'a\"l.e`s %日本 ", 128));
     let root = format!("file:{}", lake.source("").display());
     let mut odd = objects::database(&database, root.trim_end_matches('/'));
@@ -207,7 +197,7 @@ const MANY_COLUMNS: usize = 10_000;
 
 #[test]
 fn a_table_of_ten_thousand_columns_goes_through_runs() {
-    let lake = lake();
+    let lake = Lake::of_two_tables();
     let columns = |kind: &str| -> Arc<Vec<Column>> {
         Arc::new((0..MANY_COLUMNS).map(|number| objects::column(&format!("column_{number:05}"), kind)).collect())
     };
@@ -238,7 +228,7 @@ fn a_table_of_ten_thousand_columns_goes_through_runs() {
 
 #[test]
 fn case_67_a_malformed_pattern_is_refused_before_anything_is_read() {
-    let lake = lake();
+    let lake = Lake::of_two_tables();
     let asked = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     asked.set_nonblocking(true).unwrap();
     let url = format!("thrift://127.0.0.1:{}", asked.local_addr().unwrap().port());

@@ -20,12 +20,8 @@ fn sales(name: &str) -> TableName {
 
 /// A managed table with one file.
 fn managed(lake: &Lake, name: &str) -> Table {
-    let mut table = lake.unmade_table(name, &[]);
-    table.table_type = Some("MANAGED_TABLE".to_owned());
-    table.parameters.remove("EXTERNAL");
     lake.write(&format!("sales.db/{name}/part-0"), name);
-    lake.apply(&[Change::PutTable(Box::new(table.clone()))]);
-    table
+    lake.managed(name, &[])
 }
 
 /// Drops a managed table with its files, as an engine does.

@@ -10,12 +10,7 @@ use tests::lake::Lake;
 use tests::metastores::objects;
 
 fn lake() -> Lake {
-    let lake = Lake::logged();
-    lake.database("sales");
-    for name in ["a", "b"] {
-        lake.table(name, &[]);
-        lake.write(&format!("sales.db/{name}/part-0"), name);
-    }
+    let lake = Lake::of_two_tables();
     let days = lake.table("days", &["dt"]);
     for day in ["1", "2"] {
         lake.partition(&days, &[day], day);

@@ -1,34 +1,18 @@
 //! Folders of the source that hold no file any more, or not yet: which are a table's error, and which are ordinary.
 
-use metasync::metastore::{Change, EventRow};
-use metasync::model::{Partition, PartitionName, Table};
+use metasync::metastore::Change;
+use metasync::model::{PartitionName, Table};
 use serde_json::json;
 use tests::lake::Lake;
-use tests::metastores::objects;
-
-fn lake() -> Lake {
-    let lake = Lake::logged();
-    lake.database("sales");
-    for name in ["a", "b"] {
-        lake.table(name, &[]);
-        lake.write(&format!("sales.db/{name}/part-0"), name);
-    }
-    lake
-}
 
 /// A partition in a folder of this name below the table's, with one file.
-fn partition_in(lake: &Lake, table: &Table, day: &str, folder: &str) -> Partition {
-    let mut partition = objects::partition(table, &[day]);
-    let place = format!("{}/sales.db/{}/{folder}", lake.source("").display(), table.name.table);
-    partition.storage.location = Some(format!("file:{}", place.replace("//", "/")));
+fn partition_in(lake: &Lake, table: &Table, day: &str, folder: &str) {
     lake.write(&format!("sales.db/{}/{folder}/part-0", table.name.table), day);
-    lake.apply(&[Change::PutPartitions { table: table.name.clone(), partitions: vec![partition.clone()] }]);
-    partition
+    lake.partition_in(table, day, folder);
 }
 
 /// An INSERT into `sales.TABLE`, or a partition by `dt` of it, of one file.
 fn insert(lake: &Lake, table: &str, day: Option<&str>, replace: bool) {
-    let event_id = lake.status()["newest_event"].as_i64().unwrap() + 1;
     let folder = day.map(|day| format!("/dt={day}")).unwrap_or_default();
     let file = format!("file:{}sales.db/{table}{folder}/part-9##", lake.source("").display());
     let mut message = json!({"server": "", "servicePrincipal": "", "db": "sales", "table": table, "timestamp": 1,
@@ -36,16 +20,7 @@ fn insert(lake: &Lake, table: &str, day: Option<&str>, replace: bool) {
     if let Some(day) = day {
         message["partKeyVals"] = json!({"dt": day});
     }
-    lake.log(&EventRow {
-        event_id,
-        event_time: 1_795_253_023,
-        event_type: "INSERT".to_owned(),
-        catalog: Some("hive".to_owned()),
-        database: Some("sales".to_owned()),
-        table: Some(table.to_owned()),
-        message: message.to_string(),
-        message_format: Some("json-0.2".to_owned()),
-    });
+    lake.event("INSERT", table, &message.to_string(), "json-0.2");
 }
 
 fn empty(lake: &Lake, folder: &str) {
@@ -57,7 +32,7 @@ fn empty(lake: &Lake, folder: &str) {
 #[test]
 fn rule_27_a_partition_that_lost_its_files_is_noticed_whatever_its_folder_is_called() {
     for folder in ["2026/01", "DT=Mixed", "dt=other"] {
-        let lake = lake();
+        let lake = Lake::of_two_tables();
         let days = lake.table("days", &["dt"]);
         lake.partition(&days, &["kept"], "kept");
         partition_in(&lake, &days, "odd", folder);
@@ -80,7 +55,7 @@ fn rule_27_a_partition_that_lost_its_files_is_noticed_whatever_its_folder_is_cal
 
 #[test]
 fn rule_27_the_former_folder_of_a_partition_that_moved_is_nobodys() {
-    let lake = lake();
+    let lake = Lake::of_two_tables();
     let days = lake.table("days", &["dt"]);
     lake.partition(&days, &["1"], "first");
     lake.policy("max_deletes = \"100%\"");
@@ -96,7 +71,7 @@ fn rule_27_the_former_folder_of_a_partition_that_moved_is_nobodys() {
 
 #[test]
 fn case_50_a_file_that_an_event_names_and_that_is_gone_is_lost_or_was_replaced() {
-    let lake = lake();
+    let lake = Lake::of_two_tables();
     lake.table("empty", &[]);
     let days = lake.table("days", &["dt"]);
     lake.partition(&days, &["1"], "first");
@@ -142,7 +117,7 @@ fn case_50_a_file_that_an_event_names_and_that_is_gone_is_lost_or_was_replaced()
 
 #[test]
 fn a_table_whose_location_is_gone_is_that_tables_error_and_the_others_go_on() {
-    let lake = lake();
+    let lake = Lake::of_two_tables();
     std::fs::remove_dir_all(lake.source("sales.db/a")).unwrap();
     let ran = lake.metasync("run", &[]).expect(3);
     let word = format!("its folder file:{}sales.db/a is not there at the source", lake.source("").display());
@@ -159,7 +134,7 @@ fn a_table_whose_location_is_gone_is_that_tables_error_and_the_others_go_on() {
 
 #[test]
 fn between_sweeps_an_event_about_a_table_has_its_files_looked_at() {
-    let lake = lake();
+    let lake = Lake::of_two_tables();
     lake.policy("sweep = \"1h\"");
     lake.metasync("run", &[]).expect(0);
     lake.write("sales.db/a/part-9", "inserted");
@@ -171,7 +146,7 @@ fn between_sweeps_an_event_about_a_table_has_its_files_looked_at() {
 
 #[test]
 fn between_sweeps_what_could_not_be_copied_is_tried_again() {
-    let lake = lake();
+    let lake = Lake::of_two_tables();
     lake.policy("sweep = \"1h\"");
     lake.metasync("run", &[]).expect(0);
     lake.write("sales.db/a/deep/part-9", "inserted");

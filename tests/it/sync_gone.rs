@@ -35,12 +35,8 @@ fn with_path(lake: &Lake, options: &str) {
 }
 
 fn managed(lake: &Lake, name: &str) -> Table {
-    let mut table = lake.unmade_table(name, &[]);
-    table.table_type = Some("MANAGED_TABLE".to_owned());
-    table.parameters.remove("EXTERNAL");
     lake.write(&format!("sales.db/{name}/part-0"), name);
-    lake.apply(&[Change::PutTable(Box::new(table.clone()))]);
-    table
+    lake.managed(name, &[])
 }
 
 /// Both `plan` and `run` refuse, name this and the ways out, and nothing is written.

@@ -14,12 +14,7 @@ const LARGE: usize = 900_000;
 const SLOW: &str = "max_deletes = \"100%\"\nbwlimit = \"400K\"";
 
 fn lake() -> Lake {
-    let lake = Lake::logged();
-    lake.database("sales");
-    for name in ["a", "b"] {
-        lake.table(name, &[]);
-        lake.write(&format!("sales.db/{name}/part-0"), name);
-    }
+    let lake = Lake::of_two_tables();
     let days = lake.table("days", &["dt"]);
     lake.partition(&days, &["1"], "one");
     lake

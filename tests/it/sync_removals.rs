@@ -15,16 +15,6 @@ fn lake() -> Lake {
     lake
 }
 
-/// A table that takes its files with it.
-fn managed(lake: &Lake, name: &str, keys: &[&str]) -> Table {
-    let mut table = lake.unmade_table(name, keys);
-    table.table_type = Some("MANAGED_TABLE".to_owned());
-    table.parameters.remove("EXTERNAL");
-    std::fs::create_dir_all(lake.source(&format!("sales.db/{name}"))).unwrap();
-    lake.apply(&[Change::PutTable(Box::new(table.clone()))]);
-    table
-}
-
 fn drop_partitions(lake: &Lake, table: &Table, names: &[&str]) {
     let names = names.iter().map(|name| PartitionName((*name).to_owned())).collect();
     lake.apply(&[Change::DropPartitions { table: table.name.clone(), names }]);
@@ -43,12 +33,12 @@ fn there(lake: &Lake) -> Vec<String> {
 fn files_of_what_the_target_does_not_drop_stay_until_it_does() {
     for (refusing, what) in [("PARTITIONS", "days"), ("TBLS", "brief")] {
         let lake = lake();
-        let days = managed(&lake, "days", &["dt"]);
+        let days = lake.managed("days", &["dt"]);
         lake.partition(&days, &["1"], "one");
         lake.partition(&days, &["2"], "two");
-        managed(&lake, "brief", &[]);
+        lake.managed("brief", &[]);
         lake.write("sales.db/brief/part-0", "brief");
-        managed(&lake, "other", &[]);
+        lake.managed("other", &[]);
         lake.write("sales.db/other/part-0", "other");
         lake.metasync("run", &[]).expect(0);
         let before = there(&lake);
@@ -94,7 +84,7 @@ fn a_database_that_the_target_does_not_drop_is_named_and_the_others_go_on() {
     let brief = objects::table(TableName::new("old", "brief"), &format!("file:{}", lake.source("").display()), &[]);
     std::fs::create_dir_all(lake.source("old.db/brief")).unwrap();
     lake.apply(&[Change::PutTable(Box::new(brief.clone()))]);
-    managed(&lake, "other", &[]);
+    lake.managed("other", &[]);
     lake.metasync("run", &[]).expect(0);
     let refuse = |on: &str| {
         let says = "BEGIN SELECT RAISE(ABORT, 'not today'); END";
@@ -116,17 +106,9 @@ fn a_database_that_the_target_does_not_drop_is_named_and_the_others_go_on() {
     lake.assert_in_step();
 }
 
-/// A partition whose folder is this one, below the table's.
-fn partition_at(lake: &Lake, table: &Table, day: &str, folder: &str) {
-    let mut partition = objects::partition(table, &[day]);
-    let root = table.storage.location.as_deref().unwrap();
-    partition.storage.location = Some(format!("{root}/{folder}"));
-    lake.apply(&[Change::PutPartitions { table: table.name.clone(), partitions: vec![partition] }]);
-}
-
 /// A managed table: partitions `a` and `b` share a folder, `c` is around `d`, and `e` is around `f`.
 fn entangled(lake: &Lake) -> Table {
-    let days = managed(lake, "days", &["dt"]);
+    let days = lake.managed("days", &["dt"]);
     for (day, folder) in [
         ("a", "shared"),
         ("b", "shared"),
@@ -136,7 +118,7 @@ fn entangled(lake: &Lake) -> Table {
         ("f", "around/inner"),
     ] {
         lake.write(&format!("sales.db/days/{folder}/part-0"), folder);
-        partition_at(lake, &days, day, folder);
+        lake.partition_in(&days, day, folder);
     }
     days
 }
@@ -183,7 +165,7 @@ fn rule_28_files_stay_under_the_folder_of_another_partition_although_the_source_
     assert_eq!(there(&lake), before);
     lake.assert_in_step();
     // The whole table goes, and only files that belong to nobody else: one stands in the folder of a partition.
-    let other = managed(&lake, "other", &["dt"]);
+    let other = lake.managed("other", &["dt"]);
     let mut partition = objects::partition(&other, &["1"]);
     partition.storage.location = Some(format!("file:{}", lake.source("sales.db/days/around").display()));
     lake.apply(&[Change::PutPartitions { table: other.name, partitions: vec![partition] }]);
@@ -264,7 +246,7 @@ fn rule_27_a_nightly_overwrite_of_everything_is_ordinary_and_the_loss_of_most_fi
 #[test]
 fn rule_28_of_a_dropped_tables_files_those_stay_that_somebody_else_changed() {
     let lake = lake();
-    let brief = managed(&lake, "brief", &[]);
+    let brief = lake.managed("brief", &[]);
     for file in ["ours", "changed", "replaced"] {
         lake.write(&format!("sales.db/brief/{file}"), file);
     }

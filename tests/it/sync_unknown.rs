@@ -1,33 +1,11 @@
 //! Event logs that say what nobody here understands, or nothing at all: reported, counted, and compared all the same.
 
-use metasync::metastore::EventRow;
 use tests::lake::Lake;
 
 fn lake() -> Lake {
-    let lake = Lake::logged();
-    lake.database("sales");
-    for name in ["a", "b"] {
-        lake.table(name, &[]);
-        lake.write(&format!("sales.db/{name}/part-0"), name);
-    }
+    let lake = Lake::of_two_tables();
     lake.metasync("run", &[]).expect(0);
     lake
-}
-
-/// Behind all others, about `sales.a`.
-fn log(lake: &Lake, event_type: &str, message: &str, format: &str) -> i64 {
-    let event_id = lake.status()["newest_event"].as_i64().unwrap() + 1;
-    lake.log(&EventRow {
-        event_id,
-        event_time: 1_795_253_023,
-        event_type: event_type.to_owned(),
-        catalog: Some("hive".to_owned()),
-        database: Some("sales".to_owned()),
-        table: Some("a".to_owned()),
-        message: message.to_owned(),
-        message_format: Some(format.to_owned()),
-    });
-    event_id
 }
 
 /// Changed with no word of it: only who compares the table finds it.
@@ -55,7 +33,7 @@ fn events_that_are_not_understood_are_reported_and_counted_and_what_they_may_be_
         lake.policy("unknown_events = \"report\"\nsweep = \"1h\"");
         lake.metasync("run", &[]).expect(0);
         change_in_silence(&lake);
-        let id = log(&lake, event_type, message, format);
+        let id = lake.event(event_type, "a", message, format);
         let ran = lake.metasync("run", &[]).expect(0);
         let note = ran.stderr.lines().find(|line| line.contains(words) && line.contains(&format!("event {id}")));
         assert!(note.is_some_and(|line| line.ends_with("what it may be about was compared")), "{}", ran.stderr);
@@ -80,7 +58,7 @@ fn events_that_are_not_understood_fail_a_run_that_is_told_so_before_it_changes_a
         // What is in front of it in the log waits with it.
         lake.table("c", &[]);
         lake.write("sales.db/b/part-1", "more");
-        let id = log(&lake, event_type, message, format);
+        let id = lake.event(event_type, "a", message, format);
         for _ in 0..2 {
             let failed = lake.metasync("run", &[]).expect(1);
             let said = failed.last_word();

@@ -59,7 +59,18 @@ impl Lake {
         Self::made(&std::env::temp_dir(), true)
     }
 
-    /// The same in memory, where the system keeps files there: for thousands of changes and runs, each of which waits for the
+    /// As [`Lake::logged`], with the tables `sales.a` and `sales.b`, a file each.
+    pub fn of_two_tables() -> Self {
+        let lake = Self::logged();
+        lake.database("sales");
+        for name in ["a", "b"] {
+            lake.table(name, &[]);
+            lake.write(&format!("sales.db/{name}/part-0"), name);
+        }
+        lake
+    }
+
+    /// As [`Lake::new`], in memory, where the system keeps files there: for thousands of changes and runs, each of which waits for the
     /// disk otherwise.
     pub fn in_memory() -> Self {
         match Path::new(MEMORY) {
@@ -239,6 +250,22 @@ impl Lake {
         self.runtime.block_on(write).unwrap();
     }
 
+    /// Appends an event about a table of `sales` behind all others of a log that a run has read. Its id.
+    pub fn event(&self, event_type: &str, table: &str, message: &str, format: &str) -> i64 {
+        let event_id = self.status()["newest_event"].as_i64().unwrap() + 1;
+        self.log(&EventRow {
+            event_id,
+            event_time: 1_795_253_023,
+            event_type: event_type.to_owned(),
+            catalog: Some("hive".to_owned()),
+            database: Some("sales".to_owned()),
+            table: Some(table.to_owned()),
+            message: message.to_owned(),
+            message_format: Some(format.to_owned()),
+        });
+        event_id
+    }
+
     /// Changes the replica's metastore, as somebody else.
     pub fn apply_to_target(&self, changes: &[Change]) {
         let url = self.target.url_of_writers();
@@ -262,7 +289,17 @@ impl Lake {
         table
     }
 
-    /// The same, only as a value.
+    /// A managed table `sales.NAME`, which takes its files with it, in the metastore.
+    pub fn managed(&self, name: &str, keys: &[&str]) -> Table {
+        let mut table = self.unmade_table(name, keys);
+        table.table_type = Some("MANAGED_TABLE".to_owned());
+        table.parameters.remove("EXTERNAL");
+        std::fs::create_dir_all(self.source(&format!("sales.db/{name}"))).unwrap();
+        self.apply(&[Change::PutTable(Box::new(table.clone()))]);
+        table
+    }
+
+    /// An external table, only as a value.
     pub fn unmade_table(&self, name: &str, keys: &[&str]) -> Table {
         let url = format!("file:{}", self.root().join("source").display());
         objects::table(TableName::new("sales", name), &url, keys)
@@ -277,6 +314,14 @@ impl Lake {
         write_old(&folder.join("part-0"), content);
         self.apply(&[Change::PutPartitions { table: table.name.clone(), partitions: vec![partition.clone()] }]);
         partition
+    }
+
+    /// A partition whose folder is this one, below the table's, in the metastore; it may have been elsewhere.
+    pub fn partition_in(&self, table: &Table, value: &str, folder: &str) {
+        let mut partition = objects::partition(table, &[value]);
+        let root = table.storage.location.as_deref().unwrap();
+        partition.storage.location = Some(format!("{root}/{folder}"));
+        self.apply(&[Change::PutPartitions { table: table.name.clone(), partitions: vec![partition] }]);
     }
 
     /// Writes a file of the source's data.

@@ -17,14 +17,13 @@ use crate::compare::{self, Head, Lines, Pair, Sides, Trouble, Whole, WholeRewrit
 use crate::location::{Location, LocationMap, same_place};
 use crate::metastore::{Damaged, Result};
 use crate::model::{Database, DatabaseName, Table, TableName};
-use crate::rewrites::Rewrites;
 use crate::roots::{self, Folder, Narrowed, Owner, Root, Wave};
 use database::compare_database;
 use extra::Seal;
 use futures::TryStreamExt as _;
 use globset::{GlobBuilder, GlobMatcher};
 use sink::{Look, words};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 pub use work::{DatabaseWork, Drop, TableWork};
 
 /// How many tables are read at once: each may have thousands of columns.
@@ -296,29 +295,15 @@ async fn look_at_table(
     let shows = acid.as_ref().ok().filter(|_| knows).map(|acid| acid.there);
     let target = sides.policy.target_table(&source.name);
     let mut work = TableWork {
-        target: target.clone(),
         is_new: actual.is_none(),
         keys: source.partition_keys.len(),
         location: source.storage.location.as_deref().and_then(|text| Location::parse(text).ok()),
-        displaced: Vec::new(),
         owns_files: carry::data_goes_with(&source, sides.policy.options.keep_external_data),
         plain: nature == Nature::Plain,
         switchable: nature == Nature::Plain && carry::is_found_by_location(&source),
         made_of_others: source.creation_metadata.is_some(),
-        differing: Vec::new(),
-        put: HashMap::new(),
-        rewritten: Rewrites::default(),
-        rewritten_partitions: Rewrites::default(),
-        drop: 0,
-        there: 0,
-        digest: None,
-        unread: false,
-        drifted: false,
-        settled: false,
-        quarantine: None,
-        acid: None,
         iceberg: carry::iceberg_metadata(&source).filter(|_| nature == Nature::Iceberg),
-        source: source.name.clone(),
+        ..TableWork::unknown(source.name.clone(), target.clone())
     };
     let mut told = WholeRewrites::default();
     let shall = match (&nature, acid) {

@@ -99,12 +99,12 @@ impl TableWork {
             && (self.is_new || !self.differing.is_empty() || self.drop > 0 || !self.put.is_empty())
     }
 
-    /// A table that cannot be read on one side: nothing is done about it.
-    pub(super) fn damaged(source: TableName, target: TableName, why: String) -> Self {
+    /// A table of which nothing is known, and about which there is nothing to do.
+    pub(crate) fn unknown(source: TableName, target: TableName) -> Self {
         Self {
             source,
             target,
-            is_new: true,
+            is_new: false,
             keys: 0,
             location: None,
             displaced: Vec::new(),
@@ -119,13 +119,18 @@ impl TableWork {
             drop: 0,
             there: 0,
             digest: None,
-            unread: true,
+            unread: false,
             drifted: false,
             settled: false,
-            quarantine: Some(why),
+            quarantine: None,
             acid: None,
             iceberg: None,
         }
+    }
+
+    /// A table that cannot be read on one side: nothing is done about it.
+    pub(super) fn damaged(source: TableName, target: TableName, why: String) -> Self {
+        Self { is_new: true, unread: true, quarantine: Some(why), ..Self::unknown(source, target) }
     }
 }
 

@@ -2,10 +2,8 @@
 
 use super::*;
 use crate::model::PartitionName;
-use crate::rewrites::Rewrites;
 use crate::sync::state::{Intent, Quarantine, TableState};
 use crate::sync::survey::Drop;
-use std::collections::HashMap;
 
 const POLICY: &str = "name = \"p\"\nstate = \"/s\"\ndatabases = [\"sales\", \"other\"]\nrename = { sales = \"kept\" }\n\
                       [source]\nmetastore = \"sqlite:///a\"\n[target]\nmetastore = \"sqlite:///b\"\n\
@@ -23,31 +21,8 @@ fn source(table: &str) -> TableName {
 }
 
 fn table(name: &str, differs: bool) -> TableWork {
-    TableWork {
-        source: source(name),
-        target: TableName::new("kept", name),
-        is_new: false,
-        keys: 0,
-        location: None,
-        displaced: Vec::new(),
-        owns_files: false,
-        switchable: false,
-        plain: false,
-        made_of_others: false,
-        differing: differs.then(|| "columns".to_owned()).into_iter().collect(),
-        put: HashMap::new(),
-        rewritten: Rewrites::default(),
-        rewritten_partitions: Rewrites::default(),
-        drop: 0,
-        there: 0,
-        digest: None,
-        unread: false,
-        drifted: false,
-        settled: false,
-        quarantine: None,
-        acid: None,
-        iceberg: None,
-    }
+    let differing = differs.then(|| "columns".to_owned()).into_iter().collect();
+    TableWork { differing, ..TableWork::unknown(source(name), TableName::new("kept", name)) }
 }
 
 fn database(source: &str, target: &str) -> DatabaseWork {
