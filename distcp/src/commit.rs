@@ -41,7 +41,7 @@ pub async fn commit(
     plan: &Plan,
     report: CopyReport,
     complete: bool,
-    open_uploads: Vec<RunId>,
+    state: RunState,
 ) -> Result<Committed> {
     let store = job.state.clone();
     let folder = layout::job_folder(&job.name);
@@ -67,7 +67,7 @@ pub async fn commit(
         as_of,
         complete,
         written: Timestamp::now(),
-        state: RunState { open_uploads, single: job.source.single },
+        state,
     };
     let tag = loaded.as_ref().map(|loaded| &loaded.tag);
     checkpoint::commit(store.as_ref(), &checkpoint, tag, &lease.guard()).await?;

@@ -118,6 +118,8 @@ pub struct CopyReport {
     pub errors: Vec<String>,
     /// Objects that vanished from the source while the run went on.
     pub vanished: u64,
+    /// What is to go from folders that are given up was put on record.
+    pub gave_up: bool,
     /// The target has no space left.
     pub full: bool,
     /// An upload that nothing can go on with is still open: the journals that name it are needed.
@@ -348,14 +350,15 @@ pub async fn copy(job: &Job, inputs: Inputs) -> Result<CopyReport, Failure> {
         rows: Sorter::new(&job.spool, ROWS_MEMORY_BYTES),
         errors: Vec::new(),
         vanished: 0,
+        gave_up: false,
     };
     // What was equal without an action is counted by the plan; what is recorded is counted as it passes.
     run.pass(&inputs.plan, limits.concurrency, &job.spool).await?;
     let full = run.copier.full.load(Ordering::Relaxed);
     let left_upload = run.copier.left_upload.load(Ordering::Relaxed);
     let trashed = run.copier.keeper.as_ref().map_or(0, |keeper| keeper.kept.load(Ordering::Relaxed));
-    let Run { ends, stopped, rows, errors, vanished, .. } = run;
-    Ok(CopyReport { ends, stopped, rows, errors, vanished, full, left_upload, trashed })
+    let Run { ends, stopped, rows, errors, vanished, gave_up, .. } = run;
+    Ok(CopyReport { ends, stopped, rows, errors, vanished, gave_up, full, left_upload, trashed })
 }
 
 struct Run {
@@ -367,6 +370,7 @@ struct Run {
     rows: Sorter<Row>,
     errors: Vec<String>,
     vanished: u64,
+    gave_up: bool,
 }
 
 impl Run {
@@ -398,6 +402,10 @@ impl Run {
         }
         // Metadata that the gate writes names what was copied, and deletes rely on it.
         self.copier.target.settle().await?;
+        if self.gate.is_some() && self.stopped.is_none() {
+            delete::record(self, plan).await?;
+            self.gave_up = true;
+        }
         if let Some(gate) = &self.gate
             && self.stopped.is_none()
             && !gate.copied(&self.ends).await

@@ -11,6 +11,7 @@ use crate::options::{Cap, Compare, CopyOptions, LinkMode};
 
 pub mod donors;
 pub mod file;
+pub mod given_up;
 pub mod guard;
 pub mod live;
 pub mod replaced;
@@ -90,6 +91,8 @@ pub enum Reason {
     Folder,
     /// State or trash of this run stands there on the target (rule 1).
     Reserved,
+    /// Somebody else wrote it, in a folder that is given up ([`given_up`]).
+    Theirs,
     /// Readers are in its folder, which would change under them ([`live`]).
     Held,
     /// The same, of what would have to be compared.
@@ -122,6 +125,7 @@ impl Reason {
             Reason::Special => "socket, pipe, device, or link that leads nowhere",
             Reason::Folder => "empty folder",
             Reason::Reserved => "state or trash stands there",
+            Reason::Theirs => "kept: somebody else wrote it",
             Reason::Held | Reason::HeldCompare => HELD,
         }
     }

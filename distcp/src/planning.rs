@@ -4,11 +4,9 @@
 use std::fs::File;
 use std::iter::Peekable;
 use std::path::Path;
-use std::sync::Arc;
 
 use manifest::diff::join3;
-use manifest::reader::Manifest;
-use manifest::sort::{Sorter, keep_last};
+use manifest::sort::keep_last;
 use manifest::{Entry, EntryKind, Error, ObjectKey, Result};
 
 use crate::feed::Feed;
@@ -18,23 +16,20 @@ use crate::list::{self, Listing, Side};
 use crate::options::CopyOptions;
 use crate::plan::donors::{self, Candidates};
 use crate::plan::file::{Plan, PlanHeader, PlanWriter};
+use crate::plan::given_up::GivenUp;
 use crate::plan::replaced::Replaced;
-use crate::plan::{Action, Donor, Known, PlanTotals, Rules, Step, decide, live};
+use crate::plan::{Action, Donor, Known, PlanTotals, Reason, Rules, Step, decide, live};
+use crate::session::Base;
 
 /// Lists both sides and plans. `header` comes with everything but the totals.
 ///
 /// # Errors
 /// A listing that fails or is out of order, a manifest that is damaged, a spool that is full. Nothing was changed.
-pub async fn build(
-    job: &Job,
-    base: Option<Arc<Manifest>>,
-    journalled: Sorter<Entry>,
-    header: PlanHeader,
-    sort: bool,
-) -> Result<Plan> {
+pub async fn build(job: &Job, base: Base, header: PlanHeader, sort: bool) -> Result<Plan> {
     let folders = job.source.store.capabilities().folders && job.target.store.capabilities().folders;
     let source = list::list(&job.source, Side::Source, folders, sort, &job.progress);
     let target = list::list(&job.target, Side::Target, folders, sort, &job.progress);
+    let Base { manifest: base, journalled, removals } = base;
     let rows = base.as_ref().map(|manifest| Feed::start(manifest.entries()));
     let again = base.as_ref().map(|manifest| manifest.entries());
     let job = job.clone();
@@ -45,6 +40,7 @@ pub async fn build(
             known: Overlay::new(rows.into_iter().flatten(), keep_last(journalled.finish()?)),
             source: source.in_order(&spool)?,
             target: target.in_order(&spool)?,
+            given_up: GivenUp::new(removals.folders, keep_last(removals.rows.finish()?)),
         };
         let (plan, candidates) = merge(&job, inputs, header)?;
         let held = |plan: Plan| match &job.live {
@@ -59,10 +55,11 @@ pub async fn build(
     tokio::task::spawn_blocking(work).await.map_err(|e| Error::Upstream(Box::new(e)))?
 }
 
-struct Inputs<K> {
+struct Inputs<K, R: Iterator> {
     known: K,
     source: Listing,
     target: Listing,
+    given_up: GivenUp<R>,
 }
 
 /// A file without a name in `spool`: a run that is killed leaves nothing of it. Two handles, to write and to read.
@@ -75,7 +72,7 @@ fn new_plan(spool: &Path) -> Result<(PlanWriter, File)> {
 
 fn merge(
     job: &Job,
-    inputs: Inputs<impl Iterator<Item = Result<Known>>>,
+    inputs: Inputs<impl Iterator<Item = Result<Known>>, impl Iterator<Item = Result<Entry>>>,
     header: PlanHeader,
 ) -> Result<(Plan, Candidates)> {
     let (source, target) = (job.source.store.capabilities(), job.target.store.capabilities());
@@ -97,6 +94,7 @@ fn merge(
     let mut ours = Ours::default();
     // Of a plain tree every delete counts (rule 6).
     let mut replaced = job.within.is_some().then(Replaced::default);
+    let mut given_up = inputs.given_up;
     for row in join3(inputs.known, inputs.source, inputs.target) {
         if job.stop.token.is_cancelled() {
             return Err(cancelled());
@@ -124,6 +122,11 @@ fn merge(
         if let Some(action) = action.as_mut().filter(|_| !rules.options.afresh) {
             action.donor = stood_elsewhere(job, action);
             totals.server_side += u64::from(action.donor.is_some());
+        }
+        if let (Some(action), Some(within)) = (&mut action, &job.within)
+            && given_up.spares(action, within)?
+        {
+            (action.step, action.reason) = (Step::Skip, Reason::Theirs);
         }
         totals.add(source.as_ref(), target.as_ref(), action.as_ref());
         let retires = job.within.as_ref().is_some_and(|within| within.retires(&key));

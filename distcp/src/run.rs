@@ -165,7 +165,7 @@ async fn leased(job: &Job, lease: &Lease, run_id: &RunId, work: Work<'_>, summar
     let plan = Arc::new(plan);
     session::claim(job).await?;
     session::keep_plan(job, run_id, &plan).await?;
-    let (report, open_uploads) = carry_out(job, lease, run_id, plan.clone(), unfinished, as_planned).await?;
+    let (report, state) = carry_out(job, lease, run_id, plan.clone(), unfinished, as_planned).await?;
     fill(summary, &report);
     let code = end_code(job, &report);
     if report.stopped == Some(Stopped::LeaseLost) {
@@ -177,7 +177,7 @@ async fn leased(job: &Job, lease: &Lease, run_id: &RunId, work: Work<'_>, summar
     check_sums(&plan.header.totals, &report)?;
     job.progress.enter(Phase::Committing);
     let complete = code == ExitCode::Done;
-    let committed = commit::commit(job, lease, run_id, &plan, report, complete, open_uploads).await?;
+    let committed = commit::commit(job, lease, run_id, &plan, report, complete, state).await?;
     summary.manifest = Some(committed.manifest);
     summary.as_of = committed.as_of.map(|time| time.to_string());
     summary.end(code);
@@ -225,7 +225,7 @@ async fn build(job: &Job, run_id: &RunId, as_of: Timestamp, base: session::Base,
         chunk_bytes: job.limits.chunk_size.bytes(),
         totals: PlanTotals::default(),
     };
-    planning::build(job, base.manifest, base.journalled, header, sort).await
+    planning::build(job, base, header, sort).await
 }
 
 fn refuse(job: &Job, totals: &PlanTotals) -> Result<()> {
@@ -278,7 +278,7 @@ async fn carry_out(
     plan: Arc<Plan>,
     unfinished: session::Journals,
     as_planned: bool,
-) -> Result<(CopyReport, Vec<RunId>)> {
+) -> Result<(CopyReport, session::RunState)> {
     let writer = journal::JournalWriter::start(
         job.state.clone(),
         &job.name,
@@ -288,8 +288,8 @@ async fn carry_out(
         journal::FLUSH_EVERY,
         journal::MAX_RECORDS,
     );
-    let session::Journals { runs, uploads, .. } = unfinished;
-    let had_uploads = !uploads.is_empty();
+    let session::Journals { runs, uploads, given_up, .. } = unfinished;
+    let had_more = !given_up.is_empty() || !uploads.is_empty();
     let inputs = copy::Inputs {
         plan,
         run: run_id.clone(),
@@ -302,15 +302,20 @@ async fn carry_out(
     // What finished is made durable before anything else, also on the way out (case 33).
     writer.finish().await?;
     let report = report?;
-    // A run that stopped leaves its uploads, and the ones it did not come to or could not give up, for the next.
+    // A run that stopped leaves its uploads, and the ones it did not come to or could not give up, for the next; and so what
+    // was to be deleted.
     let keeps = report.stopped.is_some() || report.ends.failed > 0 || report.left_upload;
-    let mut open_uploads = Vec::new();
+    let mut open_runs = Vec::new();
     if keeps {
         // Oldest first, as they are read: what a later journal says of an upload counts.
-        open_uploads.extend(runs.into_iter().filter(|_| had_uploads));
-        open_uploads.push(run_id.clone());
+        open_runs.extend(runs.into_iter().filter(|_| had_more));
+        open_runs.push(run_id.clone());
     }
-    Ok((report, open_uploads))
+    let given_up = match &job.within {
+        Some(within) if report.gave_up => within.given_up().collect(),
+        _ => given_up,
+    };
+    Ok((report, session::RunState { open_runs, given_up, single: job.source.single }))
 }
 
 fn end_code(job: &Job, report: &CopyReport) -> ExitCode {
@@ -432,7 +437,7 @@ async fn prune(job: &Job, lease: &Lease) {
     let pruned = async {
         // However old they are: without their journals nobody could go on with the uploads, or give them up (rule 18).
         let loaded = checkpoint::load::<session::RunState>(job.state.as_ref(), &job.name).await?;
-        let runs = loaded.map(|loaded| loaded.checkpoint.state.open_uploads).unwrap_or_default();
+        let runs = loaded.map(|loaded| loaded.checkpoint.state.open_runs).unwrap_or_default();
         let in_use = gc::InUse { runs: runs.into_iter().collect(), ..gc::InUse::default() };
         gc::collect(&job.state, &job.name, job.keep_runs, lease, &in_use).await
     };

@@ -1,6 +1,7 @@
 //! What stands around the work of a run: lease, checkpoint, and the journals of runs that did not finish.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use manifest::state::layout::{self, Item, RunId};
 use manifest::state::lease::{self, Lease};
 use manifest::state::marker;
 use manifest::state::probe;
-use manifest::{Entry, EntryKind, ObjectKey, Sorter};
+use manifest::{Attributes, Entry, EntryKind, Evidence, ObjectKey, Sorter};
 use serde::{Deserialize, Serialize};
 
 use crate::copy::resume::{OpenUploads, Unfinisheds};
@@ -40,9 +41,12 @@ const PLAN_SEGMENT_BYTES: usize = 8 << 20;
 /// What distcp keeps in a checkpoint besides what every tool does.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunState {
-    /// Runs whose journals still name unfinished uploads.
+    /// Runs whose journals still name unfinished uploads, or objects to delete.
     #[serde(default)]
-    pub open_uploads: Vec<RunId>,
+    pub open_runs: Vec<RunId>,
+    /// Folders that are given up, and of which all that was to go was on record: what others write there is theirs.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub given_up: BTreeSet<ObjectKey>,
     /// Source and target are single objects, not trees.
     #[serde(default)]
     pub single: bool,
@@ -54,6 +58,43 @@ pub struct Base {
     pub manifest: Option<Arc<Manifest>>,
     /// Rows of objects that unfinished runs completed, in the order of the runs.
     pub journalled: Sorter<Entry>,
+    /// What they were about to delete in folders that are given up.
+    pub removals: Removals,
+}
+
+/// What unfinished runs were about to delete in folders that are given up (rule 28).
+pub struct Removals {
+    /// Folders of which all that was to go is on record, or was and has gone.
+    pub folders: BTreeSet<ObjectKey>,
+    /// Versions of objects, as rows with nothing else.
+    pub rows: Sorter<Entry>,
+}
+
+impl Removals {
+    fn new(spool: &Path) -> Self {
+        Self { folders: BTreeSet::new(), rows: Sorter::new(spool, JOURNAL_MEMORY_BYTES) }
+    }
+
+    /// Takes the records that are about it.
+    fn add(&mut self, record: &Record) -> manifest::Result<()> {
+        match record {
+            Record::ToDelete { key, target } => self.rows.push(Entry {
+                key: key.clone(),
+                kind: EntryKind::Object,
+                hash: None,
+                evidence: Evidence::None,
+                chunks: None,
+                fingerprint: target.clone(),
+                source: None,
+                attributes: Attributes::default(),
+            }),
+            Record::GivenUp { folder } => {
+                self.folders.insert(folder.clone());
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What unfinished runs left besides finished objects.
@@ -62,6 +103,8 @@ pub struct Journals {
     pub runs: Vec<RunId>,
     /// Their uploads.
     pub uploads: Unfinisheds,
+    /// Folders of which all that was to go is on record, or was and has gone.
+    pub given_up: BTreeSet<ObjectKey>,
     /// One of them ended without a word.
     pub died: bool,
 }
@@ -71,6 +114,7 @@ pub struct Before {
     checkpoint: Option<Loaded<RunState>>,
     manifest: Option<Arc<Manifest>>,
     journalled: Sorter<Entry>,
+    removals: Removals,
     journals: Journals,
 }
 
@@ -87,7 +131,8 @@ impl Before {
 
     /// What planning needs, and what copying needs.
     pub fn split(self) -> (Base, Journals) {
-        (Base { manifest: self.manifest, journalled: self.journalled }, self.journals)
+        let base = Base { manifest: self.manifest, journalled: self.journalled, removals: self.removals };
+        (base, self.journals)
     }
 }
 
@@ -192,13 +237,16 @@ pub async fn before(job: &Job) -> Result<Before> {
     };
     let after = checkpoint.as_ref().map(|loaded| loaded.checkpoint.run_id.clone());
     let unfinished = journal::unfinished_runs(store, &job.name, after.as_ref()).await?;
-    let open = checkpoint.as_ref().map(|loaded| loaded.checkpoint.state.open_uploads.clone()).unwrap_or_default();
+    let open = checkpoint.as_ref().map(|loaded| loaded.checkpoint.state.open_runs.clone()).unwrap_or_default();
     let died = died_since(job, after.as_ref()).await?;
     let mut journalled = Sorter::new(&job.spool, JOURNAL_MEMORY_BYTES);
     let mut uploads = OpenUploads::default();
-    // Of runs that were committed only the uploads count; their finished objects are in the manifest.
+    let mut removals = Removals::new(&job.spool);
+    removals.folders.extend(checkpoint.iter().flat_map(|loaded| loaded.checkpoint.state.given_up.iter().cloned()));
+    // Of runs that were committed only what is unfinished counts; their finished objects are in the manifest.
     for run in &open {
         read_journal(job, run, |record| {
+            removals.add(&record)?;
             uploads.add(record);
             Ok(())
         })
@@ -208,6 +256,7 @@ pub async fn before(job: &Job) -> Result<Before> {
         read_journal(job, run, |record| match record {
             Record::Done { entry } => journalled.push(*entry),
             other => {
+                removals.add(&other)?;
                 uploads.add(other);
                 Ok(())
             }
@@ -220,7 +269,8 @@ pub async fn before(job: &Job) -> Result<Before> {
     }
     let uploads = uploads.finish();
     let runs = open.into_iter().chain(unfinished).collect();
-    Ok(Before { checkpoint, manifest, journalled, journals: Journals { runs, uploads, died } })
+    let journals = Journals { runs, uploads, given_up: removals.folders.clone(), died };
+    Ok(Before { checkpoint, manifest, journalled, removals, journals })
 }
 
 /// The ids of the uploads that our journals name as unfinished. Changes nothing and needs no lease.
@@ -228,7 +278,7 @@ pub async fn journalled_uploads(job: &Job) -> Result<Vec<UploadId>> {
     let store = job.state.as_ref();
     let checkpoint = checkpoint::load::<RunState>(store, &job.name).await?;
     let after = checkpoint.as_ref().map(|loaded| loaded.checkpoint.run_id.clone());
-    let open = checkpoint.map(|loaded| loaded.checkpoint.state.open_uploads).unwrap_or_default();
+    let open = checkpoint.map(|loaded| loaded.checkpoint.state.open_runs).unwrap_or_default();
     let mut uploads = OpenUploads::default();
     for run in open.into_iter().chain(journal::unfinished_runs(store, &job.name, after.as_ref()).await?) {
         read_journal(job, &run, |record| {

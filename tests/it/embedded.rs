@@ -1,16 +1,22 @@
 //! What programs that embed a copy can ask for: only some folders of a tree, and a word between copies and deletes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use distcp::copy::Ends;
 use distcp::exit::ExitCode;
 use distcp::job::Gate;
 use distcp::list::within::Within;
+use distcp::options::Cap;
+use distcp::store::Store;
 use distcp::store::memory::MemoryStore;
 use manifest::ObjectKey;
+use manifest::state::StateStore;
+use manifest::state::memory::MemoryState;
 use tests::contract::put;
+use tests::crash::{CrashSwitch, CrashingState};
+use tests::fault::{FaultPlan, FaultStore};
 use tests::jobs::Pair;
 
 /// Says what it is told to, and remembers what it saw.
@@ -66,4 +72,74 @@ async fn what_is_in_no_folder_of_the_job_is_neither_copied_nor_deleted() {
     assert_eq!((report.summary.counts.copied, report.summary.counts.deleted, report.summary.counts.listed), (1, 1, 2));
     let keys: Vec<String> = target.objects().keys().map(|key| key.escaped().to_string()).collect();
     assert_eq!(keys, ["db/a-b/mine", "db/a/1", "db/b/mine"]);
+}
+
+/// Remembers that it was asked: what it stands for has changed then.
+#[derive(Default)]
+struct Passed(AtomicBool);
+
+#[async_trait::async_trait]
+impl Gate for Passed {
+    async fn copied(&self, _: &Ends) -> bool {
+        self.0.store(true, Ordering::Relaxed);
+        true
+    }
+}
+
+/// A folder is given up, and the run crashes after this many changes; what somebody then writes there, and what the next run
+/// leaves. The last: whether it crashed, and whether the gate was asked before.
+async fn given_up(changes: u64) -> (Vec<String>, bool, bool) {
+    let (source, target) = (MemoryStore::new(), filled(&["db/t/unknown"]).await);
+    for at in 0..6 {
+        put(&source, &format!("db/t/{at}"), "ours").await;
+    }
+    put(&source, "db/u/1", "ours").await;
+    let state: Arc<dyn StateStore> = Arc::new(MemoryState::new());
+    let pair = |crash: Arc<CrashSwitch>| {
+        let store = |store: &MemoryStore| -> Arc<dyn Store> {
+            Arc::new(FaultStore::with_crash(Arc::new(store.clone()), FaultPlan::default(), crash.clone()))
+        };
+        let mut pair = Pair::new(store(&source), store(&target));
+        pair.state = Arc::new(CrashingState::new(state.clone(), crash.clone()));
+        (pair.leased, pair.options.delete, pair.options.max_deletes) = (false, true, Some(Cap::Percent(100.0)));
+        let within = Within::new(["db/t", "db/u"].map(ObjectKey::from)).keep_others(true);
+        pair.within = Some(within.emptied([ObjectKey::from("db/t")]));
+        pair
+    };
+    let mut first = pair(CrashSwitch::never());
+    (first.within, first.options.delete) = (None, false);
+    first.copied().await;
+    let (crash, gate) = (CrashSwitch::after(changes), Arc::new(Passed::default()));
+    let mut second = pair(crash.clone());
+    second.gate = Some(gate.clone());
+    second.copy().await;
+    for theirs in ["db/t/3", "db/t/new"] {
+        put(&target, theirs, "somebody else's").await;
+    }
+    let mut third = pair(CrashSwitch::never());
+    third.gate = Some(Arc::new(Passed::default()));
+    let report = third.copy().await;
+    assert_eq!(report.summary.exit_code, ExitCode::Done, "{report:?}");
+    let left = target.objects().keys().map(|key| key.escaped().to_string()).collect();
+    (left, crash.crashed(), gate.0.load(Ordering::Relaxed))
+}
+
+#[tokio::test]
+async fn rule_28_wherever_a_run_crashes_the_next_one_deletes_what_was_on_record_and_nothing_that_others_wrote() {
+    let (mut before, mut between) = (0, 0);
+    for changes in 0.. {
+        let (left, crashed, passed) = given_up(changes).await;
+        if !crashed {
+            break;
+        }
+        let all = ["db/t/3", "db/t/new", "db/u/1"];
+        match passed {
+            true => assert_eq!(left, all, "a crash after {changes} changes"),
+            // It may not be on record yet, and nothing that names the folder has changed: all goes but what is known to be
+            // somebody else's.
+            false => assert!(left == all || left == ["db/t/3", "db/u/1"], "a crash after {changes} changes: {left:?}"),
+        }
+        *if passed { &mut between } else { &mut before } += 1;
+    }
+    assert!(before >= 3 && between >= 3, "{before} {between}");
 }

@@ -162,3 +162,22 @@ fn between_sweeps_what_could_not_be_copied_is_tried_again() {
     assert_eq!(lake.metasync("run", &[]).expect(0).number("counts/copied"), 1);
     lake.assert_in_step();
 }
+
+#[test]
+fn rule_27_a_table_in_the_folder_of_one_that_is_left_out_gets_its_files() {
+    let lake = Lake::of_two_tables();
+    let days = lake.managed("days", &["dt"]);
+    lake.partition(&days, &["1"], "one");
+    let mut inner = lake.unmade_table("inner", &[]);
+    inner.storage.location = Some(format!("file:{}", lake.source("sales.db/days/inner").display()));
+    lake.apply(&[Change::PutTable(Box::new(inner))]);
+    lake.write("sales.db/days/inner/part-0", "first");
+    lake.metasync("run", &[]).expect(0);
+    std::fs::remove_dir_all(lake.source("sales.db/days/dt=1")).unwrap();
+    lake.write("sales.db/days/inner/part-1", "second");
+    lake.write("sales.db/days/part-2", "nobody's");
+    let ran = lake.metasync("run", &[]).expect(3);
+    assert!(ran.stderr.contains("sales.days is not in step"), "{}", ran.stderr);
+    let there: Vec<String> = lake.files(&lake.target("sales.db/days")).into_keys().collect();
+    assert_eq!(there, ["dt=1/part-0", "inner/part-0", "inner/part-1"]);
+}

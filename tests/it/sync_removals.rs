@@ -263,3 +263,68 @@ fn rule_28_of_a_dropped_tables_files_those_stay_that_somebody_else_changed() {
     let idle = lake.metasync("run", &[]).expect(0);
     assert_eq!((idle.number("counts/deleted"), idle.number("counts/skipped")), (0, 0), "{}", idle.stdout);
 }
+
+#[test]
+fn rule_28_what_others_wrote_while_files_waited_for_their_removal_stays() {
+    let lake = lake();
+    let brief = lake.managed("brief", &[]);
+    for file in ["ours", "changed", "ours too"] {
+        lake.write(&format!("sales.db/brief/{file}"), file);
+    }
+    lake.managed("other", &[]);
+    lake.write("sales.db/other/part-0", "other");
+    lake.metasync("run", &[]).expect(0);
+    std::fs::write(lake.target("sales.db/brief/strange"), "nobody knows it").unwrap();
+    lake.apply(&[Change::DropTable(brief.name)]);
+    std::fs::remove_dir_all(lake.source("sales.db/brief")).unwrap();
+    let mut other = lake.unmade_table("other", &[]);
+    other.table_type = Some("MANAGED_TABLE".to_owned());
+    other.parameters.insert("round".to_owned(), "2".to_owned());
+    lake.apply(&[Change::PutTable(Box::new(other))]);
+    let refuses = "BEGIN SELECT RAISE(ABORT, 'not today'); END";
+    lake.sql("target", &format!("CREATE TRIGGER refuses BEFORE INSERT ON TABLE_PARAMS {refuses}"));
+    // One table of the tree is not as it shall be: nothing in the tree goes, but the other one is dropped.
+    lake.metasync("run", &[]).expect(3);
+    assert_eq!(names(&lake, "SELECT TBL_NAME FROM TBLS"), ["other".to_owned()].into());
+    assert!(lake.target("sales.db/brief/ours").exists());
+    for theirs in ["changed", "new"] {
+        std::fs::write(lake.target(&format!("sales.db/brief/{theirs}")), "somebody else's").unwrap();
+    }
+    // Also by a run that does not come so far.
+    lake.metasync("run", &[]).expect(3);
+    lake.sql("target", "DROP TRIGGER refuses");
+    let plan = lake.metasync("plan", &[]).expect(0);
+    let ran = lake.metasync("run", &[]).expect(0);
+    assert_eq!((ran.number("counts/deleted"), ran.number("counts/skipped")), (3, 2), "{}\n{}", plan.stdout, ran.stdout);
+    let brief = ["changed", "new"].map(|file| format!("sales.db/brief/{file}"));
+    assert_eq!(there(&lake), [brief.as_slice(), &["sales.db/other/part-0".to_owned()]].concat());
+}
+
+#[test]
+fn rule_28_a_table_that_was_made_again_elsewhere_leaves_nothing_where_it_was() {
+    for refused in [false, true] {
+        let lake = lake();
+        let brief = lake.managed("brief", &[]);
+        lake.write("sales.db/brief/part-0", "first");
+        lake.write("sales.db/brief/part-1", "first");
+        lake.metasync("run", &[]).expect(0);
+        lake.apply(&[Change::DropTable(brief.name.clone())]);
+        std::fs::remove_dir_all(lake.source("sales.db/brief")).unwrap();
+        let elsewhere = Some(format!("file:{}", lake.source("sales.db/elsewhere").display()));
+        let mut again = brief;
+        again.storage.location = elsewhere;
+        lake.apply(&[Change::PutTable(Box::new(again))]);
+        lake.write("sales.db/elsewhere/part-0", "second");
+        if refused {
+            let refuses = "BEGIN SELECT RAISE(ABORT, 'not today'); END";
+            lake.sql("target", &format!("CREATE TRIGGER refuses BEFORE UPDATE ON SDS {refuses}"));
+            lake.metasync("run", &[]).expect(3);
+            let brief = ["part-0", "part-1"].map(|file| format!("sales.db/brief/{file}"));
+            assert!(brief.iter().all(|file| there(&lake).contains(file)), "{:?}", there(&lake));
+            lake.sql("target", "DROP TRIGGER refuses");
+        }
+        lake.metasync("run", &[]).expect(0);
+        assert_eq!(there(&lake), ["sales.db/elsewhere/part-0"], "refused before: {refused}");
+        lake.assert_in_step();
+    }
+}

@@ -1,8 +1,9 @@
 //! Deletes, last, and only when nothing failed and no limit ended the run (rule 8).
 //!
 //! Each key is looked for at the source once more right before: a listing that silently lost a page must not cost an
-//! object. In folders that are given up (a dropped table's) an object stays that others changed since the last manifest
-//! (rule 28). A crash in the middle leaves extras for the next run.
+//! object. In folders that are given up (a dropped table's) it is looked for on the target: what others wrote there since it
+//! was listed stays (rule 28). A crash in the middle leaves extras for the next run, and of such folders the journal's record
+//! of which versions were to go.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,16 +16,13 @@ use super::{Copier, Pass, Run, stream};
 use crate::error::{Failure, chain};
 use crate::event::{Means, Outcome};
 use crate::plan::file::Plan;
-use crate::plan::{Action, Step};
+use crate::plan::{Action, Reason, Step};
 use crate::progress::count;
 use crate::store::{Store, StoreError, StoreErrorKind};
 use manifest::splice::Delta as Row;
 
 /// Keys confirmed absent at the source at once, within a batch.
 const CONFIRMATIONS_AT_ONCE: usize = 16;
-
-/// Why an object of a folder that is given up stays.
-const TOUCHED: &str = "kept: somebody else wrote it";
 
 type Batch = Vec<(Action, Fate)>;
 
@@ -71,6 +69,27 @@ pub(super) async fn pass(run: &mut Run, plan: &Arc<Plan>, concurrency: usize, _s
     Ok(())
 }
 
+/// Puts on record which versions of which objects are to go from folders that are given up, durably: what names these folders
+/// is about to change (rule 28).
+pub(super) async fn record(run: &Run, plan: &Arc<Plan>) -> Result<(), Failure> {
+    let Some(within) = run.copier.within.clone().filter(|within| within.given_up().next().is_some()) else {
+        return Ok(());
+    };
+    let journal = &run.copier.journal;
+    let mut actions = stream(plan.clone(), Pass::Deletes);
+    while let Some(action) = actions.recv().await {
+        let Action { key, target, .. } = action?;
+        if let Some(target) = target.filter(|_| within.gives_up(&key)) {
+            journal.record(Record::ToDelete { key, target }).await?;
+        }
+    }
+    for folder in within.given_up() {
+        journal.record(Record::GivenUp { folder }).await?;
+    }
+    journal.flush().await?;
+    Ok(())
+}
+
 async fn start(
     run: &mut Run,
     tasks: &mut JoinSet<Batch>,
@@ -105,9 +124,10 @@ async fn delete_batch(copier: &Copier, batch: Vec<Action>) -> Batch {
     let confirm = |action: Action| async move {
         let emptied = copier.within.as_ref().is_some_and(|within| within.empties(&action.key));
         let given_up = copier.within.as_ref().is_some_and(|within| within.gives_up(&action.key));
-        let fate = match source.head(&action.key).await {
-            // Nobody speaks for the folder any more: what others made of an object is theirs.
-            _ if given_up && action.entry.is_some() && action.is_touched() => Some(Fate::Kept(TOUCHED)),
+        let fate = match if given_up { target.head(&action.key).await } else { source.head(&action.key).await } {
+            Ok(now) if given_up && !action.target.as_ref().is_some_and(|seen| seen.looks_like(&now.fingerprint)) => {
+                Some(Fate::Kept(Reason::Theirs.words()))
+            }
             Ok(_) if emptied => None,
             // A folder of the same name is not the object.
             Ok(info) if info.kind == EntryKind::Folder && action.kind != EntryKind::Folder => None,

@@ -64,7 +64,12 @@ impl OpenUploads {
             Record::TrashUpload { key, upload_id } => {
                 self.trash.insert(upload_id, key);
             }
-            Record::Done { .. } | Record::Failed { .. } | Record::Deleted { .. } | Record::ManifestPart { .. } => {}
+            Record::Done { .. }
+            | Record::Failed { .. }
+            | Record::Deleted { .. }
+            | Record::ToDelete { .. }
+            | Record::GivenUp { .. }
+            | Record::ManifestPart { .. } => {}
         }
     }
 

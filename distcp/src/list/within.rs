@@ -8,12 +8,12 @@ use manifest::ObjectKey;
 /// Folders, each with all that is in it. Keys and folders are relative to the root of the tree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Within {
-    /// With a slash at the end; sorted, none inside another.
+    /// As paths ([`path`]); sorted, none inside another.
     folders: Vec<Vec<u8>>,
-    /// The root itself is among them.
-    all: bool,
     /// Folders that are not meant although they stand in one of the others, as these are written.
     except: Vec<Vec<u8>>,
+    /// Folders that are meant although they stand in an exception, as these are written.
+    again: Vec<Vec<u8>>,
     /// What the last manifest says of other keys stays in the next.
     keeps_others: bool,
     /// Folders that hold nothing at the source, whatever stands there; as these are written.
@@ -33,13 +33,18 @@ pub struct Within {
 impl Within {
     /// These folders, without a slash at the end, in any order; the empty key is the root.
     pub fn new(folders: impl IntoIterator<Item = ObjectKey>) -> Self {
-        let (folders, all) = outermost(folders);
-        Self { folders, all, ..Self::default() }
+        Self { folders: outermost(folders), ..Self::default() }
     }
 
     /// Without these, and what is in them; they win over the folders that they stand in.
     pub fn except(mut self, folders: impl IntoIterator<Item = ObjectKey>) -> Self {
-        (self.except, _) = outermost(folders);
+        self.except = outermost(folders);
+        self
+    }
+
+    /// With these all the same; they win over the exceptions that they stand in.
+    pub fn again(mut self, folders: impl IntoIterator<Item = ObjectKey>) -> Self {
+        self.again = outermost(folders);
         self
     }
 
@@ -59,13 +64,13 @@ impl Within {
 
     /// These count as empty at the source, whatever still stands there: what they hold on the target is deleted.
     pub fn emptied(mut self, folders: impl IntoIterator<Item = ObjectKey>) -> Self {
-        (self.emptied, _) = outermost(folders);
+        self.emptied = outermost(folders);
         self
     }
 
     /// Of these the last manifest may not say what is whose: a run that died wrote there.
     pub fn unsure(mut self, folders: impl IntoIterator<Item = ObjectKey>) -> Self {
-        (self.unsure, _) = outermost(folders);
+        self.unsure = outermost(folders);
         self
     }
 
@@ -76,28 +81,37 @@ impl Within {
         folders: impl IntoIterator<Item = ObjectKey>,
         shown: impl IntoIterator<Item = ObjectKey>,
     ) -> Self {
-        (self.narrowed, _) = outermost(folders);
-        (self.shown, _) = outermost(shown);
+        self.narrowed = outermost(folders);
+        self.shown = outermost(shown);
         self
     }
 
     /// The same, of folders that others have taken the place of: no guard counts what is deleted there.
     pub fn retired(mut self, folders: impl IntoIterator<Item = ObjectKey>) -> Self {
-        (self.retired, _) = outermost(folders);
+        self.retired = outermost(folders);
         self
     }
 
     /// Whether the key is in one of the folders that others have taken the place of.
     pub fn retires(&self, key: &ObjectKey) -> bool {
-        !self.retired.is_empty() && stands_in(&self.retired, &[key.as_bytes(), b"/"].concat())
+        !self.retired.is_empty() && stands_in(&self.retired, &path(key))
     }
 
-    /// Whether the key is in one of the folders that count as empty at the source and have no successor, and the last manifest
-    /// says what is whose there.
+    /// Whether the key is in one of the folders that count as empty at the source and have no successor.
     pub fn gives_up(&self, key: &ObjectKey) -> bool {
-        let path = [key.as_bytes(), b"/"].concat();
-        let is_emptied = !self.emptied.is_empty() && stands_in(&self.emptied, &path);
-        is_emptied && !stands_in(&self.unsure, &path) && !self.retires(key)
+        let path = path(key);
+        !self.emptied.is_empty() && stands_in(&self.emptied, &path) && !self.retires(key)
+    }
+
+    /// Whether the last manifest may not say what is whose there.
+    pub fn is_unsure(&self, key: &ObjectKey) -> bool {
+        stands_in(&self.unsure, &path(key))
+    }
+
+    /// The folders that count as empty at the source and have no successor, none inside another.
+    pub fn given_up(&self) -> impl Iterator<Item = ObjectKey> {
+        let key = |folder: &Vec<u8>| ObjectKey::from(folder.strip_suffix(b"/").unwrap_or(folder).to_vec());
+        self.emptied.iter().map(key).filter(|folder| self.gives_up(folder))
     }
 
     /// Whether the key counts as not there at the source.
@@ -105,7 +119,7 @@ impl Within {
         if self.emptied.is_empty() && self.narrowed.is_empty() {
             return false;
         }
-        let path = [key.as_bytes(), b"/"].concat();
+        let path = path(key);
         stands_in(&self.emptied, &path) || self.hides(&path)
     }
 
@@ -130,9 +144,9 @@ impl Within {
 
     /// Whether the key is one of the folders or stands in one.
     pub fn holds(&self, key: &ObjectKey) -> bool {
-        // With its slash a folder itself sorts and compares like what is in it.
-        let path = [key.as_bytes(), b"/"].concat();
-        (self.all || stands_in(&self.folders, &path)) && !stands_in(&self.except, &path) && !self.is_in_gap(key)
+        let path = path(key);
+        let is_meant = stands_in(&self.folders, &path) && !stands_in(&self.except, &path);
+        (is_meant || stands_in(&self.again, &path)) && !self.is_in_gap(key)
     }
 
     fn is_in_gap(&self, key: &ObjectKey) -> bool {
@@ -141,17 +155,18 @@ impl Within {
     }
 }
 
-/// The folders with a slash at the end, sorted, without those inside others; and whether the root was among them.
-fn outermost(folders: impl IntoIterator<Item = ObjectKey>) -> (Vec<Vec<u8>>, bool) {
-    let mut sorted: Vec<Vec<u8>> = Vec::new();
-    let mut all = false;
-    for folder in folders {
-        all |= folder.as_bytes().is_empty();
-        sorted.push([folder.as_bytes(), b"/"].concat());
-    }
+/// A key with a slash at the end: so a folder itself sorts and compares like what is in it. All is in the root, whose key is
+/// empty.
+fn path(key: &ObjectKey) -> Vec<u8> {
+    if key.is_empty() { Vec::new() } else { [key.as_bytes(), b"/"].concat() }
+}
+
+/// The paths of these folders, sorted, without those inside others.
+fn outermost(folders: impl IntoIterator<Item = ObjectKey>) -> Vec<Vec<u8>> {
+    let mut sorted: Vec<Vec<u8>> = folders.into_iter().map(|folder| path(&folder)).collect();
     sorted.sort_unstable();
     sorted.dedup_by(|inner, outer| inner.starts_with(outer));
-    (sorted, all)
+    sorted
 }
 
 /// No folder is inside another: only the last one that is not behind the path can hold it.
@@ -193,6 +208,33 @@ mod tests {
             ("db/items/_delta_log/0.json", true),
         ] {
             assert_eq!(within.holds(&ObjectKey::from(key)), held, "{key}");
+        }
+    }
+
+    #[test]
+    fn what_is_meant_again_wins_over_the_exception_that_it_stands_in() {
+        for outer in ["db/t", ""] {
+            let within = within(&["db", "db/t/p"]).except([ObjectKey::from(outer)]).again([ObjectKey::from("db/t/p")]);
+            for (key, held) in
+                [("db/t", false), ("db/t/f", false), ("db/t/p/f", true), ("db/t/p", true), ("db/t/p2", false)]
+            {
+                assert_eq!(within.holds(&ObjectKey::from(key)), held, "{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_tree_that_is_emptied_as_a_whole_is_given_up_as_a_whole() {
+        let root = || [ObjectKey::default()];
+        let within = Within::new(root()).emptied(root());
+        for key in ["", "f", "p=1/f"] {
+            let key = ObjectKey::from(key);
+            assert!(within.holds(&key) && within.empties(&key) && within.gives_up(&key), "{}", key.escaped());
+        }
+        assert_eq!(within.given_up().collect::<Vec<_>>(), root());
+        let narrowed = Within::new(root()).narrowed(root(), [ObjectKey::from("base_5")]);
+        for (key, empty) in [("", false), ("base_5", false), ("base_5/f", false), ("delta_6_6/f", true)] {
+            assert_eq!(narrowed.empties(&ObjectKey::from(key)), empty, "{key}");
         }
     }
 

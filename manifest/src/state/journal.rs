@@ -45,6 +45,19 @@ pub enum Record {
         /// Its key.
         key: ObjectKey,
     },
+    /// This version of an object is about to be deleted from the target, in a folder that is given up (rule 28). Durable
+    /// before anybody changes what names the folder.
+    ToDelete {
+        /// Its key.
+        key: ObjectKey,
+        /// What the target holds.
+        target: Fingerprint,
+    },
+    /// All that is about to be deleted in a folder that is given up was recorded before.
+    GivenUp {
+        /// The folder's key.
+        folder: ObjectKey,
+    },
     /// An upload was begun. Durable before its first part is sent.
     UploadBegun {
         /// The target key.

@@ -7,7 +7,7 @@
 
 mod pending;
 
-use super::survey::{DatabaseWork, LAST_ID, Survey, TableWork};
+use super::survey::{DatabaseWork, Drop, LAST_ID, Survey, TableWork};
 use super::{failure, hops, seal, until, writes};
 use crate::carry;
 use crate::compare::{
@@ -62,6 +62,8 @@ pub struct Applier<'a> {
     pub skip: &'a BTreeSet<usize>,
     /// Databases whose functions lack a file, with why.
     pub skip_functions: &'a BTreeMap<usize, String>,
+    /// Folders of the target of which nothing is on record that is to go: their tables are not dropped (rule 28).
+    pub skip_folders: &'a [Location],
     /// Asked before every write.
     pub guard: LeaseGuard,
     /// Heard before every write.
@@ -83,7 +85,7 @@ impl Applier<'_> {
         let databases = self.survey.databases.iter().flat_map(|database| database.changes.iter().cloned());
         let marks = hops::marks(&self.sides.policy, self.survey);
         pending.add(self, Part::Run, databases.chain(marks).collect()).await?;
-        for drop in &self.survey.drops {
+        for drop in self.survey.drops.iter().filter(|drop| !self.waits(drop)) {
             let table = drop.target.clone();
             pending.add(self, Part::Dropped(table.clone()), vec![Change::DropTable(table)]).await?;
         }
@@ -125,6 +127,9 @@ impl Applier<'_> {
                 pending.applied.kept.insert(database.database.clone(), why);
                 continue;
             }
+            if self.survey.drops.iter().any(|drop| drop.target.database() == *database && self.waits(drop)) {
+                continue;
+            }
             let changes = self.database_drop(database).await?;
             pending.add(self, Part::Gone(database.database.clone()), changes).await?;
         }
@@ -147,6 +152,11 @@ impl Applier<'_> {
             value: Some(value.clone()),
         };
         moves.map(change).collect()
+    }
+
+    /// Whether its files would not be on record: their job says why.
+    fn waits(&self, drop: &Drop) -> bool {
+        drop.folder.as_ref().is_some_and(|folder| self.skip_folders.iter().any(|skipped| skipped.is_same(folder)))
     }
 
     async fn write(&self, changes: &[Change]) -> Result<(), Error> {

@@ -42,6 +42,7 @@ use distcp::job::Job;
 use distcp::list::within::Within;
 use distcp::options::{CopyOptions, Limits};
 use distcp::plan::file::Plan;
+use distcp::plan::live::folders_around;
 use distcp::plan::{DIFFERS, PlanTotals, Step};
 use distcp::run;
 use distcp::store::placed::Placed;
@@ -222,9 +223,14 @@ fn within(root: &Root, taken: impl Fn(&[Owner]) -> bool) -> Option<Within> {
         return None;
     }
     let key = |(key, _): (&ObjectKey, &Vec<Owner>)| key.clone();
+    // What is meant in the folder of a table that is left out is meant all the same: metadata will name it.
+    let left_out: BTreeSet<ObjectKey> = left_out.into_iter().map(key).collect();
+    let is_inside =
+        |inner: &ObjectKey| folders_around(inner).chain([ObjectKey::default()]).any(|one| left_out.contains(&one));
+    let again: Vec<ObjectKey> = meant.iter().copied().map(key).filter(is_inside).collect();
     // What the last manifest says of folders that are not meant now stays true of what stands there.
-    let except = root.except.iter().cloned().chain(left_out.into_iter().map(key));
-    let within = Within::new(meant.into_iter().map(key)).except(except).keep_others(true);
+    let except = root.except.iter().chain(&left_out).cloned();
+    let within = Within::new(meant.into_iter().map(key)).except(except).again(again).keep_others(true);
     let removed = root.folders.iter().filter(|(_, owners)| owners.iter().all(|owner| *owner == Owner::Removal));
     let within = within.unsure(removed.clone().filter(|_| root.half_done).map(key)).emptied(removed.map(key));
     let within = within.retired(root.retired.iter().cloned());

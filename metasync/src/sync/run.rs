@@ -460,6 +460,7 @@ impl Run<'_> {
             survey: &planned.survey,
             skip: &outcome.lacking.tables(),
             skip_functions: &outcome.lacking.functions,
+            skip_folders: &outcome.lacking.removals,
             guard: self.lease.guard(),
             stop: &self.setting.stop,
             progress: &self.setting.progress,
@@ -503,6 +504,9 @@ fn may_delete(root: &Root, outcome: &Outcome, survey: &Survey) -> bool {
         return false;
     }
     let Outcome { applied, lacking, .. } = outcome;
+    if survey.moved.iter().any(|(at, folder)| !applied.done.contains_key(at) && root.to.overlaps(folder)) {
+        return false;
+    }
     let is_held = |at: &usize| {
         let not_copied = lacking.failed.contains_key(at) || lacking.waiting.contains(at);
         not_copied || applied.failed.contains_key(at) || applied.behind.contains(at)

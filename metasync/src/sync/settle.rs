@@ -9,6 +9,7 @@ use super::report::SyncSummary;
 use super::state::{DatabaseState, Intent, PathState, Rules, SyncState, TableState};
 use super::still;
 use super::survey::{self, Survey, TableWork};
+use crate::location::Location;
 use crate::model::TableName;
 use crate::policy::Policy;
 use crate::roots::{Owner, Root};
@@ -53,6 +54,8 @@ pub(super) struct Lacking {
     pub waiting: BTreeSet<usize>,
     /// Databases whose functions lack a file, by their place in the survey, with why.
     pub functions: BTreeMap<usize, String>,
+    /// Folders of the target of which nothing is on record that is to go (rule 28).
+    pub removals: Vec<Location>,
 }
 
 impl Lacking {
@@ -69,6 +72,10 @@ impl Lacking {
         };
         for (root, failures, ends) in trees {
             if ends.is_none() {
+                let removals = root.folders.iter().filter(|(_, owners)| owners.contains(&Owner::Removal));
+                self.removals.extend(removals.map(|(key, _)| root.to.below(&key.escaped())));
+                let moved = survey.moved.iter().filter(|(_, folder)| root.to.overlaps(folder));
+                self.waiting.extend(moved.map(|(at, _)| *at));
                 self.waiting.extend(root.folders.values().flatten().filter_map(table));
                 for owner in root.folders.values().flatten() {
                     if let Owner::Database(at) = owner {

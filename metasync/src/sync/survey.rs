@@ -16,7 +16,7 @@ use crate::carry::{self, Nature};
 use crate::compare::{self, Head, Lines, Pair, Sides, Trouble, Whole, WholeRewrites, add_head, expected_whole, head};
 use crate::location::{Location, LocationMap, same_place};
 use crate::metastore::{Damaged, Result};
-use crate::model::{Database, DatabaseName, Table, TableName};
+use crate::model::{Database, DatabaseName, TableName};
 use crate::roots::{self, Folder, Narrowed, Owner, Root, Wave};
 use database::compare_database;
 use extra::Seal;
@@ -66,6 +66,8 @@ pub struct Survey {
     pub tables: Vec<TableWork>,
     /// Tables of ours on the target that the source does not have, or the policy not any more.
     pub drops: Vec<Drop>,
+    /// Tables that were dropped and made again elsewhere, by their place, with the folders on the target that they leave.
+    pub moved: Vec<(usize, Location)>,
     /// Databases of ours on the target that the source does not have, or the policy not any more.
     pub gone: Vec<DatabaseName>,
     /// What on the target is not as the last commit left it.
@@ -320,12 +322,12 @@ async fn look_at_table(
         Err(_) => Head::default(),
     };
     let before = actual.as_ref().filter(|_| !recreate).map(|actual| &actual.table);
-    let place = |table: &Table| table.storage.location.clone();
-    work.settled = shall
-        .as_ref()
-        .ok()
-        .zip(actual.as_ref())
-        .is_some_and(|(shall, actual)| same_place(place(&shall.table).as_deref(), place(&actual.table).as_deref()));
+    if let (Ok(shall), Some(actual)) = (&shall, &actual) {
+        let (to, from) = (shall.table.storage.location.as_deref(), actual.table.storage.location.as_deref());
+        work.settled = same_place(to, from);
+        let goes = !work.settled && carry::data_goes_with(&actual.table, sides.policy.options.keep_external_data);
+        work.former = from.filter(|_| goes).and_then(|text| Location::parse(text).ok());
+    }
     work.differing = changes.iter().chain(&late).map(|change| words(change, before)).collect();
     work.rewritten = told.of(changes.iter().chain(&late));
     work.is_new |= recreate;
@@ -414,7 +416,8 @@ pub async fn removable(sides: &Sides, survey: &Survey, folders: Vec<Location>) -
     let map = &sides.policy.locations;
     let mut claim = |place: &Location| free.retain(|folder| !folder.overlaps(place));
     survey.folders.iter().filter_map(|folder| map.map(&folder.location)).for_each(|place| claim(&place));
-    let gone: BTreeSet<&TableName> = survey.drops.iter().map(|drop| &drop.target).collect();
+    let moved = survey.moved.iter().map(|(at, _)| &survey.tables[*at].target);
+    let gone: BTreeSet<&TableName> = survey.drops.iter().map(|drop| &drop.target).chain(moved).collect();
     for database in sides.target.databases().await? {
         let names = sides.target.table_names(&database.name).await?;
         for names in names.chunks(TABLES_AT_ONCE) {

@@ -84,6 +84,8 @@ pub struct TableWork {
     pub drifted: bool,
     /// The last commit left it in step, and it stays where it is.
     pub settled: bool,
+    /// Its folder on the target, if that goes with it, and it is to stand elsewhere.
+    pub former: Option<Location>,
     /// Why it is not carried.
     pub quarantine: Option<String>,
     /// Of a transactional table: its writes.
@@ -122,6 +124,7 @@ impl TableWork {
             unread: false,
             drifted: false,
             settled: false,
+            former: None,
             quarantine: None,
             acid: None,
             iceberg: None,
