@@ -76,12 +76,52 @@ fn rule_21_a_lost_state_is_no_hindrance_when_only_the_source_moved_on() {
     lake.partition(&lake.unmade_table("days", &["dt"]), &["3"], "3");
     lake.table("new", &[]);
     lake.write("sales.db/new/part-0", "new");
+    let reached = reached(&lake);
     let ran = lake.metasync("run", &[]).expect(0);
     assert_eq!(ran.number("counts/copied"), 2, "{}", ran.stdout);
+    // It read the log from where the replica is.
+    assert_eq!((ran.number("from_event"), reached < ran.number("to_event")), (reached, true), "{}", ran.stdout);
+    assert_eq!(ran.number("events/applied"), ran.number("to_event") - reached, "{}", ran.stdout);
     lake.assert_in_step();
     // And what that run left is known again.
     std::fs::remove_dir_all(lake.root().join("state")).unwrap();
     assert_eq!(lake.metasync("run", &[]).expect(0).number("tables/applied"), 0);
+}
+
+/// The target's `repl.last.id`.
+fn reached(lake: &Lake) -> u64 {
+    let sql = "SELECT PARAM_VALUE FROM DATABASE_PARAMS WHERE PARAM_KEY = 'repl.last.id'";
+    lake.sql("target", sql)[0][0].parse().unwrap()
+}
+
+#[test]
+fn rule_21_replay_starts_where_the_target_is_and_not_where_the_checkpoint_says() {
+    let lake = Lake::of_two_tables();
+    lake.metasync("run", &[]).expect(0);
+    let older = reached(&lake);
+    for name in ["c", "d", "e"] {
+        lake.table(name, &[]);
+    }
+    lake.metasync("run", &[]).expect(0);
+    let last = reached(&lake);
+    assert!(older < last);
+    // Its metastore says that it is older than the state: as if the database had been restored.
+    let set = |id: &str| {
+        lake.sql("target", &format!("UPDATE DATABASE_PARAMS SET PARAM_VALUE = '{id}' WHERE PARAM_KEY = 'repl.last.id'"))
+    };
+    set(&older.to_string());
+    let ran = lake.metasync("run", &[]).expect(0);
+    assert_eq!((ran.number("from_event"), ran.number("events/applied")), (older, last - older), "{}", ran.stdout);
+    assert_eq!(reached(&lake), last);
+    // A log that was cleaned that far back, or an id that is none, leaves the checkpoint.
+    lake.sql("source", &format!("DELETE FROM NOTIFICATION_LOG WHERE EVENT_ID < {last}"));
+    for id in ["1", "", "many"] {
+        set(id);
+        let ran = lake.metasync("run", &[]).expect(0);
+        assert_eq!((ran.number("from_event"), ran.number("events/applied")), (last, 0), "{id}: {}", ran.stdout);
+        assert_eq!(reached(&lake), last, "{id}");
+    }
+    lake.assert_in_step();
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! which tables were renamed, and which changes no event explains (rule 25).
 
 use super::state::{Emptied, SyncState};
+use super::survey::LAST_ID;
 use crate::compare::Sides;
 use crate::event::{self, Kind, Told, Touches};
 use crate::held::Holder;
@@ -32,6 +33,8 @@ const MAX_FILLED: usize = 10_000;
 /// What was new in the log.
 #[derive(Default)]
 pub struct Seen {
+    /// After which event it was read; `None` where a run starts from what both sides hold.
+    pub from: Option<i64>,
     /// Where the log stands now.
     pub position: Option<Position>,
     /// What was seen of it, where ids may repeat.
@@ -105,6 +108,38 @@ impl Seen {
     }
 }
 
+/// What is new since the last run: the target says where that ended, and the checkpoint may not be ahead of it (rule 21).
+/// Without a checkpoint, and where the log does not go on there, what both sides hold is all that is known.
+///
+/// # Errors
+/// Those of [`read`], from the checkpoint.
+pub async fn resume(sides: &Sides, checkpoint: Option<(&Position, Option<&Window>)>) -> Result<Seen> {
+    let told = reached(sides).await?.filter(|told| checkpoint.is_none_or(|(position, _)| *told < position.id));
+    if let Some(told) = told {
+        match read(sides, &Position::unseen(told), None).await {
+            // What the run before left is not known: no change is one that no event explains.
+            Ok(seen) => return Ok(Seen { is_read: checkpoint.is_some(), ..seen }),
+            Err(failure) if failure.code == ExitCode::Refused => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    match checkpoint {
+        Some((position, window)) => read(sides, position, window).await,
+        None => start(sides).await,
+    }
+}
+
+/// The smallest `repl.last.id` of the target's databases that are in the policy.
+async fn reached(sides: &Sides) -> Result<Option<i64>> {
+    let policy = &sides.policy;
+    let source = sides.source.databases().await.map_err(super::failure)?;
+    let ours = source.iter().map(|database| &database.name).filter(|name| policy.scope.takes_database(name));
+    let ours: BTreeSet<DatabaseName> = ours.map(|name| policy.target_database(name)).collect();
+    let target = sides.target.databases().await.map_err(super::failure)?;
+    let ours = target.iter().filter(|database| ours.contains(&database.name));
+    Ok(ours.filter_map(|database| database.parameters.get(LAST_ID)?.parse().ok()).min())
+}
+
 /// Where the log stands, for a run that starts from what both sides hold. Asked for before anything else is read.
 pub async fn start(sides: &Sides) -> Result<Seen> {
     let current = sides.source.current_event_id().await.map_err(super::failure)?;
@@ -139,7 +174,8 @@ pub async fn read(sides: &Sides, position: &Position, window: Option<&Window>) -
     let repeat = may_repeat(sides);
     let mut window = window.cloned().unwrap_or_else(|| Window::starting_after(position.id - 1));
     let mut limit = if repeat { REPEATING_PAGE } else { EVENTS_A_PAGE };
-    let mut seen = Seen { position: Some(position.clone()), has_log: current > 0, is_read: true, ..Seen::default() };
+    let (from, has_log) = (Some(position.id), current > 0);
+    let mut seen = Seen { from, position: Some(position.clone()), has_log, is_read: true, ..Seen::default() };
     loop {
         let ids = match repeat {
             // Over Thrift the order of twins is not known; what they are about is compared either way.

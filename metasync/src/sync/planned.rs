@@ -204,14 +204,10 @@ async fn drawn(
     rules_hold(state, policy, allowed)?;
     let asked = Timestamp::now();
     let sides = stores.sides(setting).await?;
-    let mut seen = match state {
-        // Without a position nothing was read so far: a bootstrap that died before its end starts where the log stands now.
-        Some(SyncState { position: Some(position), window, .. })
-            if !allowed.bootstrap && allowed.selection.is_all() =>
-        {
-            events::read(&sides, position, window.as_ref()).await?
-        }
-        _ => events::start(&sides).await?,
+    let checkpoint = state.and_then(|state| Some((state.position.as_ref()?, state.window.as_ref())));
+    let mut seen = match !allowed.bootstrap && allowed.selection.is_all() {
+        true => events::resume(&sides, checkpoint).await?,
+        false => events::start(&sides).await?,
     };
     seen.recall(state);
     // A run that died may have written what no manifest knows yet.

@@ -166,7 +166,7 @@ impl Run<'_> {
         let mut planned = until::answered(&setting.stop, drawing).await?;
         if round == 1 {
             summary.mode = planned.mode;
-            summary.from_event = left.as_ref().and_then(|left| Some(left.state.position.as_ref()?.id));
+            summary.from_event = planned.seen.from;
         }
         summary.to_event = planned.seen.position.as_ref().map(|position| position.id);
         self.tell_events(&planned, summary);
