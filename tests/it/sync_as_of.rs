@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 use metasync::metastore::Change;
-use metasync::model::{DatabaseName, Function, FunctionKind, Resource, ResourceKind, UnknownFields};
+use metasync::model::{
+    Constraint, ConstraintKind, DatabaseName, Function, FunctionKind, Resource, ResourceKind, TableName, UnknownFields,
+};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tests::cli::Ran;
@@ -202,4 +204,88 @@ fn rule_26_a_function_whose_file_failed_or_that_the_target_refused_holds_the_rep
     lake.sql("target", "DROP TRIGGER no");
     assert!(time(&as_of(&lake.metasync("run", &[]).expect(0))) > time(&mended));
     lake.assert_in_step();
+}
+
+/// What `status` names besides tables: the object and what it shows.
+fn uncarried(lake: &Lake) -> Vec<(String, Value)> {
+    let status = lake.status();
+    let named = status["uncarried"].as_array().unwrap_or_else(|| panic!("{status}"));
+    named.iter().map(|one| (one["object"].as_str().unwrap().to_owned(), one["as_of"].clone())).collect()
+}
+
+#[test]
+fn rule_26_a_function_or_a_constraint_that_cannot_be_carried_holds_the_replica_and_is_said_apart() {
+    let lake = Lake::of_two_tables();
+    lake.write("sales.db/udf/f.jar", "f");
+    lake.apply(&[function(&lake, "f", "sales.db/udf/f.jar")]);
+    let (table, kind) = (TableName::new("sales", "a"), ConstraintKind::NotNull { column: "id".to_owned() });
+    let (enable, validate, rely) = (true, false, true);
+    let key = Constraint { table, name: "nn".to_owned(), kind, enable, validate, rely };
+    lake.apply(&[Change::PutConstraint(key)]);
+    // Between sweeps, too: a run that compares nothing finds nothing wrong.
+    lake.policy("sweep = \"1h\"");
+    let drop = |name: &str| Change::DropFunction { database: DatabaseName::new("sales"), name: name.to_owned() };
+    let mut known = as_of(&lake.metasync("run", &[]).expect(0));
+    type Step<'a> = &'a dyn Fn();
+    let set = |sql: &'static str| {
+        let lake = &lake;
+        move || drop_rows(lake.sql("source", sql))
+    };
+    let cases: [(&str, Step<'_>, Step<'_>); 3] = [
+        (
+            "function sales.f",
+            &set("UPDATE FUNCS SET FUNC_TYPE = 7 WHERE FUNC_NAME = 'f'"),
+            &set("UPDATE FUNCS SET FUNC_TYPE = 1 WHERE FUNC_NAME = 'f'"),
+        ),
+        (
+            "constraint nn on sales.a",
+            &set("UPDATE KEY_CONSTRAINTS SET CONSTRAINT_TYPE = 9"),
+            &set("UPDATE KEY_CONSTRAINTS SET CONSTRAINT_TYPE = 3"),
+        ),
+        // In no location of the policy.
+        ("function sales.g", &|| lake.apply(&[function(&lake, "g", "../elsewhere/g.jar")]), &|| {
+            lake.apply(&[drop("g")])
+        }),
+    ];
+    for (object, damage, mend) in cases {
+        damage();
+        for content in ["newer", "newest", "newest"] {
+            lake.write("sales.db/b/part-0", content);
+            lake.policy("");
+            let ran = lake.metasync("run", &[]).expect(3);
+            assert_eq!((&as_of(&ran), &lake.status()["as_of"]), (&known, &known), "{object}: {}", ran.stdout);
+            assert_eq!(uncarried(&lake), [(object.to_owned(), known.clone())]);
+            let words = lake.shell.metasync(&["status", "p.toml"]).expect(0).stdout;
+            let apart = words.lines().find(|line| line.trim_start().starts_with(&format!("not in step: {object} ")));
+            assert!(apart.is_some_and(|line| line.contains(known.as_str().unwrap())), "{words}");
+            assert_eq!(std::fs::read_to_string(lake.target("sales.db/b/part-0")).unwrap(), content, "others go on");
+            lake.policy("sweep = \"1h\"");
+            let between = lake.metasync("run", &[]).expect(3);
+            assert_eq!(as_of(&between), known, "{object}: {}", between.stdout);
+        }
+        mend();
+        lake.policy("");
+        let mended = as_of(&lake.metasync("run", &[]).expect(0));
+        assert!(time(&mended) > time(&known), "{object}: {mended} {known}");
+        assert_eq!(uncarried(&lake), []);
+        lake.assert_in_step();
+        known = mended;
+    }
+}
+
+/// What a script answers that only changes something.
+fn drop_rows(rows: Vec<Vec<String>>) {
+    assert!(rows.is_empty(), "{rows:?}");
+}
+
+#[test]
+fn rule_26_a_function_that_was_wrong_from_the_first_run_on_holds_nothing_up_and_is_said_apart() {
+    let lake = Lake::of_two_tables();
+    lake.apply(&[function(&lake, "g", "../elsewhere/g.jar")]);
+    let first = as_of(&lake.metasync("run", &[]).expect(3));
+    let second = as_of(&lake.metasync("run", &[]).expect(3));
+    assert!(time(&second) > time(&first));
+    assert_eq!(uncarried(&lake), [("function sales.g".to_owned(), Value::Null)]);
+    let words = lake.shell.metasync(&["status", "p.toml"]).expect(0).stdout;
+    assert!(words.contains("not in step: function sales.g (never in step): "), "{words}");
 }

@@ -6,7 +6,7 @@ use super::apply::Applied;
 use super::data::Tree;
 use super::planned::Planned;
 use super::report::SyncSummary;
-use super::state::{DatabaseState, Intent, PathState, Rules, SyncState, TableState};
+use super::state::{DatabaseState, Intent, PathState, Quarantine, Rules, SyncState, TableState};
 use super::still;
 use super::survey::{self, Survey, TableWork};
 use crate::location::Location;
@@ -171,12 +171,8 @@ impl Settling<'_> {
             self.keep_filled(new);
         }
         summary.tables.quarantined = summary.quarantined.len() as u64;
-        for damaged in &survey.damaged {
-            summary.errors.push(format!("{} is not carried: {}", damaged.object, damaged.why));
-        }
         let applied = &outcome.applied;
-        let kept = applied.kept.iter();
-        summary.errors.extend(kept.map(|(database, why)| format!("database {database} is not dropped: {why}")));
+        self.uncarried(new, summary);
         let is_odd = !applied.functions.is_empty() || !applied.kept.is_empty() || !survey.damaged.is_empty();
         if !summary.quarantined.is_empty() || is_odd {
             codes.push(ExitCode::Partial);
@@ -186,7 +182,8 @@ impl Settling<'_> {
         // A function that the target does not hold as the source has it belongs to no table that could say so.
         let moves = carried && all_there && self.is_all && outcome.applied.functions.is_empty();
         if let Some(paths) = self.paths(new).filter(|_| moves) {
-            let kept = new.quarantined().filter_map(|(_, one)| one.as_of.as_deref()?.parse::<Timestamp>().ok());
+            let quarantined = new.quarantined().map(|(_, one)| one).chain(new.uncarried.values());
+            let kept = quarantined.filter_map(|one| one.as_of.as_deref()?.parse::<Timestamp>().ok());
             let looks = self.planned.unseen.values().copied();
             let as_of = kept.chain(looks).chain(paths).fold(self.planned.at_best, Timestamp::min);
             summary.as_of = Some(as_of.to_string());
@@ -196,6 +193,33 @@ impl Settling<'_> {
         summary.behind = behind.map(|at| survey.tables[*at].source.to_string()).chain(held_up).collect();
         summary.end(ExitCode::first(codes));
         complete
+    }
+
+    /// Objects other than tables that are not in step: each shows what it did before it went wrong, and one that was wrong from
+    /// the first complete run on holds nothing up, as a table that was never carried.
+    fn uncarried(&self, new: &mut SyncState, summary: &mut SyncSummary) {
+        let applied = &self.outcome.applied;
+        let damaged = self.planned.survey.damaged.iter();
+        let damaged = damaged.map(|one| (one.object.clone(), format!("{} is not carried: ", one.object), &one.why));
+        let kept = applied.kept.iter();
+        let kept =
+            kept.map(|(name, why)| (format!("database {name}"), format!("database {name} is not dropped: "), why));
+        let mut found: BTreeMap<String, &String> = BTreeMap::new();
+        for (object, words, why) in damaged.chain(kept) {
+            summary.errors.push(format!("{words}{why}"));
+            found.insert(object, why);
+        }
+        let functions = applied.functions.iter();
+        found.extend(functions.map(|(database, why)| (format!("functions of {database}"), why)));
+        let last = self.last.map(|time| time.to_string());
+        let mut before = std::mem::take(&mut new.uncarried);
+        for (object, why) in found {
+            let as_of = before.remove(&object).map_or_else(|| last.clone(), |left| left.as_of);
+            new.uncarried.insert(object, Quarantine { error: why.clone(), as_of });
+        }
+        if !self.is_all {
+            new.uncarried.extend(before);
+        }
     }
 
     /// What was left of the plain trees. Returns what those still show that failed; `None` if one of them never was whole.

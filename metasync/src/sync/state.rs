@@ -47,6 +47,9 @@ pub struct SyncState {
     /// The plain trees of the policy, by their name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub paths: BTreeMap<String, PathState>,
+    /// Objects other than tables that are not in step, by their name: functions, constraints, databases that were not dropped.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub uncarried: BTreeMap<String, Quarantine>,
     /// What events said was emptied on purpose, while its files are not all removed yet (rule 27).
     #[serde(default)]
     pub explained: BTreeSet<Emptied>,
@@ -209,7 +212,7 @@ pub struct PathState {
     pub error: Option<String>,
 }
 
-/// A table that could not be brought into step.
+/// A table, or another object, that could not be brought into step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quarantine {
     /// Why.

@@ -1,6 +1,6 @@
 //! What the state of a policy says of its replica. Takes no lease and changes nothing; asks the source how far it is.
 
-use super::state::SyncState;
+use super::state::{Quarantine, SyncState};
 use super::{Metastores, Setting};
 use crate::model::DatabaseName;
 use distcp::beacon::InFlight;
@@ -41,6 +41,8 @@ pub struct PolicyStatus {
     pub pending: Vec<String>,
     /// Tables that are not in step.
     pub quarantined: Vec<QuarantinedTable>,
+    /// Functions, constraints and databases that are not in step.
+    pub uncarried: Vec<Uncarried>,
     /// Plain trees that are not in step.
     pub failed_paths: Vec<FailedPath>,
     /// How the last runs ended, the newest first.
@@ -61,6 +63,17 @@ pub struct QuarantinedTable {
     /// Why.
     pub error: String,
     /// What it still shows (RFC 3339).
+    pub as_of: Option<String>,
+}
+
+/// An object other than a table that is not in step.
+#[derive(Clone, Debug, Serialize)]
+pub struct Uncarried {
+    /// What it is, and its name.
+    pub object: String,
+    /// Why.
+    pub error: String,
+    /// What it still shows (RFC 3339); `None` if it was wrong before any run was complete.
     pub as_of: Option<String>,
 }
 
@@ -173,6 +186,9 @@ pub async fn status(setting: &Setting) -> Result<PolicyStatus> {
             .quarantined()
             .map(|(table, one)| QuarantinedTable { table, error: one.error.clone(), as_of: one.as_of.clone() })
             .collect();
+        let uncarried = left.state.uncarried.iter().map(|(object, one)| (object.clone(), one.clone()));
+        status.uncarried =
+            uncarried.map(|(object, Quarantine { error, as_of })| Uncarried { object, error, as_of }).collect();
         let failed =
             left.state.paths.iter().filter_map(|(path, state)| Some((path, state.error.as_ref()?, &state.as_of)));
         status.failed_paths = failed

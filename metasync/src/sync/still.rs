@@ -72,7 +72,7 @@ fn looks(
     let is_settled = left.complete && intent.is_none() && removals.is_empty() && explained.is_empty();
     // What others took the place of has to go one day.
     let is_settled = is_settled && pending.is_empty() && retired.is_empty();
-    let in_step = left.state.quarantined().next().is_none();
+    let in_step = left.state.quarantined().next().is_none() && left.state.uncarried.is_empty();
     // A log that moved is compared, whatever it says.
     let log_stands = seen.has_log == position.is_some() && seen.position == *position && seen.by_type.is_empty();
     if !is_settled || !in_step || !log_stands {
@@ -124,7 +124,7 @@ mod tests {
         let emptied =
             Emptied { catalog: "hive".to_owned(), database: "d".to_owned(), table: "t".to_owned(), partition: None };
         let explain = |left: &mut Checkpoint<SyncState>| left.state.explained.extend([emptied.clone()]);
-        let changes: [Change; 9] = [
+        let changes: [Change; 10] = [
             |left, _| left.complete = false,
             |left, _| left.state.intent = Some(Intent::default()),
             |left, _| left.state.removals.extend(["file:/x".to_owned()]),
@@ -136,6 +136,10 @@ mod tests {
                 let tables = &mut left.state.databases.entry("d".to_owned()).or_default().tables;
                 let quarantined = Some(Quarantine { error: "e".to_owned(), as_of: None });
                 tables.entry("t".to_owned()).or_default().quarantined = quarantined;
+            },
+            |left, _| {
+                let quarantined = Quarantine { error: "e".to_owned(), as_of: None };
+                left.state.uncarried.insert("function d.f".to_owned(), quarantined);
             },
             |_, seen| seen.position = Some(Position::unseen(8)),
         ];

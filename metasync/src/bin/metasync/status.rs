@@ -74,6 +74,10 @@ fn block(status: &PolicyStatus, now: Timestamp) -> String {
         let shows = table.as_of.as_deref().map_or("never carried".to_owned(), |as_of| format!("shows {as_of}"));
         lines.push(format!("  quarantined: {} ({shows}): {}", table.table, table.error));
     }
+    for object in &status.uncarried {
+        let shows = object.as_of.as_deref().map_or("never in step".to_owned(), |as_of| format!("shows {as_of}"));
+        lines.push(format!("  not in step: {} ({shows}): {}", object.object, object.error));
+    }
     for path in &status.failed_paths {
         let shows = path.as_of.as_deref().map_or("never whole".to_owned(), |as_of| format!("shows {as_of}"));
         lines.push(format!("  failed: path {} ({shows}): {}", path.path, path.error));
