@@ -18,7 +18,7 @@ use crate::rewrites::Rewrites;
 use crate::translate::translate;
 use crate::volatile::{strip, strip_sketches};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Both metastores open for reading, and what stands between them.
@@ -45,6 +45,8 @@ pub struct Whole {
     pub constraints: Vec<Constraint>,
     /// Of its columns.
     pub statistics: Vec<ColumnStatistics>,
+    /// Constraints on it that cannot be read, by name.
+    pub unread: BTreeSet<String>,
 }
 
 /// Tables of one database by name, and those that cannot be read.
@@ -69,10 +71,15 @@ pub async fn read(
     let tables = snapshot.tables(database, names).await?;
     let constraints = snapshot.constraints(database, names).await?;
     let mut wholes = Wholes { damaged: tables.damaged, ..Wholes::default() };
-    wholes.damaged.extend(constraints.damaged);
     for table in tables.found {
-        let whole = Whole { table, constraints: Vec::new(), statistics: Vec::new() };
+        let whole = Whole { table, constraints: Vec::new(), statistics: Vec::new(), unread: BTreeSet::new() };
         wholes.found.insert(whole.table.name.table.clone(), whole);
+    }
+    for damaged in constraints.damaged {
+        if let Some((name, whole)) = unread_constraint(&damaged.object, database, &mut wholes.found) {
+            whole.unread.insert(name);
+        }
+        wholes.damaged.push(damaged);
     }
     for constraint in constraints.found {
         if let Some(whole) = wholes.found.get_mut(&constraint.table.table) {
@@ -87,6 +94,17 @@ pub async fn read(
         }
     }
     Ok(wholes)
+}
+
+/// The name of a constraint that cannot be read, and its table: of `constraint NAME on DATABASE.TABLE`.
+fn unread_constraint<'a>(
+    object: &str,
+    database: &DatabaseName,
+    found: &'a mut BTreeMap<String, Whole>,
+) -> Option<(String, &'a mut Whole)> {
+    let (name, table) = object.strip_prefix("constraint ")?.rsplit_once(" on ")?;
+    let whole = found.values_mut().find(|whole| database.table(&whole.table.name.table).to_string() == table)?;
+    Some((name.to_owned(), whole))
 }
 
 /// An object as the target shall hold it. `told` hears what becomes otherwise in it. Errors: why it cannot.
@@ -125,8 +143,14 @@ impl WholeRewrites {
     }
 }
 
-/// A table as the target shall hold it. `told` hears what becomes otherwise in it. Errors: why it cannot.
-pub fn expected_whole(whole: Whole, sides: &Sides, told: &mut WholeRewrites) -> Result<Whole, String> {
+/// A table as the target shall hold it. What the target has of constraints that cannot be read stays. `told` hears what becomes
+/// otherwise in it. Errors: why it cannot.
+pub fn expected_whole(
+    whole: Whole,
+    actual: Option<&Whole>,
+    sides: &Sides,
+    told: &mut WholeRewrites,
+) -> Result<Whole, String> {
     let name = whole.table.name.clone();
     let Object::Table(table) = expected(Object::Table(Box::new(whole.table)), sides, &mut told.table)? else {
         return Err(format!("table {name}: it became something else"));
@@ -138,6 +162,11 @@ pub fn expected_whole(whole: Whole, sides: &Sides, told: &mut WholeRewrites) -> 
             constraints.push(constraint);
         }
     }
+    if !whole.unread.is_empty() {
+        let there = actual.into_iter().flat_map(|actual| &actual.constraints);
+        constraints.extend(there.filter(|constraint| whole.unread.contains(&constraint.name)).cloned());
+        constraints.sort();
+    }
     let mut statistics = Vec::new();
     for of_column in whole.statistics {
         let object = Object::TableStatistics { table: name.clone(), statistics: of_column };
@@ -145,7 +174,7 @@ pub fn expected_whole(whole: Whole, sides: &Sides, told: &mut WholeRewrites) -> 
             statistics.push(of_column);
         }
     }
-    Ok(Whole { table: *table, constraints, statistics })
+    Ok(Whole { table: *table, constraints, statistics, unread: whole.unread })
 }
 
 /// The line of an object by which it is compared.

@@ -259,6 +259,14 @@ fn rule_26_a_function_or_a_constraint_that_cannot_be_carried_holds_the_replica_a
             let apart = words.lines().find(|line| line.trim_start().starts_with(&format!("not in step: {object} ")));
             assert!(apart.is_some_and(|line| line.contains(known.as_str().unwrap())), "{words}");
             assert_eq!(std::fs::read_to_string(lake.target("sales.db/b/part-0")).unwrap(), content, "others go on");
+            let there = ["SELECT FUNC_NAME FROM FUNCS", "SELECT CONSTRAINT_NAME FROM KEY_CONSTRAINTS"];
+            assert_eq!(
+                there.map(|sql| lake.sql("target", sql).concat()),
+                [["f"], ["nn"]],
+                "{object}: nothing is dropped"
+            );
+            let planned = lake.metasync("plan", &[]).expect(3).stdout;
+            assert!(planned.contains("\"quarantine\"") && planned.contains(object), "{planned}");
             lake.policy("sweep = \"1h\"");
             let between = lake.metasync("run", &[]).expect(3);
             assert_eq!(as_of(&between), known, "{object}: {}", between.stdout);

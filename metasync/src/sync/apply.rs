@@ -260,7 +260,8 @@ impl Applier<'_> {
     async fn table(&self, table: &TableWork, pair: Pair, pending: &mut Pending) -> Result<Changed, Trouble> {
         let Pair { source: whole, actual, ahead, .. } = pair;
         let source = whole.table.clone();
-        let shall = expected_whole(whole, self.sides, &mut WholeRewrites::default()).map_err(Trouble::Table)?;
+        let shall = expected_whole(whole, actual.as_ref(), self.sides, &mut WholeRewrites::default());
+        let shall = shall.map_err(Trouble::Table)?;
         let found = head(&shall, actual.as_ref());
         let mut lines = Lines::default();
         add_head(&shall, &mut lines);

@@ -313,9 +313,9 @@ async fn look_at_table(
         (Nature::Acid, Err(why)) => Err(format!("it is an ACID table: {why}")),
         (Nature::Acid, Ok(acid)) => {
             work.acid = Some(acid);
-            expected_whole(whole, sides, &mut told)
+            expected_whole(whole, actual.as_ref(), sides, &mut told)
         }
-        _ => expected_whole(whole, sides, &mut told),
+        _ => expected_whole(whole, actual.as_ref(), sides, &mut told),
     };
     let Head { recreate, changes, late } = match &shall {
         Ok(shall) => head(shall, actual.as_ref()),

@@ -109,6 +109,7 @@ async fn show(shell: &Shell, verb: &PlanVerb) -> Result<ExitCode> {
         0 => "nothing to do: the replica is in step".to_owned(),
         steps => format!("{}; nothing was changed", counted(steps, "step", "steps")),
     });
+    let quarantined = quarantined + planned.survey.damaged.len();
     let code = if quarantined > 0 { ExitCode::Partial } else { ExitCode::Done };
     Ok(shell.done("plan", code))
 }
@@ -204,6 +205,9 @@ fn lines(planned: &Planned, tell: &mut dyn FnMut(&str, String, String)) {
             }
             tell(step, format!("table {}", table.target), parts.join(", "));
         }
+    }
+    for damaged in &survey.damaged {
+        tell("quarantine", damaged.object.clone(), damaged.why.clone());
     }
     for database in &survey.gone {
         tell("drop", format!("database {database}"), String::new());
