@@ -7,9 +7,11 @@ use metasync::model::{
 };
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use std::path::Path;
 use tests::cli::Ran;
 use tests::lake::{LARGE, Lake};
 use tests::metastores::objects;
+use tests::services;
 
 fn as_of(ran: &Ran) -> Value {
     ran.summary()["as_of"].clone()
@@ -296,4 +298,71 @@ fn rule_26_a_function_that_was_wrong_from_the_first_run_on_holds_nothing_up_and_
     assert_eq!(uncarried(&lake), [("function sales.g".to_owned(), Value::Null)]);
     let words = lake.shell.metasync(&["status", "p.toml"]).expect(0).stdout;
     assert!(words.contains("not in step: function sales.g (never in step): "), "{words}");
+}
+
+#[test]
+fn rule_26_a_path_that_cannot_be_planned_is_its_own_error_and_holds_the_replica_where_it_was() {
+    let Some(server) = services::s3() else { return };
+    let mut lake = Lake::of_two_tables();
+    let shell = lake.shell.clone();
+    lake.shell = shell.clone().with_s3(&server);
+    lake.policy("");
+    let (bucket, root) = (server.fresh_bucket("jobs"), lake.root().display().to_string());
+    let paths = format!(
+        "[[paths]]\nfrom = \"s3://{bucket}/jobs\"\nto = \"{root}/jobs_copy\"\n\
+         [[paths]]\nfrom = \"{root}/more\"\nto = \"{root}/more_copy\"\n[options]"
+    );
+    let text = std::fs::read_to_string(lake.root().join("p.toml")).unwrap();
+    std::fs::write(lake.root().join("p.toml"), text.replace("[options]", &paths)).unwrap();
+    let jar = server.file_of(&bucket, "jobs/a.jar");
+    std::fs::create_dir_all(jar.parent().unwrap()).unwrap();
+    std::fs::write(&jar, "a").unwrap();
+    lake.write("../more/b.jar", "b");
+    let mut known = as_of(&lake.metasync("run", &[]).expect(0));
+    let (folder, aside) = (server.file_of(&bucket, ""), server.file_of(&format!("{bucket}-aside"), ""));
+    let away = |from: &Path, to: &Path| std::fs::rename(from, to).unwrap();
+    for is_gone in [false, true] {
+        // Nobody may list it, or the bucket is not there.
+        let mut stranger = server.clone();
+        stranger.secret_key = "not it".to_owned();
+        match is_gone {
+            false => lake.shell = shell.clone().with_s3(&stranger),
+            true => away(&folder, &aside),
+        }
+        let (between, mut held) = (Timestamp::now(), None);
+        for content in ["newer", "newest"] {
+            lake.write("sales.db/b/part-0", &format!("{content} {is_gone}"));
+            lake.write("../more/b.jar", &format!("{content} {is_gone}"));
+            let planned = lake.metasync("plan", &[]).expect(3).stdout;
+            assert!(planned.contains("\"quarantine\"") && planned.contains("/jobs to "), "{planned}");
+            let ran = lake.metasync("run", &[]).expect(3);
+            assert_eq!(ran.number("counts/copied"), 2, "the others go on: {}", ran.stdout);
+            let shows = as_of(&ran);
+            assert!(time(&known) <= time(&shows) && time(&shows) < between, "{known} {shows} {between}");
+            assert_eq!(held.get_or_insert_with(|| shows.clone()), &shows, "its last look");
+            assert!(ran.stderr.contains(&format!("path s3://{bucket}/jobs to {root}/jobs_copy: ")), "{}", ran.stderr);
+            let status = lake.status();
+            assert_eq!((&status["as_of"], &status["failed_paths"][0]["as_of"]), (&shows, &shows), "{status}");
+            assert_eq!(status["failed_paths"].as_array().map(Vec::len), Some(1), "{status}");
+            assert_eq!(lake.files(&lake.root().join("more")), lake.files(&lake.root().join("more_copy")));
+            assert!(lake.root().join("jobs_copy/a.jar").exists(), "what was there stays");
+        }
+        // What refuses the whole run refuses it still.
+        std::fs::write(lake.root().join("more_copy/b.jar"), "written by others").unwrap();
+        lake.write("../more/b.jar", "replaced");
+        let refused = lake.metasync("run", &[]).expect(5);
+        assert!(refused.last_word().contains("/more_copy/b.jar"), "rule 20: {}", refused.stderr);
+        lake.metasync("run", &["--overwrite-drift"]).expect(3);
+        match is_gone {
+            false => lake.shell = shell.clone().with_s3(&server),
+            true => away(&aside, &folder),
+        }
+        let mended = as_of(&lake.metasync("run", &[]).expect(0));
+        assert!(time(&mended) > between);
+        assert_eq!(lake.status()["failed_paths"], json!([]));
+        known = mended;
+    }
+    std::fs::remove_file(&jar).unwrap();
+    let empty = lake.metasync("run", &[]).expect(5);
+    assert!(empty.last_word().contains("is empty"), "rule 5: {}", empty.stderr);
 }

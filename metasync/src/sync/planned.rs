@@ -2,7 +2,9 @@
 
 mod paths;
 
-use super::data::{self, Draft, Empty, Forks, PathDraft, PathTree, Tree, Trust};
+pub use paths::Paths;
+
+use super::data::{self, Draft, Empty, Forks, Tree, Trust};
 use super::events::{self, Seen};
 use super::guards::{drops_allowed, files_are_ours, files_are_there, is_ours, one_source_each, rules_hold};
 use super::report::Mode;
@@ -46,8 +48,8 @@ pub struct Planned {
     pub looked: Vec<String>,
     /// Tables whose files others have not brought yet: how many are lacking, and the first.
     pub waiting: BTreeMap<usize, (u64, String)>,
-    /// Plain trees of the policy, with what their plans say.
-    pub paths: Vec<(PathTree, PathDraft)>,
+    /// Plain trees of the policy.
+    pub paths: Paths,
     /// Folders of the target to be emptied.
     pub removals: BTreeSet<String>,
     /// The same, of which nobody can tell yet whether a table of the target has files there.
@@ -86,7 +88,7 @@ impl Planned {
             unseen: BTreeMap::new(),
             looked: Vec::new(),
             waiting: BTreeMap::new(),
-            paths: Vec::new(),
+            paths: Paths::default(),
             removals: BTreeSet::new(),
             postponed: BTreeSet::new(),
             policy,
@@ -113,7 +115,7 @@ impl Planned {
     /// Says how much will be copied and written, and that it begins.
     pub(super) fn begin(&self, progress: &Progress) {
         let trees = self.drafts.iter().filter(|draft| !draft.is_idle()).map(|draft| &draft.totals);
-        let paths = self.paths.iter().filter(|(_, draft)| !draft.is_idle).map(|(_, draft)| &draft.totals);
+        let paths = self.paths.planned.iter().filter(|(_, draft)| !draft.is_idle).map(|(_, draft)| &draft.totals);
         let (mut objects, mut bytes) = (0, 0);
         for totals in trees.chain(paths) {
             objects += totals.copies + totals.compares + totals.deletes;
@@ -258,7 +260,7 @@ async fn drawn(
     let Drafted { trees, drafts, unseen, waiting, synced } = drafted;
     let paths = match allowed.selection.is_all() {
         true => paths::plan(setting, allowed, state, half_done).await?,
-        false => Vec::new(),
+        false => Paths::default(),
     };
     let never_whole = left.is_none_or(|left| left.as_of.is_none());
     let mode = if never_whole || allowed.bootstrap { Mode::Bootstrap } else { Mode::Incremental };

@@ -176,7 +176,7 @@ impl Run<'_> {
             ..SyncState::default()
         });
         planned.places.keep(&mut new);
-        let by_path = planned.paths.iter().any(|(_, draft)| !draft.is_idle);
+        let by_path = planned.paths.planned.iter().any(|(_, draft)| !draft.is_idle);
         let differs = planned.differs() || !planned.removals.is_empty() || by_path;
         if differs {
             new.intent = Some(intent(&planned.survey, new.intent.take(), &planned.policy));
@@ -359,7 +359,7 @@ impl Run<'_> {
         let (data, logs) = data::split(trees.map(|(tree, _)| tree).collect());
         let mut outcome = Outcome::default();
         self.wait_for_files(planned, &mut outcome.lacking);
-        for (path, draft) in &planned.paths {
+        for (path, draft) in &planned.paths.planned {
             if draft.is_idle {
                 summary.add_idle(&draft.totals);
                 continue;

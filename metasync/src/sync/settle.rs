@@ -148,7 +148,7 @@ impl Settling<'_> {
         let jobs = self.outcome.jobs.iter().map(|(_, report)| report);
         let paths = self.outcome.paths.iter().map(|(_, report)| report);
         let jobs_done = jobs.clone().all(is_done);
-        let paths_done = paths.clone().all(is_done);
+        let paths_done = self.planned.paths.failed.is_empty() && paths.clone().all(is_done);
         // What failed to be copied is known; where a copy broke off, its journal may lack what was written last.
         let ended_well = jobs.chain(paths).all(|report| report.failure.is_none());
         let mut unfinished = self.tables(new, summary);
@@ -229,7 +229,19 @@ impl Settling<'_> {
         }
         let mut before = std::mem::take(&mut new.paths);
         let mut kept = Some(Vec::new());
-        for (path, draft) in &self.planned.paths {
+        let shows = |state: &PathState| state.as_of.as_deref().and_then(|as_of| as_of.parse().ok());
+        let mut hold = |state: &PathState| {
+            kept = kept.take().zip(shows(state)).map(|(mut kept, shows): (Vec<Timestamp>, _)| {
+                kept.push(shows);
+                kept
+            });
+        };
+        for (name, why) in &self.planned.paths.failed {
+            let state = PathState { error: Some(why.clone()), ..before.remove(name).unwrap_or_default() };
+            hold(&state);
+            new.paths.insert(name.clone(), state);
+        }
+        for (path, draft) in &self.planned.paths.planned {
             let report = self.outcome.paths.iter().find(|(name, _)| *name == path.name).map(|(_, report)| report);
             let state = match report.filter(|report| !is_done(report)) {
                 None => PathState { as_of: Some(draft.as_of.to_string()), error: None },
@@ -238,11 +250,7 @@ impl Settling<'_> {
                 Some(report) => PathState { error: Some(why(report)), ..before.remove(&path.name).unwrap_or_default() },
             };
             if state.error.is_some() {
-                let shows = state.as_of.as_deref().and_then(|as_of| as_of.parse().ok());
-                kept = kept.zip(shows).map(|(mut kept, shows)| {
-                    kept.push(shows);
-                    kept
-                });
+                hold(&state);
             }
             new.paths.insert(path.name.clone(), state);
         }
@@ -255,6 +263,10 @@ impl Settling<'_> {
         let paths = self.outcome.paths.iter().map(|(name, report)| (format!("path {name}"), report));
         let failed = jobs.chain(paths).filter(|(_, report)| !is_done(report));
         let mut codes = Vec::new();
+        for (name, why) in &self.planned.paths.failed {
+            codes.push(ExitCode::Partial);
+            summary.errors.push(format!("path {name}: {why}"));
+        }
         for (name, report) in failed {
             codes.extend((!is_held_back(report)).then_some(report.summary.exit_code));
             summary.errors.extend(report.failure.as_ref().map(|failure| format!("{name}: {}", failure.message)));

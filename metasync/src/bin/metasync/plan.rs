@@ -109,7 +109,7 @@ async fn show(shell: &Shell, verb: &PlanVerb) -> Result<ExitCode> {
         0 => "nothing to do: the replica is in step".to_owned(),
         steps => format!("{}; nothing was changed", counted(steps, "step", "steps")),
     });
-    let quarantined = quarantined + planned.survey.damaged.len();
+    let quarantined = quarantined + planned.survey.damaged.len() + planned.paths.failed.len();
     let code = if quarantined > 0 { ExitCode::Partial } else { ExitCode::Done };
     Ok(shell.done("plan", code))
 }
@@ -209,6 +209,9 @@ fn lines(planned: &Planned, tell: &mut dyn FnMut(&str, String, String)) {
     for damaged in &survey.damaged {
         tell("quarantine", damaged.object.clone(), damaged.why.clone());
     }
+    for (name, why) in &planned.paths.failed {
+        tell("quarantine", format!("path {name}"), why.clone());
+    }
     for database in &survey.gone {
         tell("drop", format!("database {database}"), String::new());
     }
@@ -223,7 +226,7 @@ fn lines(planned: &Planned, tell: &mut dyn FnMut(&str, String, String)) {
     }
     let trees = planned.trees.iter().zip(&planned.drafts);
     let trees = trees.map(|(tree, draft)| (format!("{} to {}", tree.root.from, tree.root.to), &draft.totals));
-    let paths = planned.paths.iter().map(|(path, draft)| (path.name.clone(), &draft.totals));
+    let paths = planned.paths.planned.iter().map(|(path, draft)| (path.name.clone(), &draft.totals));
     for (name, totals) in trees.chain(paths) {
         let work = [("to copy", totals.copies), ("to compare", totals.compares), ("to delete", totals.deletes)];
         let parts: Vec<String> = work

@@ -1,4 +1,7 @@
 //! The plain trees of a policy in a plan. Nothing is changed here.
+//!
+//! One that cannot be planned, because it cannot be listed, is left out with its error, and the others go on. What refuses a run
+//! (a policy that contradicts itself, a guard, objects of others) refuses it here, too.
 
 use super::{guarded, trust};
 use crate::sync::data::{self, PathDraft, PathTree, Trust};
@@ -6,7 +9,26 @@ use crate::sync::guards::{files_are_ours, files_are_there};
 use crate::sync::state::SyncState;
 use crate::sync::{Allowed, Setting};
 use distcp::error::{Failure, Result};
+use distcp::exit::ExitCode;
+use distcp::session;
 use jiff::Timestamp;
+use std::collections::BTreeMap;
+
+/// What was planned of them.
+#[derive(Default)]
+pub struct Paths {
+    /// Those that could be planned, with what their plans say.
+    pub planned: Vec<(PathTree, PathDraft)>,
+    /// The others by name, with why.
+    pub failed: BTreeMap<String, String>,
+}
+
+/// Whether a plan that failed like this is the trouble of its path alone: a store did not answer, or its place is not what it shall
+/// be. What is left are signals, and what other jobs hold.
+fn is_its_own(code: ExitCode) -> bool {
+    use ExitCode::{Failed, Partial, Permission, Temporary, Usage};
+    matches!(code, Failed | Partial | Permission | Temporary | Usage)
+}
 
 /// Plans them, and asks every guard. `half_done`: a run that died may have written what no manifest knows yet.
 pub(super) async fn plan(
@@ -14,12 +36,21 @@ pub(super) async fn plan(
     allowed: &Allowed,
     state: Option<&SyncState>,
     half_done: bool,
-) -> Result<Vec<(PathTree, PathDraft)>> {
-    let mut planned = Vec::new();
+) -> Result<Paths> {
+    let Paths { mut planned, mut failed } = Paths::default();
     for path in data::open_paths(setting, Trust { afresh: false, ..trust(allowed) })? {
         let of_path =
             |failure: Failure| Failure { message: format!("path {}: {}", path.name, failure.message), ..failure };
-        let (draft, refusal) = path.draft().await.map_err(of_path)?;
+        // Another job's target is none of this one's, whatever its folders hold.
+        session::may_use(&path.job).await.map_err(of_path)?;
+        let (draft, refusal) = match path.draft().await {
+            Ok(drafted) => drafted,
+            Err(failure) if is_its_own(failure.code) => {
+                failed.insert(path.name, failure.message);
+                continue;
+            }
+            Err(failure) => return Err(of_path(failure)),
+        };
         if let Some(refusal) = refusal {
             return Err(guarded(of_path(refusal)));
         }
@@ -39,10 +70,10 @@ pub(super) async fn plan(
         let each = known.map(|(path, draft)| (&draft.gone, |key: &str| format!("{}/{key}", path.job.target.place)));
         files_are_there(each, allowed)?;
     }
-    Ok(planned)
+    Ok(Paths { planned, failed })
 }
 
 /// The oldest of this moment and those that the plain trees' listings stand for: what the replica shows, at best (rule 26).
-pub(super) fn oldest(moment: Timestamp, paths: &[(PathTree, PathDraft)]) -> Timestamp {
-    paths.iter().map(|(_, draft)| draft.as_of).fold(moment, Timestamp::min)
+pub(super) fn oldest(moment: Timestamp, paths: &Paths) -> Timestamp {
+    paths.planned.iter().map(|(_, draft)| draft.as_of).fold(moment, Timestamp::min)
 }
