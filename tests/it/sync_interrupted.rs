@@ -2,6 +2,7 @@
 //! not done is said to be.
 
 use metasync::metastore::Change;
+use metasync::model::PartitionName;
 use rustix::process::Signal;
 use serde_json::json;
 use std::net::{Ipv4Addr, TcpListener};
@@ -226,4 +227,82 @@ fn a_run_that_was_killed_while_it_copied_a_path_is_gone_on_with() {
     with("max_deletes = \"100%\"");
     lake.metasync("run", &[]).expect(0);
     assert_eq!(lake.files(&lake.root().join("jobs")), lake.files(&lake.root().join("jobs_copy")));
+}
+
+/// Partitions of one event, of which each transaction takes 1,000.
+const OF_ONE_EVENT: usize = 3000;
+
+#[test]
+fn rule_32_a_run_killed_between_the_transactions_of_one_event_says_nothing_of_it_and_is_gone_on_with() {
+    let lake = Lake::logged();
+    lake.database("sales");
+    let large = lake.table("large", &["dt"]);
+    lake.policy("data = false\nmax_drops = \"100%\"");
+    lake.metasync("run", &[]).expect(0);
+    let days = (0..OF_ONE_EVENT).map(|day| format!("{day:04}"));
+    let partitions: Vec<_> = days.map(|day| objects::partition(&large, &[&day])).collect();
+    let mut altered = partitions.clone();
+    altered.iter_mut().for_each(|one| drop(one.parameters.insert("altered".to_owned(), "yes".to_owned())));
+    let names = (0..OF_ONE_EVENT).map(|day| PartitionName(format!("dt={day:04}"))).collect();
+    let put = |partitions| Change::PutPartitions { table: large.name.clone(), partitions };
+    let all = "SELECT COUNT(*) FROM PARTITIONS";
+    let only_altered = "SELECT COUNT(*) FROM PARTITION_PARAMS WHERE PARAM_KEY = 'altered'";
+    let id_of = "(SELECT PART_ID FROM PARTITIONS WHERE PART_NAME";
+    // What happens, what is counted, how many there are in the end, and where a transaction gets stuck.
+    let cases: [(Change, &str, usize, &str, &str); 3] = [
+        (put(partitions), all, OF_ONE_EVENT, "INSERT ON PARTITIONS WHEN NEW.PART_NAME", ""),
+        (
+            put(altered),
+            only_altered,
+            OF_ONE_EVENT,
+            &format!("INSERT ON PARTITION_PARAMS WHEN NEW.PARAM_KEY = 'altered' AND NEW.PART_ID = {id_of}"),
+            ")",
+        ),
+        (
+            Change::DropPartitions { table: large.name.clone(), names },
+            all,
+            0,
+            "DELETE ON PARTITIONS WHEN OLD.PART_NAME",
+            "",
+        ),
+    ];
+    let told = "SELECT COUNT(*) FROM NOTIFICATION_LOG WHERE EVENT_TYPE LIKE '%PARTITION%'";
+    let last_id = "SELECT PARAM_VALUE FROM DATABASE_PARAMS WHERE PARAM_KEY = 'repl.last.id'";
+    for (change, counted, end, on, closes) in cases {
+        let count = || lake.sql("target", counted)[0][0].parse::<usize>().unwrap();
+        let (begin, said, known) = (count(), lake.sql("target", last_id), lake.status());
+        lake.apply(&[change]);
+        let newest = lake.status()["newest_event"].as_u64().unwrap();
+        let events = newest - known["event"].as_u64().unwrap();
+        // Of this version the log has an event for each partition that was altered.
+        assert!(events == 1 || counted == only_altered, "{on}: {events} events");
+        let heard = || lake.sql("target", told)[0][0].parse::<u64>().unwrap();
+        let heard_before = heard();
+        for (day, done) in [("1500", 1000), ("2500", 2000)] {
+            // It takes for ever: the transaction is open until the run is killed.
+            lake.sql(
+                "target",
+                &format!(
+                    "CREATE TRIGGER stuck BEFORE {on} = 'dt={day}'{closes} BEGIN SELECT COUNT(*) FROM \
+                     (WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n); END"
+                ),
+            );
+            let there = if end == 0 { begin - done } else { done };
+            let mut running = lake.start();
+            running.until("the transaction before", || count() == there);
+            running.signal(Signal::KILL);
+            assert_eq!(running.end().code, 137);
+            assert_eq!((count(), &lake.sql("target", last_id)), (there, &said), "{on}: a reader sees so much of it");
+            let status = lake.status();
+            assert_eq!((&status["event"], &status["as_of"]), (&known["event"], &known["as_of"]), "{status}");
+            assert_eq!(status["pending"], json!(["sales.large"]), "{status}");
+            lake.sql("target", "DROP TRIGGER stuck");
+        }
+        let rest = lake.metasync("run", &[]).expect(0);
+        assert_eq!(rest.number("events/applied"), events, "{}", rest.stdout);
+        assert_eq!((count(), lake.sql("target", last_id)), (end, vec![vec![newest.to_string()]]), "{on}");
+        // The next hop hears of each once: in one event a transaction, or in one a partition.
+        assert_eq!(heard() - heard_before, if events == 1 { 3 } else { events }, "{on}");
+        lake.assert_in_step();
+    }
 }

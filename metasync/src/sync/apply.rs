@@ -3,7 +3,8 @@
 //! Both sides are read again, so that nothing is held open while data is copied for hours. What is not any more as the survey
 //! saw it waits for the next run: its data may not be there. Every change is idempotent; a table's first batch holds all of it
 //! but further partitions; small tables share one, and the last of a run says how far the replica is (`pending`). A crash
-//! leaves tables in any state between, which the intent of the checkpoint names.
+//! leaves tables in any state between, which the intent of the checkpoint names: of an event about more partitions than one
+//! batch holds, some may stand, and how far the replica is has not moved.
 
 mod pending;
 
