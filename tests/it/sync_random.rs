@@ -36,6 +36,8 @@ trait Place {
     /// How long a run may go on before it is killed, in milliseconds.
     fn patience_ms(&self) -> Range<u64>;
     fn apply(&self, changes: &[Change]);
+    /// The server behind which the lake is changed.
+    fn server(&self) -> Option<String>;
     fn source(&self, path: &str) -> PathBuf;
     fn target(&self, path: &str) -> PathBuf;
     fn unmade_table(&self, name: &str, keys: &[&str]) -> Table;
@@ -59,6 +61,10 @@ impl Place for Lake {
 
     fn apply(&self, changes: &[Change]) {
         Lake::apply(self, changes);
+    }
+
+    fn server(&self) -> Option<String> {
+        self.is_served().then(|| self.url_of_writers())
     }
 
     fn source(&self, path: &str) -> PathBuf {
@@ -120,6 +126,10 @@ impl Place for OfServer<'_> {
         self.lake.apply(changes);
     }
 
+    fn server(&self) -> Option<String> {
+        Some(self.lake.server.thrift.clone())
+    }
+
     fn source(&self, path: &str) -> PathBuf {
         self.lake.path(path)
     }
@@ -157,14 +167,17 @@ impl Place for OfServer<'_> {
     }
 }
 
+/// Every other pair of seeds has an event log.
 fn play(seed: u64) {
-    play_on(&Lake::new(), seed);
+    let lake = if seed % (2 * SHARES) < SHARES { Lake::logged() } else { Lake::new() };
+    play_on(&lake, seed, true);
 }
 
-fn play_on(lake: &Lake, seed: u64) {
+fn play_on(lake: &Lake, seed: u64, truncates: bool) {
     lake.database("sales");
     lake.policy(UNGUARDED);
     let mut random = Random::new(lake, seed, String::new());
+    random.truncates = truncates;
     random.disturb();
     random.settle(&seed.to_string());
 }
@@ -220,7 +233,7 @@ fn a_lake_of_hive_3_1_that_changes_while_runs_are_killed_ends_in_step_every_way(
 fn play_over(source: (Version, Kind, Way), target: (Version, Kind, Way)) {
     for seed in seeds(PAIR_SEEDS) {
         let Some(lake) = Lake::over(source, target) else { return };
-        play_on(&lake, seed);
+        play_on(&lake, seed, source.0 != Version::V23);
     }
 }
 

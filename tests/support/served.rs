@@ -6,7 +6,7 @@
 mod engines;
 mod rows;
 
-pub use engines::{Spark, truncate};
+pub use engines::{Spark, exchange_partition, truncate};
 pub use rows::rows;
 
 use crate::cli::{Ran, Shell};

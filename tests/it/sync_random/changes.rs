@@ -14,7 +14,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime};
 use tests::metastores::objects;
 use tests::running::end_within;
-use tests::served::{files, rows};
+use tests::served::{exchange_partition, files, rows, truncate};
 use tests::trees::set_mtime;
 
 /// A table, as the metastore has it.
@@ -40,6 +40,8 @@ pub struct Random<'a, P> {
     /// In front of the names of tables.
     prefix: String,
     made: u32,
+    /// Whether the server, if there is one, has TRUNCATE TABLE: from 3.0 on.
+    pub truncates: bool,
 }
 
 /// A folder of the lake's data, below `source`.
@@ -56,7 +58,8 @@ impl<'a, P: Place> Random<'a, P> {
     pub fn new(place: &'a P, seed: u64, prefix: String) -> Self {
         let (tables, views, managed) = (Vec::new(), Vec::new(), Vec::new());
         let dice = StdRng::seed_from_u64(seed);
-        let mut random = Self { place, dice, tables, views, has_function: false, managed, prefix, made: 0 };
+        let (has_function, made, truncates) = (false, 0, true);
+        let mut random = Self { place, dice, tables, views, has_function, managed, prefix, made, truncates };
         for _ in 0..3 {
             random.create();
         }
@@ -172,6 +175,79 @@ impl<'a, P: Place> Random<'a, P> {
             self.write(&format!("{folder}/part-{number}"), &content);
         }
         old.iter().for_each(|file| std::fs::remove_file(self.place.source(&folder).join(file)).unwrap());
+    }
+
+    /// Hive's TRUNCATE TABLE, of a table, all its partitions or one: the files go, and events say so.
+    fn truncate(&mut self) {
+        let Some(at) = self.pick() else { return };
+        let Made { table, partitions, .. } = &self.tables[at];
+        let mut chosen: Vec<&Partition> = partitions.iter().collect();
+        if self.dice.random_bool(0.5) {
+            chosen = chosen.choose(&mut self.dice).into_iter().copied().collect();
+        }
+        if !table.partition_keys.is_empty() && chosen.is_empty() {
+            return;
+        }
+        let names: Vec<String> = chosen.iter().map(|partition| name_of(table, partition).0).collect();
+        if let Some(server) = self.place.server() {
+            if self.truncates {
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                truncate(&server, P::DATABASE, &table.name.table, &names);
+            }
+            return;
+        }
+        let places =
+            chosen.iter().map(|partition| &partition.storage).chain(names.is_empty().then_some(&table.storage));
+        for folder in places.map(|storage| self.place.source(&folder(storage.location.as_ref()))) {
+            files(&folder).keys().for_each(|file| std::fs::remove_file(folder.join(file)).unwrap());
+        }
+        let tell = |partition| Change::TellEmptied { table: table.name.clone(), partition };
+        let each = names.iter().cloned().map(|name| tell(Some(PartitionName(name))));
+        self.place.apply(&each.chain(names.is_empty().then(|| tell(None))).collect::<Vec<_>>());
+    }
+
+    /// Hive's EXCHANGE PARTITION: one that stands where its name leads goes to another table, folder and all.
+    fn exchange(&mut self) {
+        let Some((from, number)) = self.pick_partition() else { return };
+        let (one, partition) = (&self.tables[from], &self.tables[from].partitions[number]);
+        let is_like = |other: &Made| {
+            other.table.name != one.table.name
+                && other.table.partition_keys == one.table.partition_keys
+                && !other.is_counted
+        };
+        let others: Vec<usize> = (0..self.tables.len()).filter(|at| is_like(&self.tables[*at])).collect();
+        let usual = |table: &Table| {
+            let values: Vec<&str> = partition.values.iter().map(String::as_str).collect();
+            objects::partition(table, &values).storage.location
+        };
+        let Some(to) = others.choose(&mut self.dice).copied() else { return };
+        if one.is_counted || partition.storage.location != usual(&one.table) {
+            return;
+        }
+        let (source, target) = (one.table.clone(), self.tables[to].table.clone());
+        let mut moved = partition.clone();
+        moved.storage.location = usual(&target);
+        let name = name_of(&source, partition);
+        match self.place.server() {
+            Some(server) => {
+                let keys = source.partition_keys.iter().map(|key| key.name.as_str());
+                let values = moved.values.iter().map(String::as_str);
+                let spec: Vec<(&str, &str)> = keys.zip(values).collect();
+                exchange_partition(&server, P::DATABASE, &spec, &source.name.table, &target.name.table);
+            }
+            None => {
+                let [before, after] = [partition, &moved]
+                    .map(|partition| self.place.source(&folder(partition.storage.location.as_ref())));
+                std::fs::create_dir_all(after.parent().unwrap()).unwrap();
+                std::fs::rename(before, after).unwrap();
+                self.place.apply(&[
+                    Change::PutPartitions { table: target.name, partitions: vec![moved.clone()] },
+                    Change::DropPartitions { table: source.name, names: vec![name] },
+                ]);
+            }
+        }
+        self.tables[from].partitions.swap_remove(number);
+        self.tables[to].partitions.push(moved);
     }
 
     fn drop_partition(&mut self) {
@@ -363,7 +439,7 @@ impl<'a, P: Place> Random<'a, P> {
     }
 
     fn change(&mut self) {
-        match self.dice.random_range(0..24) {
+        match self.dice.random_range(0..28) {
             0 | 1 => self.create(),
             2..=6 => self.insert(),
             7 | 8 => self.overwrite(),
@@ -379,6 +455,8 @@ impl<'a, P: Place> Random<'a, P> {
             20 => self.function(),
             21 => self.statistics(),
             22 => self.database(),
+            23 | 24 => self.truncate(),
+            25 | 26 => self.exchange(),
             _ => self.alter(),
         }
     }

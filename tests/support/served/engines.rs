@@ -146,29 +146,62 @@ impl Drop for Spark {
 /// # Panics
 /// If the server does not answer, or refuses.
 pub fn truncate(thrift: &str, database: &str, table: &str, partitions: &[&str]) {
-    const NAME: &str = "truncate_table";
-    let mut call = vec![0x80, 0x01, 0x00, 0x01];
-    let string = |call: &mut Vec<u8>, text: &str| {
-        call.extend(u32::try_from(text.len()).expect("short").to_be_bytes());
-        call.extend(text.as_bytes());
-    };
-    string(&mut call, NAME);
-    call.extend(1u32.to_be_bytes());
+    let mut arguments = Vec::new();
     for (field, text) in [(1, database), (2, table)] {
-        call.extend([11, 0, field]);
-        string(&mut call, text);
+        arguments.extend([STRING, 0, field]);
+        string(&mut arguments, text);
     }
     if !partitions.is_empty() {
-        call.extend([15, 0, 3, 11]);
-        call.extend(u32::try_from(partitions.len()).expect("few").to_be_bytes());
-        partitions.iter().for_each(|name| string(&mut call, name));
+        arguments.extend([LIST, 0, 3, STRING]);
+        arguments.extend(u32::try_from(partitions.len()).expect("few").to_be_bytes());
+        partitions.iter().for_each(|name| string(&mut arguments, name));
     }
+    // A result that holds no field: no exception.
+    call(thrift, "truncate_table", &arguments, &[0]);
+}
+
+/// Hive's own EXCHANGE PARTITION: the server moves the folder, and says that one came and one went.
+///
+/// # Panics
+/// If the server does not answer, or refuses.
+pub fn exchange_partition(thrift: &str, database: &str, spec: &[(&str, &str)], from: &str, to: &str) {
+    let mut arguments = vec![MAP, 0, 1, STRING, STRING];
+    arguments.extend(u32::try_from(spec.len()).expect("few").to_be_bytes());
+    for (key, value) in spec {
+        string(&mut arguments, key);
+        string(&mut arguments, value);
+    }
+    for (field, text) in [(2, database), (3, from), (4, database), (5, to)] {
+        arguments.extend([STRING, 0, field]);
+        string(&mut arguments, text);
+    }
+    // A result whose field is what the call returns: no exception.
+    call(thrift, "exchange_partition", &arguments, &[STRUCT, 0, 0]);
+}
+
+/// Types of the binary protocol.
+const STRING: u8 = 11;
+const STRUCT: u8 = 12;
+const MAP: u8 = 13;
+const LIST: u8 = 15;
+
+fn string(bytes: &mut Vec<u8>, text: &str) {
+    bytes.extend(u32::try_from(text.len()).expect("short").to_be_bytes());
+    bytes.extend(text.as_bytes());
+}
+
+/// Calls a method, and asserts that its result begins with these bytes.
+fn call(thrift: &str, name: &str, arguments: &[u8], result: &[u8]) {
+    let mut call = vec![0x80, 0x01, 0x00, 0x01];
+    string(&mut call, name);
+    call.extend(1u32.to_be_bytes());
+    call.extend(arguments);
     call.push(0);
     let mut stream = TcpStream::connect(thrift.trim_start_matches("thrift://")).expect("a server");
     stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a limit");
     stream.write_all(&call).expect("the call");
-    // A reply of this type whose result holds no field: no exception.
-    let mut answer = vec![0; 4 + 4 + NAME.len() + 4 + 1];
+    let header = 4 + 4 + name.len() + 4;
+    let mut answer = vec![0; header + result.len()];
     stream.read_exact(&mut answer).expect("an answer");
-    assert_eq!((answer[3], answer.last()), (2, Some(&0)), "{answer:?}");
+    assert_eq!((answer[3], &answer[header..]), (2, result), "{name}: {answer:?}");
 }
