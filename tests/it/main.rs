@@ -65,6 +65,7 @@ mod sync_iceberg;
 mod sync_interrupted;
 mod sync_kept;
 mod sync_listed;
+mod sync_loaded;
 mod sync_moving;
 mod sync_mutations;
 mod sync_places;
