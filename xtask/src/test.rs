@@ -19,8 +19,14 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use totals::Totals;
 
+/// How long a whole run may take, without `--long`: a machine that allows it 90 minutes would end it without its services.
+const RUN_LIMIT: Duration = Duration::from_secs(85 * 60);
 /// How long one step may take; a cold build on two cores takes some minutes.
-const STEP_LIMIT: Duration = Duration::from_secs(40 * 60);
+const STEP_LIMIT: Duration = Duration::from_secs(25 * 60);
+/// How long the tests may take.
+const TEST_LIMIT: Duration = Duration::from_secs(60 * 60);
+/// The same with `--long`, where there is no limit of the whole.
+const LONG_TEST_LIMIT: Duration = Duration::from_secs(180 * 60);
 
 /// How long each target is fuzzed with `--long`.
 const FUZZ_SECONDS: u32 = 600;
@@ -53,7 +59,8 @@ pub struct Args {
 /// True if every step passed.
 pub fn run(args: &Args, folders: &Folders, interrupt: &Interrupt) -> Result<bool> {
     let _lock = lock(&folders.xtask().join("test.lock"), "tests")?;
-    let mut steps = Steps { folders, interrupt, failed: Vec::new() };
+    let until = (!args.long).then(|| Instant::now() + RUN_LIMIT);
+    let mut steps = Steps { folders, interrupt, until, failed: Vec::new() };
     if args.filter.is_none() {
         check(&mut steps)?;
     }
@@ -170,8 +177,9 @@ fn test_with(up: &Up, args: &Args, steps: &mut Steps<'_>) -> Result<Totals> {
     // Of an earlier run it would say what did not happen.
     let _ = std::fs::remove_file(&table);
     let mut totals = Totals::default();
+    let limit = steps.limit(if args.long { LONG_TEST_LIMIT } else { TEST_LIMIT });
     steps.step("test", || {
-        let status = run_lines(&mut command, STEP_LIMIT, steps.interrupt, |line| {
+        let status = run_lines(&mut command, limit, steps.interrupt, |line| {
             out!("{line}");
             totals.read(line);
         })?;
@@ -208,6 +216,8 @@ fn environment(command: &mut Command, up: &Up, folders: &Folders, skipped_file: 
 struct Steps<'a> {
     folders: &'a Folders,
     interrupt: &'a Interrupt,
+    /// When the whole run has to end.
+    until: Option<Instant>,
     failed: Vec<&'static str>,
 }
 
@@ -215,7 +225,14 @@ impl Steps<'_> {
     /// A step that is one command, its output kept in a log.
     fn command(&mut self, name: &'static str, command: &mut Command) -> Result<bool> {
         let (log, interrupt) = (self.folders.xtask().join(format!("{name}.log")), self.interrupt);
-        self.step(name, || run_logged(command, &log, STEP_LIMIT, interrupt))
+        let limit = self.limit(STEP_LIMIT);
+        self.step(name, || run_logged(command, &log, limit, interrupt))
+    }
+
+    /// How long a step that begins now may take.
+    fn limit(&self, of_step: Duration) -> Duration {
+        let left = self.until.map(|until| until.saturating_duration_since(Instant::now()));
+        left.map_or(of_step, |left| left.min(of_step))
     }
 
     /// One step, one line. Its failure is recorded and does not stop the others; a signal does.
