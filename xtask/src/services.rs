@@ -26,7 +26,7 @@ mod up;
 mod venv;
 mod versitygw;
 
-pub use up::{Up, down, up};
+pub use up::{Failed, Up, down, installed, up, up_but};
 pub use versitygw::{ACCESS_KEY, SECRET_KEY};
 
 use crate::command::Interrupt;

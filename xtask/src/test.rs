@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 use totals::Totals;
 
@@ -38,8 +39,8 @@ const FUZZ_SECONDS: u32 = 600;
 #[derive(clap::Args)]
 #[command(after_help = "\
 Real services are started before the tests and ended after them; services that ran already are used and left running.
-A service that cannot be installed here is named. With CI=true that fails the run; else the tests that need it are
-skipped, and named at the end.
+What is not installed yet is installed while the steps before go on. A service that cannot be installed here is named. With
+CI=true that fails the run; else the tests that need it are skipped, and named at the end.
 
 `count` counts the instructions of some benchmarks and fails when one takes 10% more than benches/instructions.txt says;
 without valgrind it fails with CI=true, else it is named as not done.
@@ -61,16 +62,20 @@ pub fn run(args: &Args, folders: &Folders, interrupt: &Interrupt) -> Result<bool
     let _lock = lock(&folders.xtask().join("test.lock"), "tests")?;
     let until = (!args.long).then(|| Instant::now() + RUN_LIMIT);
     let mut steps = Steps { folders, interrupt, until, failed: Vec::new() };
-    if args.filter.is_none() {
-        check(&mut steps)?;
-    }
-    let mut build = cargo(folders);
-    build.args(["build", "--workspace", "--bins"]);
-    let built = steps.command("build", &mut build)?;
-    if built && args.filter.is_none() {
-        count(&mut steps)?;
-    }
-    let totals = if built { test(args, &mut steps)? } else { Totals::default() };
+    let totals = std::thread::scope(|scope| {
+        // It waits for downloads while the others compute. A signal ends it as it ends them.
+        let installing = scope.spawn(|| services::installed(&services::all(), folders, interrupt));
+        if args.filter.is_none() {
+            check(&mut steps)?;
+        }
+        let mut build = cargo(folders);
+        build.args(["build", "--workspace", "--bins"]);
+        let built = steps.command("build", &mut build)?;
+        if built && args.filter.is_none() {
+            count(&mut steps)?;
+        }
+        if built { test(args, installing, &mut steps) } else { Ok(Totals::default()) }
+    })?;
     if args.long && args.filter.is_none() {
         let (folders, interrupt) = (steps.folders, steps.interrupt);
         steps.step("fuzz", || match fuzz::each(&fuzz::TARGETS, FUZZ_SECONDS, folders, interrupt)? {
@@ -128,12 +133,16 @@ fn in_ci() -> bool {
     std::env::var("CI").is_ok_and(|value| value == "true")
 }
 
+/// The thread that installs the services.
+type Installing<'a> = ScopedJoinHandle<'a, Result<services::Failed>>;
+
 /// Services up, tests, services down.
-fn test(args: &Args, steps: &mut Steps<'_>) -> Result<Totals> {
+fn test(args: &Args, installing: Installing<'_>, steps: &mut Steps<'_>) -> Result<Totals> {
     let (folders, interrupt) = (steps.folders, steps.interrupt);
     let mut up = Up::default();
     let prepared = steps.step("services", || {
-        up = services::up(&services::all(), folders, interrupt)?;
+        let failed = installing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        up = services::up_but(&services::all(), failed, folders, interrupt)?;
         missing(&up)
     });
     let tested = prepared.and_then(|_| test_with(&up, args, steps));

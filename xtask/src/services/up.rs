@@ -20,6 +20,9 @@ const START_TRIES: usize = 3;
 /// How long `--version` may take.
 const CHECK_LIMIT: Duration = Duration::from_secs(60);
 
+/// What cannot be had on this machine, and why.
+pub type Failed = Vec<(&'static str, String)>;
+
 /// What `up` achieved.
 #[derive(Default)]
 pub struct Up {
@@ -28,7 +31,7 @@ pub struct Up {
     /// The servers that this call started.
     pub started: Vec<&'static dyn Service>,
     /// What cannot be had on this machine, and why.
-    pub failed: Vec<(&'static str, String)>,
+    pub failed: Failed,
 }
 
 /// Installs and starts these and what they need; what cannot be had is named in the result and the others go on. Errors:
@@ -36,7 +39,35 @@ pub struct Up {
 pub fn up(services: &[&'static dyn Service], folders: &Folders, interrupt: &Interrupt) -> Result<Up> {
     let _lock = lock(&folders.services().join("lock"), "the services")?;
     let services = with_needs(services);
-    let mut up = Up { failed: install_missing(&services, folders, interrupt)?, ..Up::default() };
+    let failed = install_missing(&services, folders, interrupt)?;
+    bring_all_up(services, failed, folders, interrupt)
+}
+
+/// Installs these and what they need, and starts none; answers with what cannot be had on this machine, and why. Errors as
+/// [`up`].
+pub fn installed(services: &[&'static dyn Service], folders: &Folders, interrupt: &Interrupt) -> Result<Failed> {
+    let _lock = lock(&folders.services().join("lock"), "the services")?;
+    install_missing(&with_needs(services), folders, interrupt)
+}
+
+/// As [`up`] of what has been [`installed`], but for what failed there.
+pub fn up_but(
+    services: &[&'static dyn Service],
+    failed: Failed,
+    folders: &Folders,
+    interrupt: &Interrupt,
+) -> Result<Up> {
+    let _lock = lock(&folders.services().join("lock"), "the services")?;
+    bring_all_up(with_needs(services), failed, folders, interrupt)
+}
+
+fn bring_all_up(
+    services: Vec<&'static dyn Service>,
+    failed: Failed,
+    folders: &Folders,
+    interrupt: &Interrupt,
+) -> Result<Up> {
+    let mut up = Up { failed, ..Up::default() };
     for service in services {
         if up.failed.iter().any(|(name, _)| *name == service.name()) {
             continue;
@@ -87,11 +118,7 @@ pub fn is_installed(service: &dyn Service, folders: &Folders) -> bool {
 }
 
 /// Installs what is missing, all at once: it is mostly waiting for downloads. Answers with what failed.
-fn install_missing(
-    services: &[&'static dyn Service],
-    folders: &Folders,
-    interrupt: &Interrupt,
-) -> Result<Vec<(&'static str, String)>> {
+fn install_missing(services: &[&'static dyn Service], folders: &Folders, interrupt: &Interrupt) -> Result<Failed> {
     let missing: Vec<_> = services.iter().filter(|service| !is_installed(**service, folders)).collect();
     for service in &missing {
         // One of another version may run.
