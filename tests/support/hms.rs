@@ -1,8 +1,8 @@
 //! Real Hive Metastores and their databases, as the tests use them: the shared ones that `cargo xtask services` runs, more of
 //! them over any database, new databases with Hive's own schema, Hive's schema tool as a judge, and Spark.
 //!
-//! What is started or made here ends with the value that stands for it. A test that is killed leaves its databases behind, until
-//! the services are taken down.
+//! What is started or made here ends with the value that stands for it. A metastore ends with the process of the tests, too,
+//! however that ends; databases that it leaves behind are dropped by the next one that makes any.
 
 mod lent;
 
@@ -12,7 +12,8 @@ use crate::services::{skipped, variable};
 use crate::sql;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
 /// How long a metastore may take until it listens, on a machine that is busy.
@@ -212,11 +213,40 @@ pub fn empty_database(kind: Kind) -> Option<Database> {
 }
 
 fn create(kind: Kind, options: &str) -> Database {
+    static SWEPT: [Once; 2] = [const { Once::new() }; 2];
+    SWEPT[kind as usize].call_once(|| sweep(kind));
     // The server outlives a test run, and process ids come again.
     let name = format!("t_{}_{:08x}", std::process::id(), rand::random::<u32>());
     kind.run(None, &format!("create database {name}{options}"));
     Database { url: format!("{}/{name}", kind.server_url()), kind, name }
 }
+
+/// Drops the databases of test processes that are no more.
+fn sweep(kind: Kind) {
+    let found = match kind {
+        Kind::Postgres => kind.run(None, "select datname from pg_database"),
+        Kind::MariaDb => kind.run(None, "show databases"),
+    };
+    for name in found.iter().filter_map(|row| row.first()) {
+        let pid = name.strip_prefix("t_").and_then(|rest| rest.split('_').next()?.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            drop(Database { url: String::new(), kind, name: name.clone() });
+        }
+    }
+}
+
+/// Runs a program until it ends by itself or nobody holds the standard input of this script any more, as after the death of
+/// whoever started it; answers as the program does.
+const TIED: &str = r#"exec 3<&0
+"$@" 3<&- </dev/null &
+program=$!
+{ cat <&3 >/dev/null 2>&1; kill -9 "$program"; } 2>/dev/null &
+watcher=$!
+exec 3<&- </dev/null
+wait "$program"
+status=$?
+kill "$watcher"
+exit "$status""#;
 
 /// A metastore of the test's own; it ends with this, at once.
 #[derive(Debug)]
@@ -224,6 +254,8 @@ pub struct Hms {
     /// `thrift://127.0.0.1:PORT`
     pub thrift: String,
     child: Child,
+    /// It lives while this is open.
+    tie: Option<ChildStdin>,
     folder: tempfile::TempDir,
 }
 
@@ -256,12 +288,14 @@ impl Hms {
         let folder = tempfile::tempdir().expect("a folder");
         let port = free_port();
         let log = std::fs::File::create(folder.path().join("log")).expect("a log");
-        let mut command = Command::new(version.program());
+        let mut command = Command::new("sh");
+        command.args(["-c", TIED, "tied"]).arg(version.program());
         command.arg("serve").arg(port.to_string()).arg(folder.path()).arg(sql_url);
         command.args(settings.iter().map(|(name, value)| format!("{name}={value}")));
-        command.stdin(Stdio::null()).stdout(log.try_clone().expect("the log")).stderr(log);
-        let child = command.spawn().expect("the program starts");
-        let mut hms = Self { thrift: format!("thrift://127.0.0.1:{port}"), child, folder };
+        command.stdin(Stdio::piped()).stdout(log.try_clone().expect("the log")).stderr(log);
+        let mut child = command.spawn().expect("the program starts");
+        let tie = child.stdin.take();
+        let mut hms = Self { thrift: format!("thrift://127.0.0.1:{port}"), child, tie, folder };
         let until = Instant::now() + START_LIMIT;
         while Instant::now() < until {
             if let Some(status) = hms.child.try_wait().expect("its status") {
@@ -283,8 +317,7 @@ impl Hms {
 
 impl Drop for Hms {
     fn drop(&mut self) {
-        // An error means that it has ended already.
-        let _ = self.child.kill();
+        self.tie = None;
         let _ = self.child.wait();
     }
 }
@@ -352,7 +385,6 @@ pub fn spark_with(script: &str, thrift_url: &str, settings: &[&str]) -> Option<S
         "spark.driver.bindAddress=127.0.0.1",
         "spark.driver.host=127.0.0.1",
         "spark.ui.enabled=false",
-        "spark.sql.shuffle.partitions=1",
     ]
     .iter()
     .chain(settings)

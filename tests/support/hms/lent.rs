@@ -1,16 +1,14 @@
 //! Metastores that tests lend one another: a server takes seconds to start, and a test of a pair of them is over as soon.
 //!
-//! What is lent is nobody else's meanwhile, and holds no database but Hive's own when it is lent. The last test that has one
-//! takes all that lie idle with it, so that none outlives the tests.
+//! What is lent is nobody else's meanwhile, and holds no database but Hive's own when it is lent. Those that lie idle wait for
+//! the next test that asks, warm, until the process of the tests ends.
 
 use super::{Database, Hms, Kind, Version, fresh_database};
 use crate::metastores::{adapters, contract};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Mutex, PoisonError};
 
 /// Those that nobody has now.
-type Idle = Mutex<Vec<Standing>>;
-
-static IDLE: Mutex<Weak<Idle>> = Mutex::new(Weak::new());
+static IDLE: Mutex<Vec<Standing>> = Mutex::new(Vec::new());
 
 #[derive(Debug)]
 struct Standing {
@@ -24,7 +22,6 @@ struct Standing {
 #[derive(Debug)]
 pub struct Lent {
     standing: Option<Standing>,
-    idle: Arc<Idle>,
 }
 
 impl Lent {
@@ -47,7 +44,7 @@ impl Drop for Lent {
     fn drop(&mut self) {
         // Nobody knows what a test that failed left behind.
         if let Some(standing) = self.standing.take().filter(|_| !std::thread::panicking()) {
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(standing);
+            IDLE.lock().unwrap_or_else(PoisonError::into_inner).push(standing);
         }
     }
 }
@@ -57,31 +54,21 @@ impl Drop for Lent {
 /// # Panics
 /// If there is none idle and none can be started.
 pub fn lend(version: Version, kind: Kind) -> Option<Lent> {
-    let idle = idle();
     loop {
         let found = {
-            let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
             let at = idle.iter().position(|one| one.version == version && one.database.kind == kind);
             at.map(|at| idle.swap_remove(at))
         };
         match found {
-            Some(standing) if empty(&standing.database) => return Some(Lent { standing: Some(standing), idle }),
+            Some(standing) if empty(&standing.database) => return Some(Lent { standing: Some(standing) }),
             Some(_) => (),
             None => break,
         }
     }
     let database = fresh_database(kind, version)?;
     let server = Hms::start(version, &database.url);
-    Some(Lent { standing: Some(Standing { server, database, version }), idle })
-}
-
-fn idle() -> Arc<Idle> {
-    let mut shared = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
-    shared.upgrade().unwrap_or_else(|| {
-        let new = Arc::default();
-        *shared = Arc::downgrade(&new);
-        new
-    })
+    Some(Lent { standing: Some(Standing { server, database, version }) })
 }
 
 /// Takes away all databases but Hive's own, and the event log, whose ids go on; whether that went well.
