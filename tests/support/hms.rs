@@ -385,6 +385,9 @@ pub fn spark_with(script: &str, thrift_url: &str, settings: &[&str]) -> Option<S
         "spark.driver.bindAddress=127.0.0.1",
         "spark.driver.host=127.0.0.1",
         "spark.ui.enabled=false",
+        // It lives for seconds: what the better compiler makes of its code comes too late, and costs as much as all the rest.
+        "spark.driver.extraJavaOptions=-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+        "spark.sql.shuffle.partitions=1",
     ]
     .iter()
     .chain(settings)
