@@ -28,6 +28,8 @@ const STEP_LIMIT: Duration = Duration::from_secs(25 * 60);
 const TEST_LIMIT: Duration = Duration::from_secs(60 * 60);
 /// The same with `--long`, where there is no limit of the whole.
 const LONG_TEST_LIMIT: Duration = Duration::from_secs(180 * 60);
+/// Tests that run at once: they wait for servers as long as they compute, on two cores.
+const THREADS: usize = 4;
 
 /// How long each target is fuzzed with `--long`.
 const FUZZ_SECONDS: u32 = 600;
@@ -177,6 +179,7 @@ fn test_with(up: &Up, args: &Args, steps: &mut Steps<'_>) -> Result<Totals> {
     let mut command = cargo(folders);
     command.args(["test", "--workspace", "--no-fail-fast"]);
     command.args(&args.filter);
+    command.env("RUST_TEST_THREADS", THREADS.to_string());
     environment(&mut command, up, folders, &skipped_file);
     if args.long {
         command.env("UNDERSTUDY_TEST_LONG", "1");
