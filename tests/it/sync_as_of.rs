@@ -321,7 +321,7 @@ fn rule_26_a_path_that_cannot_be_planned_is_its_own_error_and_holds_the_replica_
     let mut known = as_of(&lake.metasync("run", &[]).expect(0));
     let (folder, aside) = (server.file_of(&bucket, ""), server.file_of(&format!("{bucket}-aside"), ""));
     let away = |from: &Path, to: &Path| std::fs::rename(from, to).unwrap();
-    for is_gone in [false, true] {
+    for (is_gone, code) in [(false, 12), (true, 2)] {
         // Nobody may list it, or the bucket is not there.
         let mut stranger = server.clone();
         stranger.secret_key = "not it".to_owned();
@@ -333,9 +333,9 @@ fn rule_26_a_path_that_cannot_be_planned_is_its_own_error_and_holds_the_replica_
         for content in ["newer", "newest"] {
             lake.write("sales.db/b/part-0", &format!("{content} {is_gone}"));
             lake.write("../more/b.jar", &format!("{content} {is_gone}"));
-            let planned = lake.metasync("plan", &[]).expect(3).stdout;
+            let planned = lake.metasync("plan", &[]).expect(code).stdout;
             assert!(planned.contains("\"quarantine\"") && planned.contains("/jobs to "), "{planned}");
-            let ran = lake.metasync("run", &[]).expect(3);
+            let ran = lake.metasync("run", &[]).expect(code);
             assert_eq!(ran.number("counts/copied"), 2, "the others go on: {}", ran.stdout);
             let shows = as_of(&ran);
             assert!(time(&known) <= time(&shows) && time(&shows) < between, "{known} {shows} {between}");
@@ -352,7 +352,7 @@ fn rule_26_a_path_that_cannot_be_planned_is_its_own_error_and_holds_the_replica_
         lake.write("../more/b.jar", "replaced");
         let refused = lake.metasync("run", &[]).expect(5);
         assert!(refused.last_word().contains("/more_copy/b.jar"), "rule 20: {}", refused.stderr);
-        lake.metasync("run", &["--overwrite-drift"]).expect(3);
+        lake.metasync("run", &["--overwrite-drift"]).expect(code);
         match is_gone {
             false => lake.shell = shell.clone().with_s3(&server),
             true => away(&aside, &folder),

@@ -236,7 +236,7 @@ impl Settling<'_> {
                 kept
             });
         };
-        for (name, why) in &self.planned.paths.failed {
+        for (name, (_, why)) in &self.planned.paths.failed {
             let state = PathState { error: Some(why.clone()), ..before.remove(name).unwrap_or_default() };
             hold(&state);
             new.paths.insert(name.clone(), state);
@@ -263,8 +263,8 @@ impl Settling<'_> {
         let paths = self.outcome.paths.iter().map(|(name, report)| (format!("path {name}"), report));
         let failed = jobs.chain(paths).filter(|(_, report)| !is_done(report));
         let mut codes = Vec::new();
-        for (name, why) in &self.planned.paths.failed {
-            codes.push(ExitCode::Partial);
+        for (name, (code, why)) in &self.planned.paths.failed {
+            codes.push(*code);
             summary.errors.push(format!("path {name}: {why}"));
         }
         for (name, report) in failed {

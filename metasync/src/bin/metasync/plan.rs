@@ -109,9 +109,9 @@ async fn show(shell: &Shell, verb: &PlanVerb) -> Result<ExitCode> {
         0 => "nothing to do: the replica is in step".to_owned(),
         steps => format!("{}; nothing was changed", counted(steps, "step", "steps")),
     });
-    let quarantined = quarantined + planned.survey.damaged.len() + planned.paths.failed.len();
-    let code = if quarantined > 0 { ExitCode::Partial } else { ExitCode::Done };
-    Ok(shell.done("plan", code))
+    let is_partial = quarantined + planned.survey.damaged.len() > 0;
+    let codes = planned.paths.failed.values().map(|(code, _)| *code);
+    Ok(shell.done("plan", ExitCode::first(codes.chain(is_partial.then_some(ExitCode::Partial)))))
 }
 
 fn rewritten(output: &Output, planned: &Planned) {
@@ -209,7 +209,7 @@ fn lines(planned: &Planned, tell: &mut dyn FnMut(&str, String, String)) {
     for damaged in &survey.damaged {
         tell("quarantine", damaged.object.clone(), damaged.why.clone());
     }
-    for (name, why) in &planned.paths.failed {
+    for (name, (_, why)) in &planned.paths.failed {
         tell("quarantine", format!("path {name}"), why.clone());
     }
     for database in &survey.gone {

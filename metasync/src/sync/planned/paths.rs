@@ -19,8 +19,8 @@ use std::collections::BTreeMap;
 pub struct Paths {
     /// Those that could be planned, with what their plans say.
     pub planned: Vec<(PathTree, PathDraft)>,
-    /// The others by name, with why.
-    pub failed: BTreeMap<String, String>,
+    /// The others by name, each with its code (rule 9) and why.
+    pub failed: BTreeMap<String, (ExitCode, String)>,
 }
 
 /// Whether a plan that failed like this is the trouble of its path alone: a store did not answer, or its place is not what it shall
@@ -46,7 +46,7 @@ pub(super) async fn plan(
         let (draft, refusal) = match path.draft().await {
             Ok(drafted) => drafted,
             Err(failure) if is_its_own(failure.code) => {
-                failed.insert(path.name, failure.message);
+                failed.insert(path.name, (failure.code, failure.message));
                 continue;
             }
             Err(failure) => return Err(of_path(failure)),
