@@ -358,8 +358,8 @@ impl Look<'_> {
         let mut removals: BTreeSet<String> = state.map(|state| state.removals.clone()).unwrap_or_default();
         removals.extend(survey.drops.iter().filter_map(|drop| drop.folder.as_ref()).map(ToString::to_string));
         // With switching a folder that others take the place of is retired.
-        if published.is_none() {
-            survey.moved = moved(&survey, seen);
+        if published.is_none() && policy.options.data {
+            survey.moved = data::moved(setting, &survey).await;
             removals.extend(survey.moved.iter().map(|(_, folder)| folder.to_string()));
         }
         // A run that died copied files of a table that never stood here, and that the source has dropped since.
@@ -401,13 +401,6 @@ impl Look<'_> {
         let removals = free.iter().map(ToString::to_string).collect();
         Ok(Ok(Looked { survey, drafted, removals, postponed, retiring, policy }))
     }
-}
-
-/// Tables that an event says were dropped, or emptied, and that are to stand elsewhere.
-fn moved(survey: &Survey, seen: &Seen) -> Vec<(usize, Location)> {
-    let tables = survey.tables.iter().enumerate().filter(|(_, table)| table.quarantine.is_none());
-    let meant = tables.filter(|(_, table)| seen.explains(&table.source, None));
-    meant.filter_map(|(at, table)| Some((at, table.former.clone()?))).collect()
 }
 
 fn trust(allowed: &Allowed) -> Trust<'_> {

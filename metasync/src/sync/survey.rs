@@ -66,7 +66,7 @@ pub struct Survey {
     pub tables: Vec<TableWork>,
     /// Tables of ours on the target that the source does not have, or the policy not any more.
     pub drops: Vec<Drop>,
-    /// Tables that were dropped and made again elsewhere, by their place, with the folders on the target that they leave.
+    /// Tables that stand elsewhere at the source, by their place, with the folders on the target of which it has nothing any more.
     pub moved: Vec<(usize, Location)>,
     /// Databases of ours on the target that the source does not have, or the policy not any more.
     pub gone: Vec<DatabaseName>,

@@ -7,6 +7,9 @@ use super::{Database, Hms, Kind, Version, fresh_database};
 use crate::metastores::{adapters, contract};
 use std::sync::{Mutex, PoisonError};
 
+/// How many lie idle at most: each holds up to 40 connections to its database.
+const MAX_IDLE: usize = 12;
+
 /// Those that nobody has now.
 static IDLE: Mutex<Vec<Standing>> = Mutex::new(Vec::new());
 
@@ -44,7 +47,12 @@ impl Drop for Lent {
     fn drop(&mut self) {
         // Nobody knows what a test that failed left behind.
         if let Some(standing) = self.standing.take().filter(|_| !std::thread::panicking()) {
-            IDLE.lock().unwrap_or_else(PoisonError::into_inner).push(standing);
+            let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.push(standing);
+            let ended = (idle.len() > MAX_IDLE).then(|| idle.remove(0));
+            // It takes a while to end.
+            drop(idle);
+            drop(ended);
         }
     }
 }

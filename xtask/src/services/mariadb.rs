@@ -111,7 +111,7 @@ impl Server for MariaDb {
         command.arg("--skip-ssl");
         command.args(["--bind-address=127.0.0.1", &format!("--port={}", place.port), "--skip-name-resolve"]);
         // Below the data folder: a path of a socket may not be longer than 107 bytes.
-        command.args(["--socket=socket", "--pid-file=pid", "--max-connections=400"]);
+        command.args(["--socket=socket", "--pid-file=pid", "--max-connections=1000"]);
         command.arg(format!("--init-file={}", place.data.join(USERS_FILE).display()));
         // Who looks whether it answers hangs up, and would be kept out after the hundredth time.
         command.arg("--max-connect-errors=4294967295");

@@ -115,7 +115,7 @@ impl Server for Postgres {
             "listen_addresses=127.0.0.1",
             // The path of a socket may not be longer than 107 bytes.
             "unix_socket_directories=",
-            "max_connections=400",
+            "max_connections=1000",
             "fsync=off",
             "synchronous_commit=off",
             "full_page_writes=off",

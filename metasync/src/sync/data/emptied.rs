@@ -171,7 +171,7 @@ impl Live<'_> {
 }
 
 /// Whether any file that counts as data lies in this folder.
-async fn holds_files(store: &Arc<dyn Store>, folder: &ObjectKey, filter: &Filter) -> Result<bool> {
+pub(super) async fn holds_files(store: &Arc<dyn Store>, folder: &ObjectKey, filter: &Filter) -> Result<bool> {
     let capabilities = store.capabilities();
     let prefix = match folder.is_empty() {
         true => Vec::new(),
