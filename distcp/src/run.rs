@@ -288,8 +288,8 @@ async fn carry_out(
         journal::FLUSH_EVERY,
         journal::MAX_RECORDS,
     );
-    let session::Journals { runs, uploads, given_up, .. } = unfinished;
-    let had_more = !given_up.is_empty() || !uploads.is_empty();
+    let session::Journals { runs, uploads, removes, given_up, .. } = unfinished;
+    let had_uploads = !uploads.is_empty();
     let inputs = copy::Inputs {
         plan,
         run: run_id.clone(),
@@ -308,7 +308,9 @@ async fn carry_out(
     let mut open_runs = Vec::new();
     if keeps {
         // Oldest first, as they are read: what a later journal says of an upload counts.
-        open_runs.extend(runs.into_iter().filter(|_| had_more));
+        // What was to be deleted a run that came so far has put on record anew.
+        let are_needed = had_uploads || (removes && !report.gave_up);
+        open_runs.extend(runs.into_iter().filter(|_| are_needed));
         open_runs.push(run_id.clone());
     }
     let given_up = match &job.within {

@@ -103,6 +103,8 @@ pub struct Journals {
     pub runs: Vec<RunId>,
     /// Their uploads.
     pub uploads: Unfinisheds,
+    /// They name objects to delete.
+    pub removes: bool,
     /// Folders of which all that was to go is on record, or was and has gone.
     pub given_up: BTreeSet<ObjectKey>,
     /// One of them ended without a word.
@@ -269,7 +271,8 @@ pub async fn before(job: &Job) -> Result<Before> {
     }
     let uploads = uploads.finish();
     let runs = open.into_iter().chain(unfinished).collect();
-    let journals = Journals { runs, uploads, given_up: removals.folders.clone(), died };
+    let (removes, given_up) = (removals.rows.total() > 0, removals.folders.clone());
+    let journals = Journals { runs, uploads, removes, given_up, died };
     Ok(Before { checkpoint, manifest, journalled, removals, journals })
 }
 

@@ -9,10 +9,12 @@ use distcp::exit::ExitCode;
 use distcp::job::Gate;
 use distcp::list::within::Within;
 use distcp::options::Cap;
+use distcp::session::RunState;
 use distcp::store::Store;
 use distcp::store::memory::MemoryStore;
 use manifest::ObjectKey;
 use manifest::state::StateStore;
+use manifest::state::checkpoint;
 use manifest::state::memory::MemoryState;
 use tests::contract::put;
 use tests::crash::{CrashSwitch, CrashingState};
@@ -142,4 +144,36 @@ async fn rule_28_wherever_a_run_crashes_the_next_one_deletes_what_was_on_record_
         *if passed { &mut between } else { &mut before } += 1;
     }
     assert!(before >= 3 && between >= 3, "{before} {between}");
+}
+
+/// Always says no.
+struct Never;
+
+#[async_trait::async_trait]
+impl Gate for Never {
+    async fn copied(&self, _: &Ends) -> bool {
+        false
+    }
+}
+
+#[tokio::test]
+async fn rule_28_what_waits_for_its_removal_run_after_run_needs_one_journal() {
+    let (source, target) = (MemoryStore::new(), filled(&["db/t/1", "db/t/2", "db/u/1"]).await);
+    put(&source, "db/u/1", "db/u/1").await;
+    let mut pair = Pair::new(Arc::new(source), Arc::new(target.clone()));
+    (pair.options.delete, pair.options.max_deletes) = (true, Some(Cap::Percent(100.0)));
+    let within = Within::new(["db/t", "db/u"].map(ObjectKey::from)).keep_others(true);
+    pair.within = Some(within.emptied([ObjectKey::from("db/t")]));
+    pair.gate = Some(Arc::new(Never));
+    for _ in 0..4 {
+        assert_eq!(pair.copy().await.summary.exit_code, ExitCode::Partial);
+        let left = checkpoint::load::<RunState>(pair.state.as_ref(), &pair.job().name).await.unwrap().unwrap();
+        assert_eq!(left.checkpoint.state.open_runs.len(), 1);
+        assert_eq!(left.checkpoint.state.given_up, [ObjectKey::from("db/t")].into());
+    }
+    put(&target, "db/t/3", "somebody else's").await;
+    pair.gate = Some(Arc::new(Passed::default()));
+    pair.copied().await;
+    let left: Vec<String> = target.objects().keys().map(|key| key.escaped().to_string()).collect();
+    assert_eq!(left, ["db/t/3", "db/u/1"]);
 }
