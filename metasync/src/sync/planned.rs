@@ -363,13 +363,9 @@ impl Look<'_> {
             removals.extend(survey.moved.iter().map(|(_, folder)| folder.to_string()));
         }
         // A run that died copied files of a table that never stood here, and that the source has dropped since.
-        let known: BTreeSet<(&str, &str)> =
-            survey.tables.iter().map(|table| (table.target.database.as_str(), table.target.table.as_str())).collect();
-        let fresh = state.and_then(|state| state.intent.as_ref()).into_iter().flat_map(|intent| &intent.fresh);
-        let orphaned = fresh.filter(|(_, (database, table))| {
-            allowed.selection.is_all() && !known.contains(&(database.as_str(), table.as_str()))
-        });
-        removals.extend(orphaned.map(|(folder, _)| folder.clone()));
+        if let Some(intent) = state.and_then(|state| state.intent.as_ref()).filter(|_| allowed.selection.is_all()) {
+            removals.extend(data::orphaned(setting, &survey, intent).await);
+        }
         let doomed = removals.iter().filter_map(|place| Location::parse(place).ok()).collect();
         let (free, postponed) = match removable(&sides, &survey, doomed).await.map_err(failure)? {
             Some(free) => (free, BTreeSet::new()),

@@ -7,10 +7,12 @@ use super::base;
 use super::emptied::holds_files;
 use crate::location::Location;
 use crate::sync::Setting;
-use crate::sync::survey::Survey;
+use crate::sync::state::Intent;
+use crate::sync::survey::{Survey, TableWork};
 use distcp::assemble::{self, JobSpec};
 use distcp::error::Result;
 use manifest::ObjectKey;
+use std::collections::BTreeMap;
 
 /// Tables whose folders on the target are to be emptied, by their place in the survey, with these folders. A folder that cannot be
 /// looked at stays, and is named.
@@ -25,6 +27,31 @@ pub async fn moved(setting: &Setting, survey: &Survey) -> Vec<(usize, Location)>
             Err(failure) => setting
                 .note(format!("{} stands elsewhere now; what it had stays in {to}: {}", table.target, failure.message)),
         }
+    }
+    found
+}
+
+/// Folders on the target into which a run that died may have copied files of tables that were new, and that the source has dropped
+/// since, or dropped and made again elsewhere.
+pub async fn orphaned(setting: &Setting, survey: &Survey, intent: &Intent) -> Vec<String> {
+    let map = &setting.policy.locations;
+    let place = |table: &TableWork| table.location.as_ref().and_then(|location| map.map(location));
+    let known: BTreeMap<(&str, &str), Option<Location>> = survey
+        .tables
+        .iter()
+        .map(|table| ((table.target.database.as_str(), table.target.table.as_str()), place(table)))
+        .collect();
+    let mut found = Vec::new();
+    for (folder, (database, table)) in &intent.fresh {
+        let is_left = match (known.get(&(database.as_str(), table.as_str())), Location::parse(folder)) {
+            (None, _) => true,
+            (Some(Some(now)), Ok(folder)) if !now.is_same(&folder) => match map.unmap(&folder) {
+                Some(from) => matches!(has_files(setting, &from, &folder).await, Ok(false)),
+                None => false,
+            },
+            _ => false,
+        };
+        found.extend(is_left.then(|| folder.clone()));
     }
     found
 }
