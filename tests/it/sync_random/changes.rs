@@ -295,6 +295,11 @@ impl<'a, P: Place> Random<'a, P> {
             _ => &["dt"],
         };
         folders.push(folder_of(&self.place.unmade_table(&table.name.table, keys)));
+        if folders[0] != folders[1] {
+            // A table of that name is there before and after: after a run that was killed files of the one before may stay where
+            // that one had them.
+            self.managed.retain(|managed| *managed != format!("{}/", folders[0]));
+        }
         for folder in folders {
             let folder = self.place.source(&folder);
             // A table of another name may have its folder there still.
