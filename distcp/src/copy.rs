@@ -402,15 +402,10 @@ impl Run {
         }
         // Metadata that the gate writes names what was copied, and deletes rely on it.
         self.copier.target.settle().await?;
-        if self.gate.is_some() && self.stopped.is_none() {
+        if let Some(gate) = self.gate.clone().filter(|_| self.stopped.is_none()) {
             delete::record(self, plan).await?;
             self.gave_up = true;
-        }
-        if let Some(gate) = &self.gate
-            && self.stopped.is_none()
-            && !gate.copied(&self.ends).await
-        {
-            self.stopped = Some(Stopped::Error);
+            self.stopped = (!gate.copied(&self.ends).await).then_some(Stopped::Error);
         }
         self.copier.progress.enter(Phase::Deleting);
         delete::pass(self, plan, concurrency, spool).await?;
@@ -429,8 +424,7 @@ impl Run {
             let ended = Record::UploadEnded { upload_id: unfinished.upload.0, completed: false };
             self.copier.record(ended).await?;
         }
-        self.give_up_trash_uploads().await?;
-        Ok(())
+        self.give_up_trash_uploads().await
     }
 
     /// Uploads to the trash that dead runs left: nothing goes on with them.
