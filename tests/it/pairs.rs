@@ -7,8 +7,10 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use distcp::copy::Ends;
 use distcp::event::Outcome;
-use distcp::job::Stop;
+use distcp::job::{Gate, Stop};
+use distcp::list::within::Within;
 use distcp::options::Cap;
 use distcp::store::{ListOptions, Store, StoreErrorKind};
 use distcp::verify::Level;
@@ -40,7 +42,7 @@ type Ran = Result<(), &'static str>;
 type Case = (&'static str, fn(Duo) -> LocalBoxFuture<'static, Ran>);
 
 /// By number, what happens, and how it is checked.
-const CASES: [Case; 22] = [
+const CASES: [Case; 23] = [
     ("1 identical trees", |duo| case_01(duo).boxed_local()),
     ("3 same size, other content", |duo| case_03(duo).boxed_local()),
     ("5 empty objects", |duo| case_05(duo).boxed_local()),
@@ -63,6 +65,7 @@ const CASES: [Case; 22] = [
     ("40 a renamed prefix", |duo| case_40(duo).boxed_local()),
     ("42 verify names what differs", |duo| case_42(duo).boxed_local()),
     ("48 lost answers", |duo| case_48(duo).boxed_local()),
+    ("R28 a folder that is given up", |duo| rule_28(duo).boxed_local()),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -555,5 +558,39 @@ async fn case_48(duo: Duo) -> Ran {
     assert_eq!((report.counts.copied, report.counts.deleted, report.counts.failed), (11, 1, 0));
     assert_eq!(target.faults(), lost.len() as u64);
     duo.assert_same().await;
+    Ok(())
+}
+
+/// Between copies and deletes: what others write then, and whether to go on.
+struct Meanwhile {
+    target: Arc<dyn Store>,
+    writes: &'static str,
+    goes_on: bool,
+}
+
+#[async_trait::async_trait]
+impl Gate for Meanwhile {
+    async fn copied(&self, _: &Ends) -> bool {
+        put(&*self.target, self.writes, "somebody else's, and longer").await;
+        self.goes_on
+    }
+}
+
+/// What others write into such a folder stays, whenever they do: what was to go is looked at right before, and what is there was on
+/// record.
+async fn rule_28(duo: Duo) -> Ran {
+    let keys = ["t/0", "t/1", "t/2", "t/3", "u/0"];
+    duo.source.fill(&keys.map(|key| (key.to_owned(), Bytes::from("ours")))).await;
+    let mut pair = duo.pair();
+    pair.copied().await;
+    pair.options.delete = true;
+    let within = Within::new(["t", "u"].map(ObjectKey::from)).keep_others(true);
+    pair.within = Some(within.emptied([ObjectKey::from("t")]));
+    for (writes, goes_on, code) in [("t/1", false, 3), ("t/3", true, 0)] {
+        pair.gate = Some(Arc::new(Meanwhile { target: duo.target.store.clone(), writes, goes_on }));
+        pair.ends_with(code).await;
+    }
+    let left: Vec<String> = duo.target.objects().await.keys().map(|key| key.escaped().to_string()).collect();
+    assert_eq!(left, ["t/1", "t/3", "u/0"]);
     Ok(())
 }
