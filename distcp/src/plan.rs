@@ -441,6 +441,10 @@ pub struct PlanTotals {
     /// Of the deletes, those of folders that others have taken the place of: no guard counts them.
     #[serde(default)]
     pub retired: u64,
+    /// Of the deletes, those of folders that are given up and have no successor: a dropped table's. Of one tree they may be all,
+    /// so the guard does not count them; who gives the folders up counts them over all trees.
+    #[serde(default)]
+    pub given_up: u64,
     /// Of the deletes of a tree of tables, those beside which something new comes: no guard counts them either.
     #[serde(default)]
     pub replaced: u64,

@@ -131,8 +131,10 @@ fn merge(
         totals.add(source.as_ref(), target.as_ref(), action.as_ref());
         let retires = job.within.as_ref().is_some_and(|within| within.retires(&key));
         if let Some(action) = action {
+            let gives_up = job.within.as_ref().is_some_and(|within| within.gives_up(&key));
             totals.retired += u64::from(retires && action.step == Step::Delete);
-            if let Some(replaced) = replaced.as_mut().filter(|_| !retires) {
+            totals.given_up += u64::from(gives_up && action.step == Step::Delete);
+            if let Some(replaced) = replaced.as_mut().filter(|_| !retires && !gives_up) {
                 replaced.take(&action);
             }
             candidates.add(&action)?;

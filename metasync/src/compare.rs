@@ -4,21 +4,25 @@
 //! lines in a dump are: translated by the policy, said in the target's words ([`crate::held`]), without what is volatile.
 
 mod ahead;
+mod whole;
 mod words;
 
 pub use ahead::{Ahead, Pair, groups};
+pub use whole::{Whole, Wholes, read};
 pub use words::differing;
 
+use crate::carry;
 use crate::held::{self, Holder};
-use crate::metastore::{Batch, CHUNK, Change, Damaged, Result, Snapshot};
-use crate::model::{ColumnStatistics, Constraint, DatabaseName, Partition, PartitionName, Table, TableName};
+use crate::location::Location;
+use crate::metastore::{Batch, CHUNK, Change, Result, Snapshot};
+use crate::model::{ColumnStatistics, Partition, PartitionName, Table, TableName};
 use crate::object::Object;
 use crate::policy::Policy;
 use crate::rewrites::Rewrites;
 use crate::translate::translate;
 use crate::volatile::{strip, strip_sketches};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// Both metastores open for reading, and what stands between them.
@@ -34,77 +38,6 @@ pub struct Sides {
     pub holder: Holder,
     /// What the source is.
     pub source_holder: Holder,
-}
-
-/// A table with all that belongs to it but partitions.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Whole {
-    /// The table.
-    pub table: Table,
-    /// On it, foreign keys from it too.
-    pub constraints: Vec<Constraint>,
-    /// Of its columns.
-    pub statistics: Vec<ColumnStatistics>,
-    /// Constraints on it that cannot be read, by name.
-    pub unread: BTreeSet<String>,
-}
-
-/// Tables of one database by name, and those that cannot be read.
-#[derive(Debug, Default)]
-pub struct Wholes {
-    /// By name.
-    pub found: BTreeMap<String, Whole>,
-    /// Unreadable ones.
-    pub damaged: Vec<Damaged>,
-}
-
-/// Reads these tables, at most [`CHUNK`].
-pub async fn read(
-    snapshot: &dyn Snapshot,
-    database: &DatabaseName,
-    names: &[String],
-    statistics: bool,
-) -> Result<Wholes> {
-    if names.is_empty() {
-        return Ok(Wholes::default());
-    }
-    let tables = snapshot.tables(database, names).await?;
-    let constraints = snapshot.constraints(database, names).await?;
-    let mut wholes = Wholes { damaged: tables.damaged, ..Wholes::default() };
-    for table in tables.found {
-        let whole = Whole { table, constraints: Vec::new(), statistics: Vec::new(), unread: BTreeSet::new() };
-        wholes.found.insert(whole.table.name.table.clone(), whole);
-    }
-    for damaged in constraints.damaged {
-        if let Some((name, whole)) = unread_constraint(&damaged.object, database, &mut wholes.found) {
-            whole.unread.insert(name);
-        }
-        wholes.damaged.push(damaged);
-    }
-    for constraint in constraints.found {
-        if let Some(whole) = wholes.found.get_mut(&constraint.table.table) {
-            whole.constraints.push(constraint);
-        }
-    }
-    if statistics {
-        for (table, of_column) in snapshot.table_statistics(database, names).await? {
-            if let Some(whole) = wholes.found.get_mut(&table) {
-                whole.statistics.push(of_column);
-            }
-        }
-    }
-    Ok(wholes)
-}
-
-/// The name of a constraint that cannot be read, and its table: of `constraint NAME on DATABASE.TABLE`.
-fn unread_constraint<'a>(
-    object: &str,
-    database: &DatabaseName,
-    found: &'a mut BTreeMap<String, Whole>,
-) -> Option<(String, &'a mut Whole)> {
-    let (name, table) = object.strip_prefix("constraint ")?.rsplit_once(" on ")?;
-    let whole = found.values_mut().find(|whole| database.table(&whole.table.name.table).to_string() == table)?;
-    Some((name.to_owned(), whole))
 }
 
 /// An object as the target shall hold it. `told` hears what becomes otherwise in it. Errors: why it cannot.
@@ -315,7 +248,7 @@ pub struct Shall {
     /// Its statistics.
     pub statistics: Vec<ColumnStatistics>,
     /// Its folder at the source, if that is not where its name leads from its table's.
-    pub displaced: Option<crate::location::Location>,
+    pub displaced: Option<Location>,
     /// Of all its lines.
     pub stamp: Stamp,
     /// What becomes otherwise in it.
@@ -324,6 +257,8 @@ pub struct Shall {
 
 /// A partition as the target holds it.
 pub struct Is {
+    /// Its folder, if that is not inside its table's.
+    pub outside: Option<Location>,
     /// Its statistics.
     pub statistics: Vec<ColumnStatistics>,
     /// Of all its lines.
@@ -374,7 +309,7 @@ pub async fn partitions(
 ) -> Result<(), Trouble> {
     if let Some(Ahead { source: from_source, target: from_target }) = ahead {
         let from_target = if actual.is_some() { from_target } else { Ok(Vec::new()) };
-        let chunk = meet(sides, source, target, from_source, from_target)?;
+        let chunk = meet(sides, source, target, actual, from_source, from_target)?;
         return match chunk.rows.is_empty() && chunk.trouble.is_none() {
             true => Ok(()),
             false => sink.chunk(chunk).await,
@@ -450,7 +385,7 @@ async fn read_chunk(
     let from_source = read_side(sides.source.as_ref(), Some(source), &wanted, with);
     let from_target = read_side(sides.target.as_ref(), actual, &there, with);
     let (from_source, from_target) = futures::join!(from_source, from_target);
-    meet(sides, source, target, from_source, from_target)
+    meet(sides, source, target, actual, from_source, from_target)
 }
 
 /// Both sides of a stretch of names in one chunk. What is wrong with the source's side is said in it.
@@ -458,6 +393,7 @@ fn meet(
     sides: &Sides,
     source: &Table,
     target: &TableName,
+    actual: Option<&Table>,
     from_source: Result<Read, Trouble>,
     from_target: Result<Read, Trouble>,
 ) -> Result<Chunk, Trouble> {
@@ -478,7 +414,8 @@ fn meet(
     }
     for (name, (partition, statistics)) in from_target? {
         let stamp = stamp(target, &name, &partition, &statistics);
-        rows.entry(name).or_default().1 = Some(Is { statistics, stamp });
+        let outside = actual.and_then(|actual| carry::outside(actual, &partition));
+        rows.entry(name).or_default().1 = Some(Is { outside, statistics, stamp });
     }
     Ok(Chunk { rows: rows.into_iter().map(|(name, (shall, is))| (name, shall, is)).collect(), trouble })
 }
@@ -532,7 +469,7 @@ fn shall(
     partition: Partition,
     statistics: Vec<ColumnStatistics>,
 ) -> Result<Shall, String> {
-    let displaced = crate::carry::displaced(source, name, &partition);
+    let displaced = carry::displaced(source, name, &partition);
     let object =
         Object::Partition { table: source.name.clone(), partition_name: name.clone(), partition: Box::new(partition) };
     let mut rewrites = Rewrites::default();

@@ -216,7 +216,7 @@ impl<T> Batch<T> {
     fn add(&mut self, read: Result<impl IntoIterator<Item = T>>) -> Result<()> {
         match read {
             Ok(found) => self.found.extend(found),
-            Err(Error::Damaged { object, why }) => self.damaged.push(Damaged { object, why }),
+            Err(Error::Damaged { object, why }) => self.damaged.push(Damaged::other(object, why)),
             Err(error) => return Err(error),
         }
         Ok(())
@@ -228,8 +228,36 @@ impl<T> Batch<T> {
 pub struct Damaged {
     /// Such as `table sales.orders`.
     pub object: String,
+    /// Which object that is, where callers go on without it.
+    pub part: Part,
     /// What is wrong, with ids: `SDS 17 names CDS 4, which is not there`.
     pub why: String,
+}
+
+/// What is damaged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// A table.
+    Table(TableName),
+    /// A constraint of a table, by its name.
+    Constraint(TableName, String),
+    /// A partition, a function, or what a table or partition has.
+    Other,
+}
+
+impl Damaged {
+    fn table(name: TableName, why: String) -> Self {
+        Self { object: format!("table {name}"), part: Part::Table(name), why }
+    }
+
+    fn constraint(table: TableName, name: String, why: String) -> Self {
+        Self { object: format!("constraint {name} on {table}"), part: Part::Constraint(table, name), why }
+    }
+
+    /// What is neither a table nor a constraint.
+    pub fn other(object: String, why: String) -> Self {
+        Self { object, part: Part::Other, why }
+    }
 }
 
 /// A row of the notification log, as it is.

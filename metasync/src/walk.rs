@@ -186,7 +186,7 @@ fn step_partitions<E: From<crate::metastore::Error>>(
             Ok(name) => name,
             Err(why) => {
                 let object = format!("partition {:?} of {}", partition.values, table.name);
-                sink(Err(Damaged { object, why }))?;
+                sink(Err(Damaged::other(object, why)))?;
                 continue;
             }
         };

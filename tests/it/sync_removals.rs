@@ -328,3 +328,143 @@ fn rule_28_a_table_that_was_made_again_elsewhere_leaves_nothing_where_it_was() {
         lake.assert_in_step();
     }
 }
+
+/// Puts a partition into this folder of the lake.
+fn partition_at(lake: &Lake, table: &Table, day: &str, folder: &str) {
+    let mut partition = objects::partition(table, &[day]);
+    partition.storage.location = Some(format!("file:{}", lake.source(folder).display()));
+    lake.apply(&[Change::PutPartitions { table: table.name.clone(), partitions: vec![partition] }]);
+}
+
+/// A managed table of the days 1 to 4, of which 1 and 2 stand beside it, and 3 in another place of the lake; and one more table.
+fn scattered(lake: &Lake) -> Table {
+    let days = lake.managed("days", &["dt"]);
+    for (day, folder) in [("1", "sales.db/old-1"), ("2", "sales.db/old-2"), ("3", "elsewhere/3")] {
+        partition_at(lake, &days, day, folder);
+        lake.write(&format!("{folder}/part-0"), day);
+    }
+    lake.partition(&days, &["4"], "four");
+    lake.managed("other", &[]);
+    lake.write("sales.db/other/part-0", "other");
+    days
+}
+
+#[test]
+fn rule_28_what_a_partition_had_outside_its_table_goes_with_it() {
+    let lake = lake();
+    let days = scattered(&lake);
+    lake.metasync("run", &[]).expect(0);
+    assert_eq!(there(&lake).len(), 5);
+    drop_partitions(&lake, &days, &["dt=1", "dt=3"]);
+    for folder in ["sales.db/old-1", "elsewhere/3"] {
+        std::fs::remove_dir_all(lake.source(folder)).unwrap();
+    }
+    // That one stands elsewhere now, and what it had stays at the source.
+    partition_at(&lake, &days, "2", "sales.db/new-2");
+    lake.write("sales.db/new-2/part-0", "two");
+    let ran = lake.metasync("run", &[]).expect(0);
+    assert_eq!(ran.number("counts/deleted"), 2, "{}", ran.stdout);
+    let left = ["sales.db/days/dt=4/part-0", "sales.db/new-2/part-0", "sales.db/old-2/part-0", "sales.db/other/part-0"];
+    assert_eq!(there(&lake), left);
+    lake.assert_in_step();
+}
+
+#[test]
+fn rule_28_what_partitions_had_outside_their_table_goes_when_it_is_dropped() {
+    for refused in [false, true] {
+        let lake = lake();
+        let days = scattered(&lake);
+        // What another table has stays.
+        let mut shares = lake.unmade_table("shares", &[]);
+        shares.storage.location = Some(format!("file:{}", lake.source("sales.db/old-2").display()));
+        lake.apply(&[Change::PutTable(Box::new(shares))]);
+        lake.metasync("run", &[]).expect(0);
+        lake.apply(&[Change::DropTable(days.name)]);
+        for folder in ["sales.db/days", "sales.db/old-1", "elsewhere"] {
+            std::fs::remove_dir_all(lake.source(folder)).unwrap();
+        }
+        if refused {
+            let refuses = "BEGIN SELECT RAISE(ABORT, 'not today'); END";
+            lake.sql("target", &format!("CREATE TRIGGER refuses BEFORE DELETE ON TBLS {refuses}"));
+            lake.metasync("run", &[]).expect(3);
+            assert_eq!(there(&lake).len(), 5);
+            lake.sql("target", "DROP TRIGGER refuses");
+        }
+        lake.metasync("run", &[]).expect(0);
+        assert_eq!(there(&lake), ["sales.db/old-2/part-0", "sales.db/other/part-0"], "refused before: {refused}");
+        lake.assert_in_step();
+    }
+}
+
+#[test]
+fn rule_31_what_partitions_of_an_external_table_had_stays() {
+    let lake = lake();
+    let days = lake.table("days", &["dt"]);
+    for day in ["1", "2"] {
+        partition_at(&lake, &days, day, &format!("elsewhere/{day}"));
+        lake.write(&format!("elsewhere/{day}/part-0"), day);
+    }
+    lake.metasync("run", &[]).expect(0);
+    drop_partitions(&lake, &days, &["dt=1"]);
+    std::fs::remove_dir_all(lake.source("elsewhere/1")).unwrap();
+    lake.metasync("run", &[]).expect(0);
+    assert_eq!(there(&lake), ["elsewhere/1/part-0", "elsewhere/2/part-0"]);
+    lake.apply(&[Change::DropTable(days.name)]);
+    lake.metasync("run", &[]).expect(0);
+    assert_eq!(there(&lake), ["elsewhere/1/part-0", "elsewhere/2/part-0"]);
+}
+
+#[test]
+fn what_a_table_left_stays_while_the_source_shows_nothing_of_that_place() {
+    let lake = lake();
+    let (away, replica) = (lake.root().join("away"), lake.root().join("replica"));
+    let pair = format!("from = \"file:{}\"\nto = \"file:{}\"", away.display(), replica.display());
+    lake.policy(&format!("{UNGUARDED}\n[[locations]]\n{pair}"));
+    let mut days = lake.unmade_table("days", &[]);
+    days.table_type = Some("MANAGED_TABLE".to_owned());
+    days.storage.location = Some(format!("file:{}", away.join("days").display()));
+    std::fs::create_dir_all(away.join("days")).unwrap();
+    std::fs::write(away.join("days/part-0"), "first").unwrap();
+    lake.apply(&[Change::PutTable(Box::new(days.clone()))]);
+    lake.metasync("run", &[]).expect(0);
+    days.storage.location = Some(format!("file:{}", lake.source("sales.db/days").display()));
+    lake.apply(&[Change::PutTable(Box::new(days.clone()))]);
+    lake.write("sales.db/days/part-0", "second");
+    // A mount that is not there shows an empty folder, or none.
+    std::fs::rename(&away, lake.root().join("unmounted")).unwrap();
+    let ran = lake.metasync("run", &[]).expect(0);
+    assert!(ran.stderr.contains("away shows nothing at all"), "{}", ran.stderr);
+    assert_eq!(there(&lake), ["sales.db/days/part-0"]);
+    assert!(replica.join("days/part-0").exists());
+}
+
+#[test]
+fn rule_06_a_dropped_table_that_is_a_tree_of_its_own_is_counted_over_all_trees() {
+    let lake = lake();
+    let big = |name: &str, folder: &str, files: usize| {
+        let mut table = lake.unmade_table(name, &[]);
+        table.table_type = Some("MANAGED_TABLE".to_owned());
+        table.storage.location = Some(format!("file:{}", lake.source(folder).display()));
+        lake.apply(&[Change::PutTable(Box::new(table))]);
+        (0..files).for_each(|at| lake.write(&format!("{folder}/part-{at}"), name));
+    };
+    big("first", "apart/first", 120);
+    big("second", "apart-too/second", 130);
+    big("third", "sales.db/third", 20);
+    lake.policy("max_drops = \"100%\"");
+    lake.metasync("run", &[]).expect(0);
+    lake.apply(&[Change::DropTable(TableName::new("sales", "first"))]);
+    std::fs::remove_dir_all(lake.source("apart/first")).unwrap();
+    lake.metasync("run", &[]).expect(0);
+    assert_eq!(there(&lake).len(), 150);
+    lake.apply(&[Change::DropTable(TableName::new("sales", "second"))]);
+    std::fs::remove_dir_all(lake.source("apart-too/second")).unwrap();
+    let refused = lake.metasync("run", &[]).expect(5);
+    assert!(
+        refused.stderr.contains("130 of 150 files on the target would go with dropped tables"),
+        "{}",
+        refused.stderr
+    );
+    assert!(refused.stderr.contains("options.max_deletes"), "{}", refused.stderr);
+    assert_eq!(there(&lake).len(), 150);
+}

@@ -21,7 +21,8 @@ pub fn check(totals: &PlanTotals, options: &CopyOptions) -> Option<Refusal> {
         });
     }
     let total = totals.target_objects;
-    let deletes = (totals.deletes + totals.held_deletes).saturating_sub(totals.retired + totals.replaced);
+    let others = totals.retired + totals.given_up + totals.replaced;
+    let deletes = (totals.deletes + totals.held_deletes).saturating_sub(others);
     if let Some(cap) = totals.deletes_cap(options.max_deletes).filter(|cap| cap.is_exceeded(deletes, total)) {
         return Some(Refusal {
             message: format!("{deletes} of {total} objects on the target would be deleted, more than {cap}"),
@@ -84,6 +85,14 @@ mod tests {
         assert_eq!(check(&of(100, 50), &options), None);
         let refusal = check(&of(100, 49), &options).unwrap();
         assert!(refusal.message.starts_with("51 of 100 objects"), "{}", refusal.message);
+    }
+
+    #[test]
+    fn rule_06_what_is_given_up_is_counted_by_who_gives_it_up() {
+        let options = CopyOptions { delete: true, ..CopyOptions::default() };
+        let of = |given_up| PlanTotals { given_up, ..totals(100, 200, 150, 0) };
+        assert_eq!(check(&of(50), &options), None);
+        assert!(check(&of(49), &options).unwrap().message.starts_with("101 of 200 objects"));
     }
 
     #[test]

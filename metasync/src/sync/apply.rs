@@ -157,7 +157,7 @@ impl Applier<'_> {
 
     /// Whether its files would not be on record: their job says why.
     fn waits(&self, drop: &Drop) -> bool {
-        drop.folder.as_ref().is_some_and(|folder| self.skip_folders.iter().any(|skipped| skipped.is_same(folder)))
+        drop.folders.iter().any(|folder| self.skip_folders.iter().any(|skipped| skipped.is_same(folder)))
     }
 
     async fn write(&self, changes: &[Change]) -> Result<(), Error> {

@@ -12,6 +12,7 @@ use crate::policy::Policy;
 use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
 use distcp::options::Cap;
+use distcp::plan::PlanTotals;
 use distcp::quantity::counted;
 use std::collections::BTreeMap;
 
@@ -173,9 +174,40 @@ pub(super) fn drops_allowed(sides: &Sides, state: Option<&SyncState>, survey: &S
     Ok(())
 }
 
+/// Rule 6, over all trees: how many files may go with tables and partitions that are dropped. Of one tree they may be all.
+pub(super) fn removals_allowed<'a>(plans: impl Iterator<Item = &'a PlanTotals>, cap: Option<Cap>) -> Result<()> {
+    let (mut all, mut given_up) = (PlanTotals::default(), 0);
+    for totals in plans {
+        all.target_objects += totals.target_objects;
+        given_up += totals.given_up;
+    }
+    let of = all.target_objects;
+    match all.deletes_cap(cap).filter(|cap| cap.is_exceeded(given_up, of)) {
+        None => Ok(()),
+        Some(cap) => Err(Failure::new(
+            ExitCode::Refused,
+            format!(
+                "{given_up} of {of} files on the target would go with dropped tables and partitions, more than {cap}"
+            ),
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rule_06_what_goes_with_dropped_tables_is_counted_over_all_trees() {
+        let of = |target_objects, given_up| PlanTotals { target_objects, given_up, ..PlanTotals::default() };
+        let allowed = |cap, trees: &[PlanTotals]| removals_allowed(trees.iter(), cap);
+        assert!(allowed(None, &[of(150, 150), of(200, 0)]).is_ok());
+        assert!(allowed(None, &[of(99, 99)]).is_ok());
+        let refused = allowed(None, &[of(150, 150), of(100, 0)]).unwrap_err();
+        assert_eq!(refused.code, ExitCode::Refused);
+        assert!(refused.message.starts_with("150 of 250 files"), "{}", refused.message);
+        assert!(allowed(Some(Cap::Count(9)), &[of(5, 5), of(5, 5)]).is_err());
+    }
 
     #[test]
     fn two_databases_of_the_source_are_never_one_on_the_target() {

@@ -1,33 +1,33 @@
 //! What a run would do: both sides looked at, every guard asked, all data planned. Nothing is changed here.
 
+mod draft;
+mod leaving;
 mod paths;
 
 pub use paths::Paths;
 
-use super::data::{self, Draft, Empty, Forks, Tree, Trust};
+use super::data::{Draft, Tree, Trust};
 use super::events::{self, Seen};
-use super::guards::{drops_allowed, files_are_ours, files_are_there, is_ours, one_source_each, rules_hold};
+use super::guards::{drops_allowed, is_ours, one_source_each, rules_hold};
 use super::report::Mode;
 use super::state::{Intent, SyncState};
-use super::survey::{self, Survey, TableWork, removable, survey};
+use super::survey::{self, Survey, TableWork, survey};
 use super::switch::{self, Places, Published};
 use super::unexplained::{self, Unexplained};
 use super::witness::Witness;
-use super::{Allowed, Metastores, Setting, failure, hops, iceberg, standing, still, until, writes};
+use super::{Allowed, Metastores, Setting, failure, hops, iceberg, still, until, writes};
 use crate::compare::Sides;
-use crate::location::Location;
-use crate::policy::{EmptyTables, Policy};
-use crate::roots::{Folder, Owner, Root, Wave};
+use crate::policy::Policy;
 use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
 use distcp::progress::{Phase, Progress};
+use draft::Drafted;
 use jiff::Timestamp;
+use leaving::Leaving;
 use manifest::ObjectKey;
 use manifest::state::checkpoint::{self, Checkpoint, Loaded};
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// How often the source is looked at when transactional tables are compacted meanwhile, or waited for, or versions expire.
 const MAX_LOOKS: u32 = 4;
@@ -355,24 +355,9 @@ impl Look<'_> {
         if !allowed.afresh {
             drops_allowed(&sides, state, &survey, seen)?;
         }
-        let mut removals: BTreeSet<String> = state.map(|state| state.removals.clone()).unwrap_or_default();
-        removals.extend(survey.drops.iter().filter_map(|drop| drop.folder.as_ref()).map(ToString::to_string));
-        // With switching a folder that others take the place of is retired.
-        if published.is_none() && policy.options.data {
-            survey.moved = data::moved(setting, &survey).await;
-            removals.extend(survey.moved.iter().map(|(_, folder)| folder.to_string()));
-        }
-        // A run that died copied files of a table that never stood here, and that the source has dropped since.
-        if let Some(intent) = state.and_then(|state| state.intent.as_ref()).filter(|_| allowed.selection.is_all()) {
-            removals.extend(data::orphaned(setting, &survey, intent).await);
-        }
-        let doomed = removals.iter().filter_map(|place| Location::parse(place).ok()).collect();
-        let (free, postponed) = match removable(&sides, &survey, doomed).await.map_err(failure)? {
-            Some(free) => (free, BTreeSet::new()),
-            None => (Vec::new(), removals),
-        };
-        let emptied = free.iter().filter_map(|place| policy.locations.unmap(place));
-        survey.folders.extend(emptied.map(|location| Folder { location, owner: Owner::Removal, wave: Wave::Data }));
+        let switches = published.is_some();
+        let Leaving { free: removals, postponed } =
+            leaving::find(setting, &sides, state, self.allowed, switches, &mut survey).await?;
         // Only once: a source may never be without.
         let is_first = state.is_none_or(|state| state.position.is_none()) || allowed.bootstrap;
         if mind.waits && is_first && writes::wait(setting, stores, &survey).await? {
@@ -394,162 +379,12 @@ impl Look<'_> {
         let Some(drafted) = self.plan_data(setting, &sides, &mut survey, roots, switching).await? else {
             return Ok(Err(Again::Moved));
         };
-        let removals = free.iter().map(ToString::to_string).collect();
         Ok(Ok(Looked { survey, drafted, removals, postponed, retiring, policy }))
     }
 }
 
 fn trust(allowed: &Allowed) -> Trust<'_> {
     Trust { afresh: allowed.afresh, doubts: allowed.doubts.as_deref(), switching: None }
-}
-
-/// What [`plan_data`] comes to.
-#[derive(Default)]
-struct Drafted {
-    trees: Vec<Tree>,
-    drafts: Vec<Draft>,
-    unseen: BTreeMap<String, Timestamp>,
-    waiting: BTreeMap<usize, (u64, String)>,
-    /// What the storage itself vouches for, at most.
-    synced: Option<Timestamp>,
-}
-
-impl Look<'_> {
-    /// Opens the trees and plans each, until no table has to be left out for what the plans show. A tree that was looked at
-    /// lately enough, and in which no metadata changes, is left out. `None`: files that a version names are gone meanwhile.
-    async fn plan_data(
-        &self,
-        setting: &Setting,
-        sides: &Sides,
-        survey: &mut Survey,
-        roots: Vec<Root>,
-        switching: Option<(&Published, &Places)>,
-    ) -> Result<Option<Drafted>> {
-        let Self { allowed, seen, asked: now, mind, .. } = *self;
-        let state = self.left.map(|left| &left.state);
-        let policy = &setting.policy;
-        // What was asked to be read is read once: what differs there is known then.
-        let reads = !(switching.is_some() && self.round.has_read);
-        let trust = Trust { switching, ..if reads { trust(allowed) } else { Trust::default() } };
-        if !policy.options.data {
-            let standing = standing::look(setting, survey).await?;
-            return Ok(Some(Drafted { waiting: standing.lacking, synced: standing.synced, ..Drafted::default() }));
-        }
-        let accepts = allowed.empty_tables || policy.options.empty_tables == EmptyTables::Accept;
-        // A run that died may have written what no manifest knows yet.
-        let half_done = state.is_some_and(SyncState::is_half_done);
-        let lately = |tree: &Tree| {
-            let look: Timestamp = state?.looks.get(&tree.key())?.parse().ok()?;
-            let age = Duration::try_from(now.duration_since(look)).unwrap_or(Duration::MAX);
-            let spares = allowed.selection.is_all() && !allowed.bootstrap && allowed.doubts.is_none();
-            (spares && age < policy.options.sweep).then_some(look)
-        };
-        loop {
-            let (mut trees, mut unseen) = (Vec::new(), BTreeMap::new());
-            for tree in data::open(setting, survey, roots.clone(), trust)? {
-                match lately(&tree).filter(|_| tree.is_still(survey, seen)) {
-                    Some(look) => {
-                        unseen.insert(tree.key(), look);
-                    }
-                    None => trees.push(tree),
-                }
-            }
-            // What a log names was there before it: logs are listed before data.
-            trees.sort_by_key(|tree| Reverse(tree.root.wave));
-            let mut drafts = Vec::with_capacity(trees.len());
-            let mut left_out = BTreeMap::new();
-            for tree in &trees {
-                let mut draft = tree.draft(survey).await.map_err(|failure| of_tree(tree, failure))?;
-                let missing = tree.missing();
-                if !missing.is_empty() && !mind.is_last {
-                    return Ok(None);
-                }
-                left_out.extend(missing);
-                // Who asks for a resync or a repair says that the source is right.
-                if !allowed.afresh && allowed.doubts.is_none() {
-                    left_out.extend(forked(std::mem::take(&mut draft.forks), survey, seen));
-                    left_out.extend(writes::replaced(std::mem::take(&mut draft.rewritten), survey));
-                }
-                if !accepts {
-                    let emptied = self.emptied(tree, &draft, survey, sides).await?;
-                    left_out.extend(emptied.into_iter().map(|(at, empty)| (at, is_empty(&survey.tables[at], &empty))));
-                }
-                drafts.push(draft);
-            }
-            if left_out.is_empty() {
-                for (tree, draft) in trees.iter().zip(&mut drafts) {
-                    if let Some(refusal) = draft.refusal.take() {
-                        return Err(guarded(of_tree(tree, refusal)));
-                    }
-                }
-                if !half_done {
-                    let each = trees.iter().zip(&drafts).map(|(tree, draft)| {
-                        (&draft.foreign, draft.has_base, |key: &str| tree.root.to.below(key).to_string())
-                    });
-                    files_are_ours(each, allowed)?;
-                    // Of a tree that the last commit did not look at its manifest may say what was.
-                    let looked = |tree: &Tree| state.is_some_and(|state| state.looks.contains_key(&tree.key()));
-                    let known = trees.iter().zip(&drafts).filter(|(tree, _)| looked(tree));
-                    let each =
-                        known.map(|(tree, draft)| (&draft.gone, |key: &str| tree.root.to.below(key).to_string()));
-                    files_are_there(each, allowed)?;
-                }
-                let synced = drafts.iter().map(|draft| draft.as_of).min();
-                return Ok(Some(Drafted { trees, drafts, unseen, synced, ..Drafted::default() }));
-            }
-            // Each round leaves out at least one table more.
-            for (at, why) in left_out {
-                survey.tables[at].quarantine = Some(why);
-            }
-        }
-    }
-}
-
-impl Look<'_> {
-    /// Rule 27: tables whose folders hold nothing by mistake. What was dropped since it was read is none.
-    async fn emptied(
-        &self,
-        tree: &Tree,
-        draft: &Draft,
-        survey: &Survey,
-        sides: &Sides,
-    ) -> Result<BTreeMap<usize, Empty>> {
-        let found = tree.emptied(draft, survey, self.seen, sides.source.as_ref()).await?;
-        if found.is_empty() {
-            return Ok(found);
-        }
-        let now = self.stores.source.snapshot().await.map_err(failure)?;
-        let mut emptied = tree.emptied(draft, survey, self.seen, now.as_ref()).await?;
-        for at in found.keys() {
-            let name = &survey.tables[*at].source;
-            let there = now.tables(&name.database(), std::slice::from_ref(&name.table)).await.map_err(failure)?;
-            if there.found.is_empty() && there.damaged.is_empty() {
-                emptied.remove(at);
-            }
-        }
-        Ok(emptied)
-    }
-}
-
-/// Rule 27, in words.
-fn is_empty(table: &TableWork, empty: &Empty) -> String {
-    format!(
-        "{empty}; if that is right: metasync resync POLICY --table {}.{}, or empty_tables = \"accept\"",
-        table.source.database, table.source.table
-    )
-}
-
-/// Tables whose logs went two ways, with why they are left out. One that was dropped and made anew begins a new log.
-fn forked<'a>(forks: Forks, survey: &'a Survey, seen: &'a Seen) -> impl Iterator<Item = (usize, String)> + 'a {
-    forks.into_iter().filter(|(at, _)| !seen.explains(&survey.tables[*at].source, None)).map(|(at, commit)| {
-        let table = &survey.tables[at].source;
-        let why = format!(
-            "{commit} is another commit than the source's of that version; if the source is right: \
-             metasync resync POLICY --table {}.{}",
-            table.database, table.table
-        );
-        (at, why)
-    })
 }
 
 /// What a policy says where distcp has an option.
@@ -573,9 +408,9 @@ pub(super) fn intent(survey: &Survey, before: Option<Intent>, policy: &Policy) -
     intent.carrying = true;
     let name = |table: &crate::model::TableName| (table.database.clone(), table.table.clone());
     intent.tables.extend(survey.tables.iter().filter(|table| table.differs()).map(|table| name(&table.target)));
-    for table in survey.tables.iter().filter(|table| table.is_new && table.owns_files && table.quarantine.is_none()) {
-        let folder = table.location.as_ref().and_then(|location| policy.locations.map(location));
-        intent.fresh.extend(folder.map(|folder| (folder.to_string(), name(&table.target))));
+    for table in survey.tables.iter().filter(|table| table.owns_files && table.quarantine.is_none()) {
+        let fresh = table.fresh().filter_map(|place| policy.locations.map(place));
+        intent.fresh.extend(fresh.map(|folder| (folder.to_string(), name(&table.target))));
     }
     intent.tables.extend(survey.drops.iter().map(|drop| name(&drop.target)));
     let changes = |database: &&survey::DatabaseWork| !database.changes.is_empty() || !database.functions.is_empty();

@@ -499,12 +499,13 @@ fn add(lacking: &mut Lacking, trees: &[Tree], copied: &[Option<Ends>], survey: &
 /// A tree loses files only when all its tables are as they shall be.
 fn may_delete(root: &Root, outcome: &Outcome, survey: &Survey) -> bool {
     let undropped = survey.drops.iter().filter(|drop| outcome.applied.undropped.contains_key(&drop.target));
-    let mut kept = undropped.filter_map(|drop| drop.folder.as_ref());
+    let mut kept = undropped.flat_map(|drop| &drop.folders);
     if kept.any(|folder| root.to.overlaps(folder)) {
         return false;
     }
     let Outcome { applied, lacking, .. } = outcome;
-    if survey.moved.iter().any(|(at, folder)| !applied.done.contains_key(at) && root.to.overlaps(folder)) {
+    let is_whole = |at: &usize| applied.done.contains_key(at) && !applied.behind.contains(at);
+    if survey.left.iter().any(|(at, folder)| !is_whole(at) && root.to.overlaps(folder)) {
         return false;
     }
     let is_held = |at: &usize| {

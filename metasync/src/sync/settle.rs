@@ -74,8 +74,8 @@ impl Lacking {
             if ends.is_none() {
                 let removals = root.folders.iter().filter(|(_, owners)| owners.contains(&Owner::Removal));
                 self.removals.extend(removals.map(|(key, _)| root.to.below(&key.escaped())));
-                let moved = survey.moved.iter().filter(|(_, folder)| root.to.overlaps(folder));
-                self.waiting.extend(moved.map(|(at, _)| *at));
+                let left = survey.left.iter().filter(|(_, folder)| root.to.overlaps(folder));
+                self.waiting.extend(left.map(|(at, _)| *at));
                 self.waiting.extend(root.folders.values().flatten().filter_map(table));
                 for owner in root.folders.values().flatten() {
                     if let Owner::Database(at) = owner {
@@ -407,3 +407,6 @@ impl Settling<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

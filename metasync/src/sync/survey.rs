@@ -15,8 +15,8 @@ use super::writes::{self, Acid, Ended};
 use crate::carry::{self, Nature};
 use crate::compare::{self, Head, Lines, Pair, Sides, Trouble, Whole, WholeRewrites, add_head, expected_whole, head};
 use crate::location::{Location, LocationMap, same_place};
-use crate::metastore::{Damaged, Result};
-use crate::model::{Database, DatabaseName, TableName};
+use crate::metastore::{CHUNK, Damaged, Part, Result};
+use crate::model::{Database, DatabaseName, Table, TableName};
 use crate::roots::{self, Folder, Narrowed, Owner, Root, Wave};
 use database::compare_database;
 use extra::Seal;
@@ -66,8 +66,8 @@ pub struct Survey {
     pub tables: Vec<TableWork>,
     /// Tables of ours on the target that the source does not have, or the policy not any more.
     pub drops: Vec<Drop>,
-    /// Tables that stand elsewhere at the source, by their place, with the folders on the target of which it has nothing any more.
-    pub moved: Vec<(usize, Location)>,
+    /// Folders on the target that tables, by their place, or partitions of them leave, and of which the source has nothing any more.
+    pub left: Vec<(usize, Location)>,
     /// Databases of ours on the target that the source does not have, or the policy not any more.
     pub gone: Vec<DatabaseName>,
     /// What on the target is not as the last commit left it.
@@ -209,9 +209,9 @@ async fn look_at_tables(
     let mut unreadable = BTreeSet::new();
     for (side, damaged) in [("source", wanted.damaged), ("target", held.damaged)] {
         for damaged in damaged {
-            let of =
-                |database: &DatabaseName, name: &String| damaged.object == format!("table {}", database.table(name));
-            let name = names.iter().find(|name| of(if side == "source" { source } else { target }, name));
+            let database = if side == "source" { source } else { target };
+            let is_it = |name: &&String| damaged.part == Part::Table(database.table(name));
+            let name = names.iter().find(is_it);
             match name.filter(|name| !unreadable.contains(*name)) {
                 Some(name) => {
                     let why = format!("it is damaged at the {side}: {}", damaged.why);
@@ -296,11 +296,12 @@ async fn look_at_table(
     let knows = actual.as_ref().is_some_and(|actual| carry::is_acid(&actual.table));
     let shows = acid.as_ref().ok().filter(|_| knows).map(|acid| acid.there);
     let target = sides.policy.target_table(&source.name);
+    let keep = sides.policy.options.keep_external_data;
     let mut work = TableWork {
         is_new: actual.is_none(),
         keys: source.partition_keys.len(),
         location: source.storage.location.as_deref().and_then(|text| Location::parse(text).ok()),
-        owns_files: carry::data_goes_with(&source, sides.policy.options.keep_external_data),
+        owns_files: carry::data_goes_with(&source, keep),
         plain: nature == Nature::Plain,
         switchable: nature == Nature::Plain && carry::is_found_by_location(&source),
         made_of_others: source.creation_metadata.is_some(),
@@ -325,8 +326,8 @@ async fn look_at_table(
     if let (Ok(shall), Some(actual)) = (&shall, &actual) {
         let (to, from) = (shall.table.storage.location.as_deref(), actual.table.storage.location.as_deref());
         work.settled = same_place(to, from);
-        let goes = !work.settled && carry::data_goes_with(&actual.table, sides.policy.options.keep_external_data);
-        work.former = from.filter(|_| goes).and_then(|text| Location::parse(text).ok());
+        let goes = !work.settled && carry::data_goes_with(&actual.table, keep);
+        work.leaves.extend(from.filter(|_| goes).and_then(|text| Location::parse(text).ok()));
     }
     work.differing = changes.iter().chain(&late).map(|change| words(change, before)).collect();
     work.rewritten = told.of(changes.iter().chain(&late));
@@ -340,10 +341,11 @@ async fn look_at_table(
         work.quarantine = shall.err();
         return Ok((work, Vec::new()));
     }
-    let mut look = Look { work: &mut work, lines: &mut lines, trouble: None };
+    let mut look = Look { work: &mut work, lines: &mut lines, trouble: None, leaves: Vec::new() };
     let table = actual.as_ref().map(|actual| &actual.table);
     let compared = compare::partitions(sides, &source, &target, table, ahead, &mut look).await;
-    let trouble = look.trouble.take();
+    let (trouble, leaves) = (look.trouble.take(), look.leaves);
+    work.leaves.extend(leaves.into_iter().filter(|_| table.is_some_and(|table| carry::data_goes_with(table, keep))));
     if let Some(there) = shows {
         lines.add(&writes::line(there));
     }
@@ -361,6 +363,7 @@ async fn look_at_table(
         work.drop = 0;
         work.differing.clear();
         work.put.clear();
+        work.leaves.clear();
         return Ok((work, Vec::new()));
     }
     let owner = Owner::Table(at);
@@ -394,16 +397,29 @@ async fn drop_tables(
             if by_others {
                 survey.drift.push(format!("table {}: somebody else made it", table.name));
             }
-            let folder = table.storage.location.as_deref().and_then(|text| Location::parse(text).ok());
-            survey.drops.push(Drop {
-                place: table.storage.location.clone(),
-                folder: folder.filter(|_| carry::data_goes_with(&table, keep)),
-                by_others,
-                target: table.name,
-            });
+            let mut folders = Vec::new();
+            if carry::data_goes_with(&table, keep) {
+                folders.extend(table.storage.location.as_deref().and_then(|text| Location::parse(text).ok()));
+                folders.extend(outside(sides, &table).await?);
+            }
+            survey.drops.push(Drop { place: table.storage.location.clone(), folders, by_others, target: table.name });
         }
     }
     Ok(())
+}
+
+/// The folders of a table's partitions on the target that are not inside its own. Of what cannot be read nobody knows them.
+async fn outside(sides: &Sides, table: &Table) -> Result<Vec<Location>> {
+    let mut found = Vec::new();
+    if table.partition_keys.is_empty() {
+        return Ok(found);
+    }
+    let names = sides.target.partition_names(&table.name).await?;
+    for names in names.chunks(CHUNK) {
+        let partitions = sides.target.partitions(table, names).await?;
+        found.extend(partitions.found.iter().filter_map(|partition| carry::outside(table, partition)));
+    }
+    Ok(found)
 }
 
 /// Rule 28: of these folders of the target those under which no table or partition of it points, lies, or will. `None` while
@@ -416,8 +432,9 @@ pub async fn removable(sides: &Sides, survey: &Survey, folders: Vec<Location>) -
     let map = &sides.policy.locations;
     let mut claim = |place: &Location| free.retain(|folder| !folder.overlaps(place));
     survey.folders.iter().filter_map(|folder| map.map(&folder.location)).for_each(|place| claim(&place));
-    let moved = survey.moved.iter().map(|(at, _)| &survey.tables[*at].target);
-    let gone: BTreeSet<&TableName> = survey.drops.iter().map(|drop| &drop.target).chain(moved).collect();
+    // Where these will stand is among the folders of the survey.
+    let left = survey.left.iter().map(|(at, _)| &survey.tables[*at].target);
+    let gone: BTreeSet<&TableName> = survey.drops.iter().map(|drop| &drop.target).chain(left).collect();
     for database in sides.target.databases().await? {
         let names = sides.target.table_names(&database.name).await?;
         for names in names.chunks(TABLES_AT_ONCE) {
@@ -432,7 +449,7 @@ pub async fn removable(sides: &Sides, survey: &Survey, folders: Vec<Location>) -
                 let place = table.storage.location.as_deref().and_then(|text| Location::parse(text).ok());
                 place.iter().for_each(&mut claim);
                 let partitions = sides.target.partition_names(&table.name).await?;
-                for names in partitions.chunks(crate::metastore::CHUNK) {
+                for names in partitions.chunks(CHUNK) {
                     let partitions = sides.target.partitions(&table, names).await?;
                     if !partitions.damaged.is_empty() {
                         return Ok(None);

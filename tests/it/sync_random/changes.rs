@@ -295,11 +295,6 @@ impl<'a, P: Place> Random<'a, P> {
             _ => &["dt"],
         };
         folders.push(folder_of(&self.place.unmade_table(&table.name.table, keys)));
-        if folders[0] != folders[1] {
-            // A table of that name is there before and after: after a run that was killed files of the one before may stay where
-            // that one had them.
-            self.managed.retain(|managed| *managed != format!("{}/", folders[0]));
-        }
         for folder in folders {
             let folder = self.place.source(&folder);
             // A table of another name may have its folder there still.
@@ -339,12 +334,13 @@ impl<'a, P: Place> Random<'a, P> {
             self.put_partition(&table, &partition);
             return;
         }
-        let owned = self.managed.contains(&format!("{}/", folder_of(table)));
+        let former = format!("{}/", folder_of(table));
         let location = table.storage.location.as_mut().unwrap();
         *location = format!("{location}_{number}");
         let table = table.clone();
-        if owned {
-            self.managed.push(format!("{}/", folder_of(&table)));
+        // What the last run left in the former folder stays there, as at the source what is in it now.
+        if let Some(folder) = self.managed.iter_mut().find(|folder| **folder == former) {
+            *folder = format!("{}/", folder_of(&table));
         }
         self.write(&format!("{}/part-0", folder_of(&table)), &content);
         self.place.apply(&[Change::PutTable(Box::new(table))]);

@@ -181,10 +181,18 @@ fn lines(planned: &Planned, tell: &mut dyn FnMut(&str, String, String)) {
         }
     }
     for drop in &survey.drops {
-        let files = match &drop.folder {
-            Some(folder) if planned.removals.contains(&folder.to_string()) => format!("with its files in {folder}"),
-            Some(_) => "its files stay, another table has them".to_owned(),
-            None => "its files stay".to_owned(),
+        let gone: Vec<String> = drop.folders.iter().map(ToString::to_string).collect();
+        let gone: Vec<String> = gone.into_iter().filter(|folder| planned.removals.contains(folder)).collect();
+        let files = match (gone.as_slice(), drop.folders.is_empty()) {
+            ([], true) => "its files stay".to_owned(),
+            ([], false) => "its files stay, another table has them".to_owned(),
+            ([folder], _) => format!("with its files in {folder}"),
+            ([folder, rest @ ..], _) => {
+                format!(
+                    "with its files in {folder} and {}",
+                    counted(rest.len() as u64, "other folder", "other folders")
+                )
+            }
         };
         tell("drop", format!("table {}", drop.target), files);
     }

@@ -99,7 +99,7 @@ impl ThriftSnapshot {
     pub(super) async fn table(&self, name: &TableName) -> Result<Option<Table>> {
         let mut found = self.tables(&name.database(), std::slice::from_ref(&name.table)).await?;
         match found.damaged.pop() {
-            Some(Damaged { object, why }) => Err(Error::Damaged { object, why }),
+            Some(Damaged { object, why, .. }) => Err(Error::Damaged { object, why }),
             None => Ok(found.found.pop()),
         }
     }

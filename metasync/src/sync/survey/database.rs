@@ -76,7 +76,7 @@ pub(super) async fn compare_database(
                 if let Some(held) = held.get(&function.name) {
                     left.insert(function.name.clone(), line(Object::Function(held.clone())));
                 }
-                survey.damaged.push(Damaged { object: name, why });
+                survey.damaged.push(Damaged::other(name, why));
                 continue;
             }
         };

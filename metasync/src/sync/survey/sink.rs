@@ -2,6 +2,7 @@
 
 use super::TableWork;
 use crate::compare::{self, AsyncSink, Chunk, Lines, Trouble};
+use crate::location::{Location, same_place};
 use crate::metastore::Change;
 use crate::model::Table;
 
@@ -30,16 +31,21 @@ pub(super) struct Look<'a> {
     pub lines: &'a mut Lines,
     /// The first thing that is wrong with the source's side.
     pub trouble: Option<String>,
+    /// Folders of the target outside the table's that its partitions leave: they are dropped, or stand elsewhere.
+    pub leaves: Vec<Location>,
 }
 
 #[async_trait::async_trait]
 impl AsyncSink for Look<'_> {
     async fn chunk(&mut self, chunk: Chunk) -> Result<(), Trouble> {
         self.trouble = self.trouble.take().or(chunk.trouble);
-        for (name, shall, is) in chunk.rows {
-            if let Some(is) = &is {
+        for (name, shall, mut is) in chunk.rows {
+            if let Some(is) = &mut is {
                 self.lines.add(&is.stamp);
                 self.work.there += 1;
+                let to = shall.as_ref().and_then(|shall| shall.partition.storage.location.as_deref());
+                let stays = |outside: &Location| same_place(to, Some(&outside.to_string()));
+                self.leaves.extend(is.outside.take().filter(|outside| !stays(outside)));
             }
             match shall {
                 None => self.work.drop += u64::from(is.is_some()),

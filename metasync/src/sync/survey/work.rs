@@ -84,8 +84,8 @@ pub struct TableWork {
     pub drifted: bool,
     /// The last commit left it in step, and it stays where it is.
     pub settled: bool,
-    /// Its folder on the target, if that goes with it, and it is to stand elsewhere.
-    pub former: Option<Location>,
+    /// Folders on the target that go with it or a partition of it, and that it or the partition leaves.
+    pub leaves: Vec<Location>,
     /// Why it is not carried.
     pub quarantine: Option<String>,
     /// Of a transactional table: its writes.
@@ -99,6 +99,16 @@ impl TableWork {
     pub fn differs(&self) -> bool {
         self.quarantine.is_none()
             && (self.is_new || !self.differing.is_empty() || self.drop > 0 || !self.put.is_empty())
+    }
+
+    /// Folders at the source of which the target may have nothing yet: the table's own, if it is new there or stands elsewhere, and
+    /// those of partitions to put that are not inside it.
+    pub fn fresh(&self) -> impl Iterator<Item = &Location> {
+        let own = self.location.iter().filter(|_| self.is_new || !self.leaves.is_empty());
+        let is_outside = |place: &Location| self.location.as_ref().is_none_or(|home| home.relative(place).is_none());
+        let displaced = self.displaced.iter();
+        let displaced = displaced.filter(move |(place, name)| self.put.contains_key(name) && is_outside(place));
+        own.chain(displaced.map(|(place, _)| place))
     }
 
     /// A table of which nothing is known, and about which there is nothing to do.
@@ -124,7 +134,7 @@ impl TableWork {
             unread: false,
             drifted: false,
             settled: false,
-            former: None,
+            leaves: Vec::new(),
             quarantine: None,
             acid: None,
             iceberg: None,
@@ -143,8 +153,8 @@ pub struct Drop {
     pub target: TableName,
     /// Its folder on the target.
     pub place: Option<String>,
-    /// The same, if its files go too.
-    pub folder: Option<Location>,
+    /// The same, if its files go too, and the folders of its partitions that are not inside it.
+    pub folders: Vec<Location>,
     /// No run of ours made it.
     pub by_others: bool,
 }

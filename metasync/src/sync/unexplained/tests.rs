@@ -71,7 +71,7 @@ fn named(change: impl FnOnce(&mut Given)) -> Vec<String> {
 }
 
 fn drop_of(name: &str) -> Drop {
-    Drop { target: TableName::new("kept", name), place: None, folder: None, by_others: false }
+    Drop { target: TableName::new("kept", name), place: None, folders: Vec::new(), by_others: false }
 }
 
 #[test]

@@ -96,7 +96,7 @@ pub(crate) async fn constraints(
         parts.sort_by_key(|part| part.position);
         match constraint(&table, &name, &parts, &keys) {
             Ok(constraint) => batch.found.push(constraint),
-            Err(why) => batch.damaged.push(Damaged { object: format!("constraint {name} on {table}"), why }),
+            Err(why) => batch.damaged.push(Damaged::constraint(table, name, why)),
         }
     }
     batch.found.sort();

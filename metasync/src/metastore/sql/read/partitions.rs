@@ -193,7 +193,7 @@ fn batch(table: &Table, found: Vec<Found>) -> Batch<Partition> {
         match damage {
             None => batch.found.push(partition),
             Some(why) => {
-                batch.damaged.push(Damaged { object: format!("partition {name} of {}", table.name), why });
+                batch.damaged.push(Damaged::other(format!("partition {name} of {}", table.name), why));
             }
         }
     }

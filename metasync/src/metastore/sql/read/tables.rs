@@ -47,7 +47,7 @@ impl FoundTables {
         let mut batch = Batch::empty();
         for Found { head, table, .. } in self.0 {
             match head.damage {
-                Some(why) => batch.damaged.push(Damaged { object: format!("table {}", table.name), why }),
+                Some(why) => batch.damaged.push(Damaged::table(table.name, why)),
                 None => batch.found.push(table),
             }
         }

@@ -235,7 +235,7 @@ async fn damaged_functions_and_constraints_are_reported_and_a_walk_goes_on() {
             Ok(Object::Function(function)) => found.push(function.name),
             Ok(Object::Constraint(constraint)) => found.push(constraint.name),
             Ok(_) => (),
-            Err(Damaged { object, why }) => said.push(format!("{object}: {why}")),
+            Err(Damaged { object, why, .. }) => said.push(format!("{object}: {why}")),
         }
         Ok(())
     })

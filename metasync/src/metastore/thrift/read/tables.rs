@@ -23,7 +23,7 @@ impl ThriftSnapshot {
             let name = table.table_name.clone().unwrap_or_default();
             match convert::from_table(table) {
                 Ok(table) => batch.found.push(table),
-                Err(why) => batch.damaged.push(Damaged { object: format!("table {database}.{name}"), why }),
+                Err(why) => batch.damaged.push(Damaged::table(database.table(&name), why)),
             }
         }
         batch.found.sort_by(|a, b| a.name.cmp(&b.name));
@@ -125,7 +125,7 @@ impl ThriftSnapshot {
                     found.push((place, partition));
                 }
                 Err(why) => {
-                    batch.damaged.push(Damaged { object: format!("partition {values:?} of {}", table.name), why });
+                    batch.damaged.push(Damaged::other(format!("partition {values:?} of {}", table.name), why));
                 }
             }
         }
