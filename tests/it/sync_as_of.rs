@@ -301,6 +301,22 @@ fn rule_26_a_function_that_was_wrong_from_the_first_run_on_holds_nothing_up_and_
 }
 
 #[test]
+fn rule_26_so_is_a_path_whose_store_cannot_be_opened() {
+    for from in ["nowhere", "az://nobody-says-which-account/jobs"] {
+        let lake = Lake::of_two_tables();
+        let root = lake.root().display().to_string();
+        let from = if from.contains(':') { from.to_owned() } else { format!("{root}/{from}") };
+        let paths = format!("[[paths]]\nfrom = \"{from}\"\nto = \"{root}/copy\"\n[options]");
+        let text = std::fs::read_to_string(lake.root().join("p.toml")).unwrap();
+        std::fs::write(lake.root().join("p.toml"), text.replace("[options]", &paths)).unwrap();
+        let ran = lake.metasync("run", &[]).expect(2);
+        assert_eq!(ran.number("counts/copied"), 2, "the others go on: {}", ran.stdout);
+        assert!(ran.stderr.contains(&format!("path {from} to {root}/copy: ")), "{}", ran.stderr);
+        assert_eq!(lake.tables("target", "sales").len(), 2);
+    }
+}
+
+#[test]
 fn rule_26_a_path_that_cannot_be_planned_is_its_own_error_and_holds_the_replica_where_it_was() {
     let Some(server) = services::s3() else { return };
     let mut lake = Lake::of_two_tables();

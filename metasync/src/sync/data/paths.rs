@@ -70,8 +70,14 @@ pub struct PathDraft {
     pub gone: Foreign,
 }
 
-/// Opens the job of each of the policy's paths.
-pub fn open_paths(setting: &Setting, trust: Trust<'_>) -> Result<Vec<PathTree>> {
+/// What a path of a policy is called.
+fn name(rule: &PathRule) -> String {
+    format!("{} to {}", rule.from, rule.to)
+}
+
+/// Opens the job of each of the policy's paths, by their names; one whose store cannot be opened is its own trouble. Errors: the
+/// policy contradicts itself.
+pub fn open_paths(setting: &Setting, trust: Trust<'_>) -> Result<Vec<(String, Result<PathTree>)>> {
     let read = |text: &str| setting.opener.place(text.as_ref(), &setting.cwd, &BTreeMap::new()).ok();
     if let Some(Clash { key, why }) = setting.policy.clash(read) {
         return Err(Failure::usage(format!("the policy's {key} {why}")));
@@ -81,9 +87,9 @@ pub fn open_paths(setting: &Setting, trust: Trust<'_>) -> Result<Vec<PathTree>> 
         let options =
             CopyOptions { delete: rule.delete, allow_empty_source: false, filter: Filter::default(), ..base.options };
         let job = assemble::job(JobSpec { options, ..base }, &setting.opener)?;
-        let path = PathTree { name: format!("{} to {}", rule.from, rule.to), deletes: rule.delete, job };
+        let path = PathTree { name: name(rule), deletes: rule.delete, job };
         let key = path.key();
         Ok(PathTree { job: trust.bind(path.job, &key), ..path })
     };
-    setting.policy.paths.iter().map(open).collect()
+    Ok(setting.policy.paths.iter().map(|rule| (name(rule), open(rule))).collect())
 }

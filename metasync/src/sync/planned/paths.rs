@@ -1,6 +1,6 @@
 //! The plain trees of a policy in a plan. Nothing is changed here.
 //!
-//! One that cannot be planned, because it cannot be listed, is left out with its error, and the others go on. What refuses a run
+//! One that cannot be planned, because it cannot be opened or listed, is left out with its error, and the others go on. What refuses a run
 //! (a policy that contradicts itself, a guard, objects of others) refuses it here, too.
 
 use super::{guarded, trust};
@@ -38,15 +38,22 @@ pub(super) async fn plan(
     half_done: bool,
 ) -> Result<Paths> {
     let Paths { mut planned, mut failed } = Paths::default();
-    for path in data::open_paths(setting, Trust { afresh: false, ..trust(allowed) })? {
-        let of_path =
-            |failure: Failure| Failure { message: format!("path {}: {}", path.name, failure.message), ..failure };
+    for (name, opened) in data::open_paths(setting, Trust { afresh: false, ..trust(allowed) })? {
+        let of_path = |failure: Failure| Failure { message: format!("path {name}: {}", failure.message), ..failure };
+        let path = match opened {
+            Ok(path) => path,
+            Err(failure) if is_its_own(failure.code) => {
+                failed.insert(name, (failure.code, failure.message));
+                continue;
+            }
+            Err(failure) => return Err(of_path(failure)),
+        };
         // Another job's target is none of this one's, whatever its folders hold.
         session::may_use(&path.job).await.map_err(of_path)?;
         let (draft, refusal) = match path.draft().await {
             Ok(drafted) => drafted,
             Err(failure) if is_its_own(failure.code) => {
-                failed.insert(path.name, (failure.code, failure.message));
+                failed.insert(name, (failure.code, failure.message));
                 continue;
             }
             Err(failure) => return Err(of_path(failure)),

@@ -121,12 +121,13 @@ pub(super) async fn look(
     }
     if selection.is_all() {
         let mut paths = data::open_paths(setting, Trust::default())?;
-        paths.sort_by_key(data::PathTree::key);
-        for path in &paths {
+        paths.sort_by(|(a, _), (b, _)| a.cmp(b));
+        for (name, path) in paths {
+            let of_path =
+                |failure: Failure| Failure { message: format!("path {name}: {}", failure.message), ..failure };
+            let path = path.map_err(of_path)?;
             let one = One { tree: path.key(), place: path.job.target.place.clone(), deletes: path.deletes };
-            one.compare(&path.job, level, &mut reads, &|_| false, &mut looked, sink).await.map_err(|failure| {
-                Failure { message: format!("path {}: {}", path.name, failure.message), ..failure }
-            })?;
+            one.compare(&path.job, level, &mut reads, &|_| false, &mut looked, sink).await.map_err(of_path)?;
         }
     }
     Ok(looked)
