@@ -7,7 +7,6 @@ use metasync::metastore::Change;
 use metasync::model::{Constraint, ConstraintKind, ForeignColumn, TableName};
 use rustix::process::Signal;
 use serde_json::json;
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use tests::lake::Lake;
 use tests::metastores::objects;
@@ -117,7 +116,9 @@ fn cases_07_38_43_a_run_that_crashed_before_its_checkpoint_is_done_again_and_cha
     assert_eq!(lake.metasync("run", &[]).expect(0).number("events/applied"), 0, "and no event is left over");
 }
 
-tests::over_pairs!(case_10_what_failed_is_done_later_and_what_was_done_is_not_done_again: sqlite_to_sqlite, thrift_to_sql);
+tests::over_pairs!(
+    case_10_what_failed_is_done_later_and_what_was_done_is_not_done_again: sqlite_to_sqlite, thrift_to_sql, sql_to_strict_thrift
+);
 
 fn case_10_what_failed_is_done_later_and_what_was_done_is_not_done_again(lake: Lake) {
     lake.database("sales");
@@ -205,7 +206,9 @@ fn case_11_a_run_killed_in_the_middle_of_1000_partitions_is_gone_on_with(lake: L
     assert_eq!(rows, [["1000", "1000"]]);
 }
 
-tests::over_pairs!(case_11_metadata_that_was_refused_in_the_middle_goes_on_there: sqlite_to_sqlite, thrift_to_sql);
+tests::over_pairs!(
+    case_11_metadata_that_was_refused_in_the_middle_goes_on_there: sqlite_to_sqlite, thrift_to_sql, sql_to_strict_thrift
+);
 
 fn case_11_metadata_that_was_refused_in_the_middle_goes_on_there(lake: Lake) {
     lake.database("sales");
@@ -221,8 +224,12 @@ fn case_11_metadata_that_was_refused_in_the_middle_goes_on_there(lake: Lake) {
     assert_eq!(second.number("counts/copied"), 0, "the files are there");
     let all = rows();
     assert_eq!((all.len(), &all[..1000]), (TWO_CHUNKS, &half[..]), "none is made again");
-    let types: BTreeSet<String> = said_after(&lake, &said).into_iter().map(|row| row[0].clone()).collect();
-    assert_eq!(types, BTreeSet::from(["ADD_PARTITION".to_owned()]));
+    let types: Vec<String> = said_after(&lake, &said).into_iter().map(|row| row[0].clone()).collect();
+    // A server that adds a partition makes some of it up, which is put right then.
+    let altered = types.iter().filter(|kind| *kind == "ALTER_PARTITION").count();
+    let is_thrift = lake.url("target").starts_with("thrift:");
+    assert!(altered <= if is_thrift { TWO_CHUNKS - 1000 } else { 0 }, "{altered} of those that were there");
+    assert!(types.iter().all(|kind| ["ADD_PARTITION", "ALTER_PARTITION"].contains(&kind.as_str())), "{types:?}");
     lake.assert_in_step();
 }
 

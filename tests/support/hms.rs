@@ -6,7 +6,7 @@
 
 mod lent;
 
-pub use lent::{Lent, lend};
+pub use lent::{Lent, lend, own};
 
 use crate::services::{skipped, variable};
 use crate::sql;

@@ -19,6 +19,8 @@ struct Standing {
     server: Hms,
     database: Database,
     version: Version,
+    /// It has settings that another test does not ask for.
+    is_odd: bool,
 }
 
 /// A metastore of the test's own until this is dropped.
@@ -46,7 +48,7 @@ impl Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         // Nobody knows what a test that failed left behind.
-        if let Some(standing) = self.standing.take().filter(|_| !std::thread::panicking()) {
+        if let Some(standing) = self.standing.take().filter(|one| !one.is_odd && !std::thread::panicking()) {
             let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
             idle.push(standing);
             let ended = (idle.len() > MAX_IDLE).then(|| idle.remove(0));
@@ -76,7 +78,17 @@ pub fn lend(version: Version, kind: Kind) -> Option<Lent> {
     }
     let database = fresh_database(kind, version)?;
     let server = Hms::start(version, &database.url);
-    Some(Lent { standing: Some(Standing { server, database, version }) })
+    Some(Lent { standing: Some(Standing { server, database, version, is_odd: false }) })
+}
+
+/// A metastore that is lent to nobody else, with more settings; `None` as for [`super::shared`].
+///
+/// # Panics
+/// If it cannot be started.
+pub fn own(version: Version, kind: Kind, settings: &[(&str, &str)]) -> Option<Lent> {
+    let database = fresh_database(kind, version)?;
+    let server = Hms::start_with(version, &database.url, settings);
+    Some(Lent { standing: Some(Standing { server, database, version, is_odd: true }) })
 }
 
 /// Takes away all databases but Hive's own, and the event log, whose ids go on; whether that went well.

@@ -3,7 +3,7 @@
 //! A source over real servers is changed through its server, so that its event log is the real one, however a run reads it.
 
 use super::{Lake, sqlite};
-use crate::hms::{Database, Kind, Lent, Version, fresh_database, lend};
+use crate::hms::{Database, Kind, Lent, Version, fresh_database, lend, own};
 use crate::metastores::{adapters, contract};
 use crate::served::Way;
 use metasync::model::DatabaseName;
@@ -90,6 +90,15 @@ impl Lake {
     /// From the database in MariaDB behind a server 3.1 to a server 4.0 over PostgreSQL.
     pub fn sql_to_thrift() -> Option<Self> {
         Self::over((Version::V31, Kind::MariaDb, Way::Sql), (Version::V40, Kind::Postgres, Way::Thrift))
+    }
+
+    /// From the database behind a server 3.1 to a server 4.0, both in PostgreSQL, that says at once what its database refuses: others
+    /// ask it ten times more, for 20 s.
+    pub fn sql_to_strict_thrift() -> Option<Self> {
+        let source = Side::Served(lend(Version::V31, Kind::Postgres)?, Way::Sql);
+        let strict = [("metastore.hmshandler.retry.attempts", "1"), ("metastore.hmshandler.retry.interval", "1ms")];
+        let target = Side::Served(own(Version::V40, Kind::Postgres, &strict)?, Way::Thrift);
+        Some(Self::stand(tempfile::tempdir().unwrap(), source, target, true))
     }
 
     /// From a server 2.3 to a server 4.0, both over PostgreSQL.
