@@ -76,6 +76,11 @@ pub fn list(tree: &Tree, side: Side, folders: bool, sort: bool, progress: &Arc<P
     }
 }
 
+/// The listing of a tree of which nothing counts.
+pub fn nothing() -> Listing {
+    Listing::Ordered(Feed::start(futures::stream::empty::<store::Result<Vec<Listed>>>()))
+}
+
 /// The listing of a root that is one object: it, under the empty key.
 fn single(store: Arc<dyn Store>, side: Side) -> impl Stream<Item = store::Result<Vec<Listed>>> {
     futures::stream::once(async move {

@@ -489,6 +489,11 @@ impl PlanTotals {
         self.listed == self.equal + self.copies + self.compares + self.deletes + self.skipped + self.failed
     }
 
+    /// The deletes that a guard counts.
+    pub fn guarded_deletes(&self) -> u64 {
+        (self.deletes + self.held_deletes).saturating_sub(self.retired + self.replaced)
+    }
+
     /// The cap on deletes that holds: the one given, else half of the target once it has 100 objects (rule 6).
     pub fn deletes_cap(&self, given: Option<Cap>) -> Option<Cap> {
         given.or((self.target_objects >= 100).then_some(Cap::Percent(50.0)))

@@ -104,7 +104,7 @@ impl Location {
     }
 
     /// Service and segments: equal for equal places.
-    fn path(&self) -> Vec<String> {
+    pub fn path(&self) -> Vec<String> {
         std::iter::once(&self.service).chain(&self.segments).cloned().collect()
     }
 

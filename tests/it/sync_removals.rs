@@ -5,6 +5,7 @@ use metasync::model::{DatabaseName, PartitionName, Table, TableName};
 use std::collections::BTreeSet;
 use tests::lake::Lake;
 use tests::metastores::objects;
+use tests::services;
 
 const UNGUARDED: &str = "max_drops = \"100%\"\nmax_deletes = \"100%\"";
 
@@ -397,6 +398,82 @@ fn rule_28_what_partitions_had_outside_their_table_goes_when_it_is_dropped() {
 }
 
 #[test]
+fn rule_28_what_the_target_still_names_stays_though_a_run_before_gave_it_up() {
+    let lake = lake();
+    let days = scattered(&lake);
+    lake.metasync("run", &[]).expect(0);
+    let before = there(&lake);
+    drop_partitions(&lake, &days, &["dt=1", "dt=3"]);
+    for folder in ["sales.db/old-1", "elsewhere/3"] {
+        std::fs::remove_dir_all(lake.source(folder)).unwrap();
+    }
+    let refuses = "BEGIN SELECT RAISE(ABORT, 'not today'); END";
+    lake.sql("target", &format!("CREATE TRIGGER refuses BEFORE DELETE ON PARTITIONS {refuses}"));
+    lake.metasync("run", &[]).expect(3);
+    // One of the two is in use again, which is a tree of its own.
+    lake.write("elsewhere/3/part-9", "somebody's");
+    lake.metasync("run", &[]).expect(3);
+    assert_eq!(there(&lake), before);
+    lake.sql("target", "DROP TRIGGER refuses");
+    lake.metasync("run", &[]).expect(0);
+    let mut left = before;
+    left.retain(|path| !path.starts_with("sales.db/old-1"));
+    assert_eq!(there(&lake), left);
+    std::fs::remove_dir_all(lake.source("elsewhere")).unwrap();
+    lake.metasync("run", &[]).expect(0);
+    left.retain(|path| !path.starts_with("elsewhere"));
+    assert_eq!(there(&lake), left);
+    lake.assert_in_step();
+}
+
+#[test]
+fn rule_28_what_a_metastore_removes_after_it_forgot_it_goes_with_a_later_run() {
+    let lake = lake();
+    let days = scattered(&lake);
+    lake.metasync("run", &[]).expect(0);
+    let before = there(&lake);
+    drop_partitions(&lake, &days, &["dt=1", "dt=3"]);
+    for _ in 0..2 {
+        lake.metasync("run", &[]).expect(0);
+        assert_eq!(there(&lake), before);
+    }
+    for folder in ["sales.db/old-1", "elsewhere/3"] {
+        std::fs::remove_dir_all(lake.source(folder)).unwrap();
+    }
+    let ran = lake.metasync("run", &[]).expect(0);
+    assert_eq!(ran.number("counts/deleted"), 2, "{}", ran.stdout);
+    assert_eq!(there(&lake), ["sales.db/days/dt=4/part-0", "sales.db/old-2/part-0", "sales.db/other/part-0"]);
+    lake.assert_in_step();
+}
+
+#[test]
+fn rule_28_a_table_is_dropped_whose_partition_stood_in_a_bucket_that_is_gone() {
+    let Some(server) = services::s3() else { return };
+    let mut lake = lake();
+    lake.shell = lake.shell.clone().with_s3(&server);
+    let (bucket, replica) = (server.fresh_bucket("old"), lake.root().join("replica"));
+    lake.policy(&format!("{UNGUARDED}\n[[locations]]\nfrom = \"s3://{bucket}\"\nto = \"file:{}\"", replica.display()));
+    let days = scattered(&lake);
+    let mut partition = objects::partition(&days, &["5"]);
+    partition.storage.location = Some(format!("s3a://{bucket}/days/5"));
+    lake.apply(&[Change::PutPartitions { table: days.name.clone(), partitions: vec![partition] }]);
+    let file = server.file_of(&bucket, "days/5/part-0");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(file, "five").unwrap();
+    lake.metasync("run", &[]).expect(0);
+    assert!(replica.join("days/5/part-0").exists());
+    lake.apply(&[Change::DropTable(days.name)]);
+    for folder in ["sales.db/days", "sales.db/old-1", "sales.db/old-2", "elsewhere"] {
+        std::fs::remove_dir_all(lake.source(folder)).unwrap();
+    }
+    std::fs::rename(server.file_of(&bucket, ""), server.file_of(&format!("{bucket}-aside"), "")).unwrap();
+    lake.metasync("run", &[]).expect(0);
+    assert_eq!(there(&lake), ["sales.db/other/part-0"]);
+    assert!(!replica.join("days/5/part-0").exists());
+    lake.assert_in_step();
+}
+
+#[test]
 fn rule_31_what_partitions_of_an_external_table_had_stays() {
     let lake = lake();
     let days = lake.table("days", &["dt"]);
@@ -433,7 +510,7 @@ fn what_a_table_left_stays_while_the_source_shows_nothing_of_that_place() {
     // A mount that is not there shows an empty folder, or none.
     std::fs::rename(&away, lake.root().join("unmounted")).unwrap();
     let ran = lake.metasync("run", &[]).expect(0);
-    assert!(ran.stderr.contains("away shows nothing at all"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("/away shows nothing at all"), "{}", ran.stderr);
     assert_eq!(there(&lake), ["sales.db/days/part-0"]);
     assert!(replica.join("days/part-0").exists());
 }
@@ -461,10 +538,53 @@ fn rule_06_a_dropped_table_that_is_a_tree_of_its_own_is_counted_over_all_trees()
     std::fs::remove_dir_all(lake.source("apart-too/second")).unwrap();
     let refused = lake.metasync("run", &[]).expect(5);
     assert!(
-        refused.stderr.contains("130 of 150 files on the target would go with dropped tables"),
+        refused.stderr.contains("130 of 150 files on the target would go, 130 of them with tables"),
         "{}",
         refused.stderr
     );
     assert!(refused.stderr.contains("options.max_deletes"), "{}", refused.stderr);
     assert_eq!(there(&lake).len(), 150);
+}
+
+tests::over_pairs!(files_of_what_a_server_does_not_drop_stay_until_it_does: sql_to_strict_thrift);
+
+fn files_of_what_a_server_does_not_drop_stay_until_it_does(lake: Lake) {
+    lake.database("sales");
+    lake.policy(UNGUARDED);
+    let brief = lake.managed("brief", &[]);
+    lake.write("sales.db/brief/part-0", "brief");
+    let days = lake.managed("days", &["dt"]);
+    lake.partition(&days, &["1"], "one");
+    lake.partition(&days, &["2"], "two");
+    lake.metasync("run", &[]).expect(0);
+    let before = there(&lake);
+    for (table, named) in [("TBLS", "table sales.brief"), ("PARTITIONS", "sales.days")] {
+        let folder = match table {
+            "TBLS" => {
+                lake.apply(&[Change::DropTable(brief.name.clone())]);
+                "sales.db/brief"
+            }
+            _ => {
+                drop_partitions(&lake, &days, &["dt=1"]);
+                "sales.db/days/dt=1"
+            }
+        };
+        std::fs::remove_dir_all(lake.source(folder)).unwrap();
+        lake.sql(
+            "target",
+            &format!(
+                "CREATE OR REPLACE FUNCTION refuses() RETURNS trigger LANGUAGE plpgsql AS \
+                 $$ BEGIN RAISE EXCEPTION 'not today'; END $$; \
+                 CREATE TRIGGER refuses BEFORE DELETE ON `{table}` FOR EACH ROW EXECUTE FUNCTION refuses()"
+            ),
+        );
+        let refused = lake.metasync("run", &[]).expect(3);
+        assert!(refused.stderr.contains(named), "{}", refused.stderr);
+        // One tree: nothing in it goes while anything of it is not as it shall be.
+        assert_eq!(there(&lake), before, "{table}");
+        lake.sql("target", &format!("DROP TRIGGER refuses ON `{table}`"));
+    }
+    lake.metasync("run", &[]).expect(0);
+    assert_eq!(there(&lake), ["sales.db/days/dt=2/part-0"]);
+    lake.assert_in_step();
 }

@@ -114,6 +114,12 @@ impl Within {
         self.emptied.iter().map(key).filter(|folder| self.gives_up(folder))
     }
 
+    /// Whether all of them count as empty at the source: what that holds is of no matter.
+    pub fn empties_all(&self) -> bool {
+        let mut all = self.folders.iter().chain(&self.again);
+        !self.folders.is_empty() && all.all(|folder| stands_in(&self.emptied, folder))
+    }
+
     /// Whether the key counts as not there at the source.
     pub fn empties(&self, key: &ObjectKey) -> bool {
         if self.emptied.is_empty() && self.narrowed.is_empty() {
@@ -232,6 +238,10 @@ mod tests {
             assert!(within.holds(&key) && within.empties(&key) && within.gives_up(&key), "{}", key.escaped());
         }
         assert_eq!(within.given_up().collect::<Vec<_>>(), root());
+        assert!(within.empties_all() && !Within::new(root()).empties_all() && !Within::default().empties_all());
+        let of = |folders: &[&str]| folders.iter().map(|folder| ObjectKey::from(*folder)).collect::<Vec<_>>();
+        assert!(Within::new(of(&["a", "b/c"])).emptied(of(&["a", "b"])).empties_all());
+        assert!(!Within::new(of(&["a", "b"])).emptied(of(&["a", "b/c"])).empties_all());
         let narrowed = Within::new(root()).narrowed(root(), [ObjectKey::from("base_5")]);
         for (key, empty) in [("", false), ("base_5", false), ("base_5/f", false), ("delta_6_6/f", true)] {
             assert_eq!(narrowed.empties(&ObjectKey::from(key)), empty, "{key}");

@@ -20,9 +20,8 @@ pub fn check(totals: &PlanTotals, options: &CopyOptions) -> Option<Refusal> {
             hint: "check how SOURCE is written; if it is right, add --allow-empty-source".into(),
         });
     }
-    let total = totals.target_objects;
-    let others = totals.retired + totals.given_up + totals.replaced;
-    let deletes = (totals.deletes + totals.held_deletes).saturating_sub(others);
+    let total = totals.target_objects.saturating_sub(totals.given_up);
+    let deletes = totals.guarded_deletes().saturating_sub(totals.given_up);
     if let Some(cap) = totals.deletes_cap(options.max_deletes).filter(|cap| cap.is_exceeded(deletes, total)) {
         return Some(Refusal {
             message: format!("{deletes} of {total} objects on the target would be deleted, more than {cap}"),
@@ -30,9 +29,12 @@ pub fn check(totals: &PlanTotals, options: &CopyOptions) -> Option<Refusal> {
         });
     }
     let overwrites = totals.overwrites + totals.held_overwrites + totals.compares;
-    if let Some(cap) = options.max_overwrites.filter(|cap| cap.is_exceeded(overwrites, total)) {
+    if let Some(cap) = options.max_overwrites.filter(|cap| cap.is_exceeded(overwrites, totals.target_objects)) {
         return Some(Refusal {
-            message: format!("{overwrites} of {total} objects on the target could be overwritten, more than {cap}"),
+            message: format!(
+                "{overwrites} of {total} objects on the target could be overwritten, more than {cap}",
+                total = totals.target_objects
+            ),
             hint: format!("if that is right, add --max-overwrites {overwrites}"),
         });
     }
@@ -90,9 +92,12 @@ mod tests {
     #[test]
     fn rule_06_what_is_given_up_is_counted_by_who_gives_it_up() {
         let options = CopyOptions { delete: true, ..CopyOptions::default() };
-        let of = |given_up| PlanTotals { given_up, ..totals(100, 200, 150, 0) };
-        assert_eq!(check(&of(50), &options), None);
-        assert!(check(&of(49), &options).unwrap().message.starts_with("101 of 200 objects"));
+        let of = |given_up, deletes| PlanTotals { given_up, ..totals(100, 300, deletes, 0) };
+        assert_eq!(check(&of(100, 200), &options), None);
+        assert!(
+            check(&of(100, 201), &options).unwrap().message.starts_with("101 of 200 objects"),
+            "of those that live on"
+        );
     }
 
     #[test]

@@ -22,7 +22,7 @@ use drift::{is_foreign, is_gone};
 pub use emptied::Empty;
 pub use gate::carry;
 pub(super) use iceberg::whole;
-pub use left::{left, orphaned};
+pub use left::{are_empty, orphaned};
 pub use paths::{PathDraft, PathTree, open_paths};
 use readers::{is_held, meant};
 use settled::Settled;

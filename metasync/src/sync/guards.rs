@@ -174,20 +174,28 @@ pub(super) fn drops_allowed(sides: &Sides, state: Option<&SyncState>, survey: &S
     Ok(())
 }
 
-/// Rule 6, over all trees: how many files may go with tables and partitions that are dropped. Of one tree they may be all.
-pub(super) fn removals_allowed<'a>(plans: impl Iterator<Item = &'a PlanTotals>, cap: Option<Cap>) -> Result<()> {
-    let (mut all, mut given_up) = (PlanTotals::default(), 0);
+/// Rule 6, over all trees, where files go with tables and partitions that are dropped or stand elsewhere: of one tree they may be
+/// all, and then its own guard says nothing. `is_whole`: these are all trees; of some of them half is too much however few they hold.
+pub(super) fn removals_allowed<'a>(
+    plans: impl Iterator<Item = &'a PlanTotals>,
+    cap: Option<Cap>,
+    is_whole: bool,
+) -> Result<()> {
+    let (mut all, mut given_up, mut deletes) = (PlanTotals::default(), 0, 0);
     for totals in plans {
         all.target_objects += totals.target_objects;
         given_up += totals.given_up;
+        deletes += totals.guarded_deletes();
     }
     let of = all.target_objects;
-    match all.deletes_cap(cap).filter(|cap| cap.is_exceeded(given_up, of)) {
+    let cap = if is_whole { all.deletes_cap(cap) } else { cap.or(Some(Cap::Percent(50.0))) };
+    match cap.filter(|cap| given_up > 0 && cap.is_exceeded(deletes, of)) {
         None => Ok(()),
         Some(cap) => Err(Failure::new(
             ExitCode::Refused,
             format!(
-                "{given_up} of {of} files on the target would go with dropped tables and partitions, more than {cap}"
+                "{deletes} of {of} files on the target would go, {given_up} of them with tables and partitions that were dropped \
+                 or stand elsewhere, more than {cap}"
             ),
         )),
     }
@@ -199,14 +207,27 @@ mod tests {
 
     #[test]
     fn rule_06_what_goes_with_dropped_tables_is_counted_over_all_trees() {
-        let of = |target_objects, given_up| PlanTotals { target_objects, given_up, ..PlanTotals::default() };
-        let allowed = |cap, trees: &[PlanTotals]| removals_allowed(trees.iter(), cap);
-        assert!(allowed(None, &[of(150, 150), of(200, 0)]).is_ok());
-        assert!(allowed(None, &[of(99, 99)]).is_ok());
-        let refused = allowed(None, &[of(150, 150), of(100, 0)]).unwrap_err();
+        let of = |target_objects, given_up, deletes| PlanTotals {
+            target_objects,
+            given_up,
+            deletes,
+            ..PlanTotals::default()
+        };
+        let allowed = |cap, trees: &[PlanTotals]| removals_allowed(trees.iter(), cap, true);
+        assert!(allowed(None, &[of(150, 150, 150), of(200, 0, 0)]).is_ok());
+        assert!(allowed(None, &[of(99, 99, 99)]).is_ok());
+        assert!(allowed(None, &[of(200, 0, 200)]).is_ok(), "that is for the guard of the tree");
+        let refused = allowed(None, &[of(150, 150, 150), of(100, 0, 0)]).unwrap_err();
         assert_eq!(refused.code, ExitCode::Refused);
         assert!(refused.message.starts_with("150 of 250 files"), "{}", refused.message);
-        assert!(allowed(Some(Cap::Count(9)), &[of(5, 5), of(5, 5)]).is_err());
+        let refused = allowed(None, &[of(200, 100, 199)]).unwrap_err();
+        assert!(refused.message.starts_with("199 of 200 files"), "{}", refused.message);
+        assert!(allowed(Some(Cap::Count(9)), &[of(50, 5, 5), of(50, 0, 5)]).is_err());
+        let some = |trees: &[PlanTotals]| removals_allowed(trees.iter(), None, false);
+        assert!(
+            some(&[of(99, 99, 99)]).is_err() && some(&[of(99, 49, 49)]).is_ok(),
+            "who was spared says how much that is"
+        );
     }
 
     #[test]

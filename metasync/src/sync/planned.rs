@@ -54,6 +54,8 @@ pub struct Planned {
     pub removals: BTreeSet<String>,
     /// The same, of which nobody can tell yet whether a table of the target has files there.
     pub postponed: BTreeSet<String>,
+    /// Folders of the target that were left while the source had files in them, with since when.
+    pub leaving: BTreeMap<String, String>,
     /// The policy, with where everything stands and will stand.
     pub policy: Arc<Policy>,
     /// Where units stand that do not stand where the map says.
@@ -91,6 +93,7 @@ impl Planned {
             paths: Paths::default(),
             removals: BTreeSet::new(),
             postponed: BTreeSet::new(),
+            leaving: BTreeMap::new(),
             policy,
             places,
             switches: Vec::new(),
@@ -221,7 +224,8 @@ async fn drawn(
         let policy = places.effective(policy, false);
         let at_best = paths::oldest(asked, &paths);
         let nothing = Planned::nothing(asked, seen, policy, places);
-        return Ok(Ok(Planned { unseen, paths, at_best, is_still: true, ..nothing }));
+        let leaving = state.map(|state| state.leaving.clone()).unwrap_or_default();
+        return Ok(Ok(Planned { unseen, paths, at_best, leaving, is_still: true, ..nothing }));
     }
     let mut published = Published::begin(policy, &round.differs);
     if published.is_none() {
@@ -256,7 +260,7 @@ async fn drawn(
             places.give_up(|from| published.fresh.contains_key(from));
         }
     }
-    let Looked { survey, drafted, removals, postponed, retiring, policy } = found;
+    let Looked { survey, drafted, removals, postponed, leaving, retiring, policy } = found;
     let Drafted { trees, drafts, unseen, waiting, synced } = drafted;
     let paths = match allowed.selection.is_all() {
         true => paths::plan(setting, allowed, state, half_done).await?,
@@ -281,6 +285,7 @@ async fn drawn(
         paths,
         removals,
         postponed,
+        leaving,
         policy,
         places,
         switches,
@@ -332,6 +337,7 @@ struct Looked {
     drafted: Drafted,
     removals: BTreeSet<String>,
     postponed: BTreeSet<String>,
+    leaving: BTreeMap<String, String>,
     retiring: BTreeSet<String>,
     policy: Arc<Policy>,
 }
@@ -355,9 +361,9 @@ impl Look<'_> {
         if !allowed.afresh {
             drops_allowed(&sides, state, &survey, seen)?;
         }
-        let switches = published.is_some();
-        let Leaving { free: removals, postponed } =
-            leaving::find(setting, &sides, state, self.allowed, switches, &mut survey).await?;
+        let how = (published.is_some(), asked);
+        let Leaving { free: removals, postponed, later } =
+            leaving::find(setting, &sides, state, self.allowed, how, &mut survey).await?;
         // Only once: a source may never be without.
         let is_first = state.is_none_or(|state| state.position.is_none()) || allowed.bootstrap;
         if mind.waits && is_first && writes::wait(setting, stores, &survey).await? {
@@ -379,7 +385,7 @@ impl Look<'_> {
         let Some(drafted) = self.plan_data(setting, &sides, &mut survey, roots, switching).await? else {
             return Ok(Err(Again::Moved));
         };
-        Ok(Ok(Looked { survey, drafted, removals, postponed, retiring, policy }))
+        Ok(Ok(Looked { survey, drafted, removals, postponed, leaving: later, retiring, policy }))
     }
 }
 

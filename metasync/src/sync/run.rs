@@ -181,6 +181,7 @@ impl Run<'_> {
         if differs {
             new.intent = Some(intent(&planned.survey, new.intent.take(), &planned.policy));
             new.removals.extend(planned.removals.iter().chain(&planned.postponed).cloned());
+            new.leaving.extend(planned.leaving.clone());
             tag = Some(self.commit(&stores, &new, last, false, tag.as_ref()).await?);
         }
         self.hold(&stores, &planned.survey).await?;
@@ -498,7 +499,7 @@ fn add(lacking: &mut Lacking, trees: &[Tree], copied: &[Option<Ends>], survey: &
 
 /// A tree loses files only when all its tables are as they shall be.
 fn may_delete(root: &Root, outcome: &Outcome, survey: &Survey) -> bool {
-    let undropped = survey.drops.iter().filter(|drop| outcome.applied.undropped.contains_key(&drop.target));
+    let undropped = survey.drops.iter().filter(|drop| !outcome.applied.dropped.contains(&drop.target));
     let mut kept = undropped.flat_map(|drop| &drop.folders);
     if kept.any(|folder| root.to.overlaps(folder)) {
         return false;

@@ -154,7 +154,9 @@ impl Settling<'_> {
         let mut unfinished = self.tables(new, summary);
         self.databases(new, summary, &mut unfinished);
         let fresh = new.intent.take().map(|intent| intent.fresh).unwrap_or_default();
-        unfinished.fresh = fresh.into_iter().filter(|(_, table)| unfinished.tables.contains(table)).collect();
+        let (fresh, done): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            fresh.into_iter().partition(|(_, table)| unfinished.tables.contains(table));
+        unfinished.fresh = fresh;
         // What a fresh folder got of a version that moved on is in no manifest either.
         unfinished.carrying = self.stopped.is_some() || !ended_well || !outcome.held.is_empty();
         let any = !unfinished.tables.is_empty() || !unfinished.databases.is_empty() || unfinished.carrying;
@@ -162,8 +164,19 @@ impl Settling<'_> {
         let carried = jobs_done && outcome.reached;
         if carried {
             new.removals.clone_from(&self.planned.postponed);
+            if self.is_all {
+                new.leaving.clone_from(&self.planned.leaving);
+            }
             new.retired.retain(|folder, _| !self.planned.retiring.contains(folder));
         }
+        // What was copied of a table that is not carried now is asked about: the table may be gone before it is.
+        let (now, quarantined) = (self.planned.asked.to_string(), survey.tables.iter());
+        let quarantined: BTreeSet<(&str, &str)> = quarantined
+            .filter(|table| table.quarantine.is_some())
+            .map(|table| (table.target.database.as_str(), table.target.table.as_str()))
+            .collect();
+        let left_out = done.into_iter().filter(|(_, (database, table))| quarantined.contains(&(database, table)));
+        new.leaving.extend(left_out.map(|(folder, _)| (folder, now.clone())));
         if self.is_all {
             self.advance(new, carried);
         }

@@ -33,8 +33,12 @@ pub struct SyncState {
     /// What both metastores held when a run had done everything.
     #[serde(default)]
     pub fingerprints: Option<Fingerprints>,
-    /// Folders of the target whose tables are gone, and whose files were not all removed yet.
+    /// Folders of the target that a table or a partition left, and whose files were not all removed yet.
     pub removals: BTreeSet<String>,
+    /// Folders of the target that were left while the source had files in them, with since when (RFC 3339): a metastore forgets a
+    /// partition before it removes its files.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub leaving: BTreeMap<String, String>,
     /// Folders of the source that stand elsewhere on the target than the policy's map says, with where.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub switched: BTreeMap<String, Switched>,
@@ -228,8 +232,8 @@ pub struct Intent {
     pub databases: BTreeSet<String>,
     /// Tables, by database and name.
     pub tables: BTreeSet<(String, String)>,
-    /// Folders on the target of tables that are made, and whose files go when they are dropped: if the run dies before the
-    /// table stands and the source drops it, nobody else knows of them.
+    /// Folders on the target that tables and partitions are about to have, and whose files go when those are dropped: if the run dies
+    /// before they stand and the source drops them, nobody else knows of these.
     #[serde(default)]
     pub fresh: BTreeMap<String, (String, String)>,
     /// The run was about to write files, and did not come to an end in order: it may have written what no manifest knows.

@@ -6,6 +6,7 @@
 
 mod database;
 mod extra;
+mod free;
 mod sink;
 mod work;
 
@@ -20,6 +21,7 @@ use crate::model::{Database, DatabaseName, Table, TableName};
 use crate::roots::{self, Folder, Narrowed, Owner, Root, Wave};
 use database::compare_database;
 use extra::Seal;
+pub use free::Free;
 use futures::TryStreamExt as _;
 use globset::{GlobBuilder, GlobMatcher};
 use sink::{Look, words};
@@ -326,7 +328,8 @@ async fn look_at_table(
     if let (Ok(shall), Some(actual)) = (&shall, &actual) {
         let (to, from) = (shall.table.storage.location.as_deref(), actual.table.storage.location.as_deref());
         work.settled = same_place(to, from);
-        let goes = !work.settled && carry::data_goes_with(&actual.table, keep);
+        work.moves = !work.settled;
+        let goes = work.moves && carry::data_goes_with(&actual.table, keep);
         work.leaves.extend(from.filter(|_| goes).and_then(|text| Location::parse(text).ok()));
     }
     work.differing = changes.iter().chain(&late).map(|change| words(change, before)).collect();
@@ -422,37 +425,42 @@ async fn outside(sides: &Sides, table: &Table) -> Result<Vec<Location>> {
     Ok(found)
 }
 
-/// Rule 28: of these folders of the target those under which no table or partition of it points, lies, or will. `None` while
-/// the target holds what cannot be read: where that has its files nobody knows.
-pub async fn removable(sides: &Sides, survey: &Survey, folders: Vec<Location>) -> Result<Option<Vec<Location>>> {
-    if folders.is_empty() {
-        return Ok(Some(folders));
+/// Rule 28: leaves those of these folders of the target under which no table or partition of it points, lies, or will. `false`
+/// while the target holds what cannot be read: where that has its files nobody knows.
+pub async fn removable(sides: &Sides, survey: &Survey, free: &mut Free) -> Result<bool> {
+    survey.claim(&sides.policy.locations, free);
+    // What goes or stands elsewhere in this run lets go of the folders that wait for that, and of no others.
+    let mut leaves: BTreeMap<&TableName, BTreeSet<Vec<String>>> = BTreeMap::new();
+    for drop in &survey.drops {
+        leaves.entry(&drop.target).or_default().extend(drop.folders.iter().map(Location::path));
     }
-    let mut free = folders;
-    let map = &sides.policy.locations;
-    let mut claim = |place: &Location| free.retain(|folder| !folder.overlaps(place));
-    survey.folders.iter().filter_map(|folder| map.map(&folder.location)).for_each(|place| claim(&place));
-    // Where these will stand is among the folders of the survey.
-    let left = survey.left.iter().map(|(at, _)| &survey.tables[*at].target);
-    let gone: BTreeSet<&TableName> = survey.drops.iter().map(|drop| &drop.target).chain(left).collect();
+    for (at, folder) in &survey.left {
+        leaves.entry(&survey.tables[*at].target).or_default().insert(folder.path());
+    }
+    if free.is_empty() {
+        return Ok(true);
+    }
     for database in sides.target.databases().await? {
         let names = sides.target.table_names(&database.name).await?;
         for names in names.chunks(TABLES_AT_ONCE) {
             let tables = sides.target.tables(&database.name, names).await?;
             if !tables.damaged.is_empty() {
-                return Ok(None);
+                return Ok(false);
             }
             for table in tables.found {
-                if gone.contains(&table.name) {
-                    continue;
-                }
+                let leaves = leaves.get(&table.name);
+                let mut claim = |place: &Location| {
+                    if !leaves.is_some_and(|leaves| leaves.contains(&place.path())) {
+                        free.claim(place);
+                    }
+                };
                 let place = table.storage.location.as_deref().and_then(|text| Location::parse(text).ok());
                 place.iter().for_each(&mut claim);
                 let partitions = sides.target.partition_names(&table.name).await?;
                 for names in partitions.chunks(CHUNK) {
                     let partitions = sides.target.partitions(&table, names).await?;
                     if !partitions.damaged.is_empty() {
-                        return Ok(None);
+                        return Ok(false);
                     }
                     for partition in partitions.found {
                         carry::outside(&table, &partition).iter().for_each(&mut claim);
@@ -461,10 +469,17 @@ pub async fn removable(sides: &Sides, survey: &Survey, folders: Vec<Location>) -
             }
         }
     }
-    Ok(Some(free))
+    Ok(true)
 }
 
 impl Survey {
+    /// Claims where all that is carried will stand.
+    pub fn claim(&self, map: &LocationMap, free: &mut Free) {
+        if !free.is_empty() {
+            self.folders.iter().filter_map(|folder| map.map(&folder.location)).for_each(|place| free.claim(&place));
+        }
+    }
+
     /// Whether metadata of the target has to change.
     pub fn differs(&self) -> bool {
         !self.drops.is_empty()

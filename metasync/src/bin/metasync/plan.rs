@@ -9,6 +9,7 @@ use distcp::console::shell::Shell;
 use distcp::error::Result;
 use distcp::exit::ExitCode;
 use manifest::ObjectKey;
+use metasync::location::Location;
 use metasync::metastore::Change;
 use metasync::rewrites::Why;
 use metasync::sync::rewritten::{Line, listed};
@@ -181,18 +182,23 @@ fn lines(planned: &Planned, tell: &mut dyn FnMut(&str, String, String)) {
         }
     }
     for drop in &survey.drops {
-        let gone: Vec<String> = drop.folders.iter().map(ToString::to_string).collect();
-        let gone: Vec<String> = gone.into_iter().filter(|folder| planned.removals.contains(folder)).collect();
-        let files = match (gone.as_slice(), drop.folders.is_empty()) {
-            ([], true) => "its files stay".to_owned(),
-            ([], false) => "its files stay, another table has them".to_owned(),
-            ([folder], _) => format!("with its files in {folder}"),
-            ([folder, rest @ ..], _) => {
-                format!(
-                    "with its files in {folder} and {}",
-                    counted(rest.len() as u64, "other folder", "other folders")
-                )
+        let goes = |folder: &&String| planned.removals.contains(*folder);
+        let folders: Vec<String> = drop.folders.iter().map(ToString::to_string).collect();
+        let (own, rest) = match folders.split_first() {
+            Some((own, rest)) => (Some(own), rest.iter().filter(goes).count() as u64),
+            None => (None, 0),
+        };
+        let more = match rest {
+            0 => String::new(),
+            rest => format!(", with those in {} of its partitions", counted(rest, "other folder", "other folders")),
+        };
+        let files = match own {
+            Some(own) if goes(&own) => format!("with its files in {own}{more}"),
+            Some(own) if planned.postponed.contains(own) => {
+                format!("its files in {own} wait: the target holds what cannot be read")
             }
+            Some(_) => format!("its files stay, another table has them{more}"),
+            None => "its files stay".to_owned(),
         };
         tell("drop", format!("table {}", drop.target), files);
     }
@@ -210,6 +216,11 @@ fn lines(planned: &Planned, tell: &mut dyn FnMut(&str, String, String)) {
             }
             if table.drop > 0 {
                 parts.push(format!("{} to drop", counted(table.drop, "partition", "partitions")));
+            }
+            let goes = |(of, folder): &&(usize, Location)| *of == at && planned.removals.contains(&folder.to_string());
+            let left = survey.left.iter().filter(goes).count() as u64;
+            if left > 0 {
+                parts.push(format!("{} to empty that it leaves", counted(left, "folder", "folders")));
             }
             tell(step, format!("table {}", table.target), parts.join(", "));
         }

@@ -100,9 +100,11 @@ impl Look<'_> {
                         return Err(guarded(of_tree(tree, refusal)));
                     }
                 }
-                if let Err(refusal) =
-                    removals_allowed(drafts.iter().map(|draft| &draft.totals), policy.options.max_deletes)
-                {
+                if let Err(refusal) = removals_allowed(
+                    drafts.iter().map(|draft| &draft.totals),
+                    policy.options.max_deletes,
+                    unseen.is_empty(),
+                ) {
                     // How much of all that is, the trees that were spared say, too.
                     if std::mem::take(&mut spares) && !unseen.is_empty() {
                         continue;

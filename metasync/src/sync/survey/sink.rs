@@ -43,10 +43,15 @@ impl AsyncSink for Look<'_> {
             if let Some(is) = &mut is {
                 self.lines.add(&is.stamp);
                 self.work.there += 1;
-                let to = shall.as_ref().and_then(|shall| shall.partition.storage.location.as_deref());
-                let stays = |outside: &Location| same_place(to, Some(&outside.to_string()));
-                self.leaves.extend(is.outside.take().filter(|outside| !stays(outside)));
             }
+            let to = shall.as_ref().and_then(|shall| shall.partition.storage.location.as_deref());
+            let outside = is.as_mut().and_then(|is| is.outside.take());
+            let stays = outside.as_ref().is_some_and(|outside| same_place(to, Some(&outside.to_string())));
+            if let Some(from) = shall.as_ref().and_then(|shall| shall.displaced.as_ref()).filter(|_| !stays) {
+                let is_inside = self.work.location.as_ref().is_some_and(|home| home.relative(from).is_some());
+                self.work.fresh_outside.extend((!is_inside).then(|| from.clone()));
+            }
+            self.leaves.extend(outside.filter(|_| !stays));
             match shall {
                 None => self.work.drop += u64::from(is.is_some()),
                 Some(shall) => {

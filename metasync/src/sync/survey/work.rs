@@ -84,6 +84,10 @@ pub struct TableWork {
     pub drifted: bool,
     /// The last commit left it in step, and it stays where it is.
     pub settled: bool,
+    /// It is on the target, and is to stand elsewhere.
+    pub moves: bool,
+    /// Folders at the source of partitions that are new on the target, or are to stand elsewhere, and that are not inside its own.
+    pub fresh_outside: Vec<Location>,
     /// Folders on the target that go with it or a partition of it, and that it or the partition leaves.
     pub leaves: Vec<Location>,
     /// Why it is not carried.
@@ -101,14 +105,10 @@ impl TableWork {
             && (self.is_new || !self.differing.is_empty() || self.drop > 0 || !self.put.is_empty())
     }
 
-    /// Folders at the source of which the target may have nothing yet: the table's own, if it is new there or stands elsewhere, and
-    /// those of partitions to put that are not inside it.
+    /// Folders at the source of which the target may have nothing yet: the table's own, if it is new there or is to stand
+    /// elsewhere, and those of partitions of which the same is true, and that are not inside it.
     pub fn fresh(&self) -> impl Iterator<Item = &Location> {
-        let own = self.location.iter().filter(|_| self.is_new || !self.leaves.is_empty());
-        let is_outside = |place: &Location| self.location.as_ref().is_none_or(|home| home.relative(place).is_none());
-        let displaced = self.displaced.iter();
-        let displaced = displaced.filter(move |(place, name)| self.put.contains_key(name) && is_outside(place));
-        own.chain(displaced.map(|(place, _)| place))
+        self.location.iter().filter(|_| self.is_new || self.moves).chain(&self.fresh_outside)
     }
 
     /// A table of which nothing is known, and about which there is nothing to do.
@@ -134,6 +134,8 @@ impl TableWork {
             unread: false,
             drifted: false,
             settled: false,
+            moves: false,
+            fresh_outside: Vec::new(),
             leaves: Vec::new(),
             quarantine: None,
             acid: None,
