@@ -203,6 +203,9 @@ async fn with_order(job: &Job, run_id: &RunId, base: session::Base) -> Result<Pl
 /// keeps (rules 26, 34). Unknown is refused: a time that is too new would be believed.
 async fn as_of(job: &Job) -> Result<Timestamp> {
     let now = Timestamp::now();
+    if job.within.as_ref().is_some_and(|within| within.empties_all()) {
+        return Ok(now);
+    }
     let synced = job.source.store.synced().await.map_err(|error| {
         Failure::from(error).hint("without it nobody can say how old the copy is: name the account without -secondary")
     })?;

@@ -64,6 +64,8 @@ pub struct Root {
     pub retired: Vec<ObjectKey>,
     /// A run that died may have written here what no manifest names.
     pub half_done: bool,
+    /// Of the folders to be emptied, those that were left some time ago.
+    pub late: Vec<ObjectKey>,
 }
 
 /// Folders of transactional and Iceberg tables, and what of them counts; relative to a root.
@@ -140,6 +142,7 @@ pub fn roots(bases: &[Location], folders: &[Folder], map: &LocationMap) -> Vec<R
             narrowed: Narrowed::default(),
             retired: Vec::new(),
             half_done: false,
+            late: Vec::new(),
         });
         let owners = root.folders.entry(inner).or_default();
         if !owners.contains(&folder.owner) {

@@ -79,6 +79,30 @@ fn an_interrupted_run_moves_no_position_quarantines_nothing_and_forgets_no_expla
 }
 
 #[test]
+fn what_a_killed_run_left_is_no_somebody_elses_after_a_run_that_was_held_back() {
+    let lake = lake();
+    lake.metasync("run", &[]).expect(0);
+    lake.write("sales.db/b/part-1", &"x".repeat(LARGE));
+    let mut running = copying(&lake);
+    running.signal(Signal::KILL);
+    assert_eq!(running.end().code, 137);
+    // As if that run had brought it, of a file that is gone since, in its last moment: no journal has it.
+    std::fs::write(lake.target("sales.db/a/part-9"), "gone since").unwrap();
+    let mut table = lake.unmade_table("b", &[]);
+    table.parameters.insert("round".to_owned(), "2".to_owned());
+    lake.apply(&[Change::PutTable(Box::new(table))]);
+    lake.policy("max_deletes = \"100%\"");
+    // A table of that tree is not as it shall be: nothing in it goes.
+    let refuses = "BEGIN SELECT RAISE(ABORT, 'not today'); END";
+    lake.sql("target", &format!("CREATE TRIGGER refuses BEFORE INSERT ON TABLE_PARAMS {refuses}"));
+    lake.metasync("run", &[]).expect(3);
+    assert!(lake.target("sales.db/a/part-9").exists());
+    lake.sql("target", "DROP TRIGGER refuses");
+    lake.metasync("run", &[]).expect(0);
+    lake.assert_in_step();
+}
+
+#[test]
 fn an_interrupted_first_run_is_gone_on_with() {
     for signal in [Signal::INT, Signal::TERM] {
         let lake = lake();

@@ -124,14 +124,23 @@ async fn delete_batch(copier: &Copier, batch: Vec<Action>) -> Batch {
     let confirm = |action: Action| async move {
         let emptied = copier.within.as_ref().is_some_and(|within| within.empties(&action.key));
         let given_up = copier.within.as_ref().is_some_and(|within| within.gives_up(&action.key));
-        let fate = match if given_up { target.head(&action.key).await } else { source.head(&action.key).await } {
-            Ok(now) if given_up && !action.target.as_ref().is_some_and(|seen| seen.looks_like(&now.fingerprint)) => {
+        let looked = match (given_up, emptied) {
+            (true, _) => Some(target.head(&action.key).await),
+            // What the source has there is of no matter.
+            (false, true) => None,
+            (false, false) => Some(source.head(&action.key).await),
+        };
+        let fate = match looked.transpose() {
+            Ok(None) => None,
+            Ok(Some(now))
+                if given_up && !action.target.as_ref().is_some_and(|seen| seen.looks_like(&now.fingerprint)) =>
+            {
                 Some(Fate::Kept(Reason::Theirs.words()))
             }
-            Ok(_) if emptied => None,
+            Ok(Some(_)) if given_up => None,
             // A folder of the same name is not the object.
-            Ok(info) if info.kind == EntryKind::Folder && action.kind != EntryKind::Folder => None,
-            Ok(_) => Some(Fate::Kept("kept: it is at the source after all")),
+            Ok(Some(info)) if info.kind == EntryKind::Folder && action.kind != EntryKind::Folder => None,
+            Ok(Some(_)) => Some(Fate::Kept("kept: it is at the source after all")),
             Err(error) if is_absent(&error) => None,
             Err(error) => Some(Fate::Failed(error)),
         };

@@ -20,6 +20,8 @@ pub struct Within {
     emptied: Vec<Vec<u8>>,
     /// Of these, folders of which the last manifest may not say what is whose; as these are written.
     unsure: Vec<Vec<u8>>,
+    /// Of these, folders that were left some time ago: others may have come since; as these are written.
+    late: Vec<Vec<u8>>,
     /// Folders of which the source holds only what is shown, whatever else stands there; as these are written.
     narrowed: Vec<Vec<u8>>,
     /// What of those is shown, with all that is in it: folders and single keys; as these are written.
@@ -74,6 +76,12 @@ impl Within {
         self
     }
 
+    /// These were left some time ago: what is not known to be ours is not.
+    pub fn late(mut self, folders: impl IntoIterator<Item = ObjectKey>) -> Self {
+        self.late = outermost(folders);
+        self
+    }
+
     /// Of what is in these folders only what is `shown` counts at the source: folders, and single keys. What else they hold on
     /// the target is deleted. The folders themselves, and those above what is shown, count as they are.
     pub fn narrowed(
@@ -106,6 +114,11 @@ impl Within {
     /// Whether the last manifest may not say what is whose there.
     pub fn is_unsure(&self, key: &ObjectKey) -> bool {
         stands_in(&self.unsure, &path(key))
+    }
+
+    /// Whether the key is in a folder that was left some time ago.
+    pub fn is_late(&self, key: &ObjectKey) -> bool {
+        !self.late.is_empty() && stands_in(&self.late, &path(key))
     }
 
     /// The folders that count as empty at the source and have no successor, none inside another.

@@ -38,9 +38,11 @@ impl<I: Iterator<Item = Result<Entry>>> GivenUp<I> {
         if is_ours || recorded.is_some_and(|row| row.fingerprint.looks_like(target)) {
             return Ok(false);
         }
-        // The first run that gives the folder up takes all of it, but for what others changed since the last manifest.
-        let is_first =
-            !folders_around(&action.key).chain([ObjectKey::default()]).any(|key| self.folders.contains(&key));
+        // The first run that gives the folder up takes all of it, but for what others changed since the last manifest, unless it was
+        // left some time ago.
+        let is_on_record =
+            || folders_around(&action.key).chain([ObjectKey::default()]).any(|key| self.folders.contains(&key));
+        let is_first = !within.is_late(&action.key) && !is_on_record();
         Ok(!is_first || (action.entry.is_some() && !within.is_unsure(&action.key)))
     }
 
@@ -112,6 +114,18 @@ mod tests {
         assert_eq!(spared(&[], &[], &there, false), ["t/b"]);
         // A run that died may have written it.
         assert_eq!(spared(&[], &[], &there, true), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn rule_28_of_a_folder_that_was_left_some_time_ago_only_what_is_ours_goes() {
+        let folder = || [ObjectKey::from("t")];
+        let within = Within::new([ObjectKey::default()]).emptied(folder()).late(folder()).unsure(folder());
+        let mut given_up = GivenUp::new(BTreeSet::new(), [Ok(row("t/d", 4))].into_iter());
+        let there = [("t/a", 1, Some(1)), ("t/b", 2, Some(1)), ("t/c", 3, None), ("t/d", 4, None), ("u/a", 2, None)];
+        let spares = |(key, target, known): (&'static str, i64, Option<i64>)| {
+            given_up.spares(&delete(key, target, known), &within).unwrap().then_some(key)
+        };
+        assert_eq!(there.into_iter().filter_map(spares).collect::<Vec<_>>(), ["t/b", "t/c"]);
     }
 
     #[test]

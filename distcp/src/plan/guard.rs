@@ -22,7 +22,8 @@ pub fn check(totals: &PlanTotals, options: &CopyOptions) -> Option<Refusal> {
     }
     let total = totals.target_objects.saturating_sub(totals.given_up);
     let deletes = totals.guarded_deletes().saturating_sub(totals.given_up);
-    if let Some(cap) = totals.deletes_cap(options.max_deletes).filter(|cap| cap.is_exceeded(deletes, total)) {
+    let lives_on = PlanTotals { target_objects: total, ..PlanTotals::default() };
+    if let Some(cap) = lives_on.deletes_cap(options.max_deletes).filter(|cap| cap.is_exceeded(deletes, total)) {
         return Some(Refusal {
             message: format!("{deletes} of {total} objects on the target would be deleted, more than {cap}"),
             hint: format!("if that is right, add --max-deletes {deletes}"),
@@ -98,6 +99,14 @@ mod tests {
             check(&of(100, 201), &options).unwrap().message.starts_with("101 of 200 objects"),
             "of those that live on"
         );
+    }
+
+    #[test]
+    fn rule_06_what_is_given_up_makes_no_small_tree_large() {
+        let options = CopyOptions { delete: true, ..CopyOptions::default() };
+        let of = |given_up, target, deletes| PlanTotals { given_up, ..totals(1, target, deletes, 0) };
+        assert_eq!(check(&of(99, 100, 100), &options), None);
+        assert!(check(&of(99, 199, 199), &options).is_some());
     }
 
     #[test]

@@ -235,7 +235,7 @@ fn within(root: &Root, taken: impl Fn(&[Owner]) -> bool) -> Option<Within> {
     let within = Within::new(meant.into_iter().map(key)).except(except).again(again).keep_others(true);
     let removed = root.folders.iter().filter(|(_, owners)| owners.iter().all(|owner| *owner == Owner::Removal));
     let within = within.unsure(removed.clone().filter(|_| root.half_done).map(key)).emptied(removed.map(key));
-    let within = within.retired(root.retired.iter().cloned());
+    let within = within.late(root.late.iter().cloned()).retired(root.retired.iter().cloned());
     let within = within.narrowed(root.narrowed.folders.iter().cloned(), root.narrowed.shown.iter().cloned());
     Some(if root.wave == Wave::Log { within.without(delta::hints(root)) } else { within })
 }

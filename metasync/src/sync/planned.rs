@@ -10,7 +10,7 @@ use super::data::{Draft, Tree, Trust};
 use super::events::{self, Seen};
 use super::guards::{drops_allowed, is_ours, one_source_each, rules_hold};
 use super::report::Mode;
-use super::state::{Intent, SyncState};
+use super::state::{Intent, Left, SyncState};
 use super::survey::{self, Survey, TableWork, survey};
 use super::switch::{self, Places, Published};
 use super::unexplained::{self, Unexplained};
@@ -54,8 +54,8 @@ pub struct Planned {
     pub removals: BTreeSet<String>,
     /// The same, of which nobody can tell yet whether a table of the target has files there.
     pub postponed: BTreeSet<String>,
-    /// Folders of the target that were left while the source had files in them, with since when.
-    pub leaving: BTreeMap<String, String>,
+    /// Folders of the target that were left while the source had files in them.
+    pub leaving: BTreeMap<String, Left>,
     /// The policy, with where everything stands and will stand.
     pub policy: Arc<Policy>,
     /// Where units stand that do not stand where the map says.
@@ -337,7 +337,7 @@ struct Looked {
     drafted: Drafted,
     removals: BTreeSet<String>,
     postponed: BTreeSet<String>,
-    leaving: BTreeMap<String, String>,
+    leaving: BTreeMap<String, Left>,
     retiring: BTreeSet<String>,
     policy: Arc<Policy>,
 }
@@ -362,7 +362,7 @@ impl Look<'_> {
             drops_allowed(&sides, state, &survey, seen)?;
         }
         let how = (published.is_some(), asked);
-        let Leaving { free: removals, postponed, later } =
+        let Leaving { free: removals, late, postponed, later } =
             leaving::find(setting, &sides, state, self.allowed, how, &mut survey).await?;
         // Only once: a source may never be without.
         let is_first = state.is_none_or(|state| state.position.is_none()) || allowed.bootstrap;
@@ -380,6 +380,7 @@ impl Look<'_> {
         };
         let mut roots = survey.roots(&policy.locations);
         roots.iter_mut().for_each(|root| root.half_done = state.is_some_and(SyncState::is_half_done));
+        leaving::mark(&mut roots, &late);
         let retiring = switch::plant(&mut roots, &due, &policy.locations);
         let switching = published.map(|published| (published, &*places));
         let Some(drafted) = self.plan_data(setting, &sides, &mut survey, roots, switching).await? else {

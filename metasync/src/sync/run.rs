@@ -180,6 +180,10 @@ impl Run<'_> {
         let differs = planned.differs() || !planned.removals.is_empty() || by_path;
         if differs {
             new.intent = Some(intent(&planned.survey, new.intent.take(), &planned.policy));
+            if self.allowed.selection.is_all() {
+                // What a table has again is not to be emptied any more.
+                (new.removals, new.leaving) = (BTreeSet::new(), BTreeMap::new());
+            }
             new.removals.extend(planned.removals.iter().chain(&planned.postponed).cloned());
             new.leaving.extend(planned.leaving.clone());
             tag = Some(self.commit(&stores, &new, last, false, tag.as_ref()).await?);
@@ -192,6 +196,7 @@ impl Run<'_> {
             policy: &setting.policy,
             is_all: self.allowed.selection.is_all(),
             stopped: self.stopped(),
+            half_done: left.as_ref().is_some_and(|left| left.state.is_half_done()),
             last,
         };
         setting.progress.lead(Phase::Committing);

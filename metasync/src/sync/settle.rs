@@ -112,6 +112,8 @@ pub(super) struct Settling<'a> {
     pub is_all: bool,
     /// The code of the signal that ended it.
     pub stopped: Option<ExitCode>,
+    /// A run before may have written files that no manifest knows.
+    pub half_done: bool,
     /// The as-of before it.
     pub last: Option<Timestamp>,
 }
@@ -153,30 +155,38 @@ impl Settling<'_> {
         let ended_well = jobs.chain(paths).all(|report| report.failure.is_none());
         let mut unfinished = self.tables(new, summary);
         self.databases(new, summary, &mut unfinished);
-        let fresh = new.intent.take().map(|intent| intent.fresh).unwrap_or_default();
+        let before = new.intent.take().unwrap_or_default();
+        let others = self.others(&before);
+        unfinished.tables.extend(others.iter().cloned());
         let (fresh, done): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            fresh.into_iter().partition(|(_, table)| unfinished.tables.contains(table));
+            before.fresh.into_iter().partition(|(_, table)| unfinished.tables.contains(table));
         unfinished.fresh = fresh;
         // What a fresh folder got of a version that moved on is in no manifest either.
-        unfinished.carrying = self.stopped.is_some() || !ended_well || !outcome.held.is_empty();
+        unfinished.carrying = self.stopped.is_some() || !ended_well || !outcome.held.is_empty() || !others.is_empty();
+        // Nor was what such a run left looked after where a tree was held back.
+        unfinished.carrying |= self.half_done && !jobs_done;
         let any = !unfinished.tables.is_empty() || !unfinished.databases.is_empty() || unfinished.carrying;
         new.intent = any.then_some(unfinished);
         let carried = jobs_done && outcome.reached;
         if carried {
-            new.removals.clone_from(&self.planned.postponed);
             if self.is_all {
+                new.removals.clear();
                 new.leaving.clone_from(&self.planned.leaving);
             }
+            new.removals.retain(|folder| !self.planned.removals.contains(folder));
+            new.removals.extend(self.planned.postponed.iter().cloned());
             new.retired.retain(|folder, _| !self.planned.retiring.contains(folder));
         }
         // What was copied of a table that is not carried now is asked about: the table may be gone before it is.
-        let (now, quarantined) = (self.planned.asked.to_string(), survey.tables.iter());
-        let quarantined: BTreeSet<(&str, &str)> = quarantined
+        let quarantined: BTreeSet<(&str, &str)> = survey
+            .tables
+            .iter()
             .filter(|table| table.quarantine.is_some())
             .map(|table| (table.target.database.as_str(), table.target.table.as_str()))
             .collect();
         let left_out = done.into_iter().filter(|(_, (database, table))| quarantined.contains(&(database, table)));
-        new.leaving.extend(left_out.map(|(folder, _)| (folder, now.clone())));
+        let left = |(folder, _): (String, _)| Some((folder.clone(), self.planned.left(&folder)?));
+        new.leaving.extend(left_out.filter_map(left));
         if self.is_all {
             self.advance(new, carried);
         }
@@ -206,6 +216,18 @@ impl Settling<'_> {
         summary.behind = behind.map(|at| survey.tables[*at].source.to_string()).chain(held_up).collect();
         summary.end(ExitCode::first(codes));
         complete
+    }
+
+    /// Tables that a run before was about to change, and that this one, of some tables, is not about.
+    fn others(&self, before: &Intent) -> BTreeSet<(String, String)> {
+        if self.is_all {
+            return BTreeSet::new();
+        }
+        let surveyed = self.planned.survey.tables.iter();
+        let surveyed: BTreeSet<(&str, &str)> =
+            surveyed.map(|table| (table.target.database.as_str(), table.target.table.as_str())).collect();
+        let is_other = |(database, table): &&(String, String)| !surveyed.contains(&(database, table));
+        before.tables.iter().filter(is_other).cloned().collect()
     }
 
     /// Objects other than tables that are not in step: each shows what it did before it went wrong, and one that was wrong from

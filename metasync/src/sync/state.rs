@@ -35,10 +35,10 @@ pub struct SyncState {
     pub fingerprints: Option<Fingerprints>,
     /// Folders of the target that a table or a partition left, and whose files were not all removed yet.
     pub removals: BTreeSet<String>,
-    /// Folders of the target that were left while the source had files in them, with since when (RFC 3339): a metastore forgets a
-    /// partition before it removes its files.
+    /// Folders of the target that were left while the source had files in them: a metastore forgets a partition before it removes
+    /// its files.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub leaving: BTreeMap<String, String>,
+    pub leaving: BTreeMap<String, Left>,
     /// Folders of the source that stand elsewhere on the target than the policy's map says, with where.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub switched: BTreeMap<String, Switched>,
@@ -63,6 +63,17 @@ pub struct SyncState {
     /// Into what events said that files came, of tables that are not in step, with the first file (rule 27).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub filled: Vec<(Emptied, String)>,
+}
+
+/// A folder of the target that was left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// Since when (RFC 3339).
+    pub since: String,
+    /// Where what is in it came from.
+    pub from: String,
+    /// `keep_external_data` then: what it keeps is not left.
+    pub keeps_external: bool,
 }
 
 /// A file in parts, each under the BLAKE3 of what it holds, compressed with zstd.

@@ -16,6 +16,7 @@ use metasync::sync::rewritten::{Line, listed};
 use metasync::sync::{self, Allowed, Planned};
 use metasync::volatile::{REPLICATION_PARAMETERS, REPLICATION_PREFIXES, VOLATILE_PARAMETERS};
 use serde::Serialize;
+use std::collections::BTreeSet;
 
 const EXAMPLE: &str = "metasync plan sales.toml
 metasync plan --json sales.toml";
@@ -181,10 +182,11 @@ fn lines(planned: &Planned, tell: &mut dyn FnMut(&str, String, String)) {
             }
         }
     }
+    let going = planned.removals.iter().filter_map(|folder| Location::parse(folder).ok());
+    let going: BTreeSet<Vec<String>> = going.map(|folder| folder.path()).collect();
     for drop in &survey.drops {
-        let goes = |folder: &&String| planned.removals.contains(*folder);
-        let folders: Vec<String> = drop.folders.iter().map(ToString::to_string).collect();
-        let (own, rest) = match folders.split_first() {
+        let goes = |folder: &&Location| going.contains(&folder.path());
+        let (own, rest) = match drop.folders.split_first() {
             Some((own, rest)) => (Some(own), rest.iter().filter(goes).count() as u64),
             None => (None, 0),
         };
@@ -194,7 +196,7 @@ fn lines(planned: &Planned, tell: &mut dyn FnMut(&str, String, String)) {
         };
         let files = match own {
             Some(own) if goes(&own) => format!("with its files in {own}{more}"),
-            Some(own) if planned.postponed.contains(own) => {
+            Some(own) if planned.postponed.contains(&own.to_string()) => {
                 format!("its files in {own} wait: the target holds what cannot be read")
             }
             Some(_) => format!("its files stay, another table has them{more}"),
@@ -217,7 +219,7 @@ fn lines(planned: &Planned, tell: &mut dyn FnMut(&str, String, String)) {
             if table.drop > 0 {
                 parts.push(format!("{} to drop", counted(table.drop, "partition", "partitions")));
             }
-            let goes = |(of, folder): &&(usize, Location)| *of == at && planned.removals.contains(&folder.to_string());
+            let goes = |(of, folder): &&(usize, Location)| *of == at && going.contains(&folder.path());
             let left = survey.left.iter().filter(goes).count() as u64;
             if left > 0 {
                 parts.push(format!("{} to empty that it leaves", counted(left, "folder", "folders")));

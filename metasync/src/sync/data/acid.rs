@@ -52,6 +52,7 @@ mod tests {
             except: Vec::new(),
             retired: Vec::new(),
             half_done: false,
+            late: Vec::new(),
             narrowed: Narrowed { folders: [ObjectKey::from("acid")].into(), ..Narrowed::default() },
         }
     }

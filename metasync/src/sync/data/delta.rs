@@ -196,6 +196,7 @@ mod tests {
             narrowed: crate::roots::Narrowed::default(),
             retired: Vec::new(),
             half_done: false,
+            late: Vec::new(),
         }
     }
 

@@ -2,8 +2,9 @@
 
 use super::{Look, guarded, of_tree, trust};
 use crate::compare::Sides;
+use crate::location::Location;
 use crate::policy::EmptyTables;
-use crate::roots::Root;
+use crate::roots::{Owner, Root};
 use crate::sync::data::{self, Draft, Empty, Forks, Tree, Trust};
 use crate::sync::events::Seen;
 use crate::sync::guards::{files_are_ours, files_are_there, removals_allowed};
@@ -13,6 +14,7 @@ use crate::sync::switch::{Places, Published};
 use crate::sync::{Setting, failure, standing, writes};
 use distcp::error::Result;
 use jiff::Timestamp;
+use manifest::ObjectKey;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -40,7 +42,7 @@ impl Look<'_> {
         setting: &Setting,
         sides: &Sides,
         survey: &mut Survey,
-        roots: Vec<Root>,
+        mut roots: Vec<Root>,
         switching: Option<(&Published, &Places)>,
     ) -> Result<Option<Drafted>> {
         let Self { allowed, seen, asked: now, mind, .. } = *self;
@@ -129,6 +131,7 @@ impl Look<'_> {
             // Each round leaves out at least one table more.
             for (at, why) in left_out {
                 survey.tables[at].quarantine = Some(why);
+                stays(survey, at, &mut roots);
             }
         }
     }
@@ -157,6 +160,18 @@ impl Look<'_> {
             }
         }
         Ok(emptied)
+    }
+}
+
+/// What a table leaves that is left out stays where the target has it.
+fn stays(survey: &mut Survey, at: usize, roots: &mut [Root]) {
+    let (stays, left) = std::mem::take(&mut survey.left).into_iter().partition(|(of, _)| *of == at);
+    survey.left = left;
+    let stays: Vec<(usize, Location)> = stays;
+    for root in roots {
+        let to = root.to.clone();
+        let is_it = |key: &ObjectKey| stays.iter().any(|(_, folder)| to.below(&key.escaped()).is_same(folder));
+        root.folders.retain(|key, owners| !owners.iter().all(|owner| *owner == Owner::Removal) || !is_it(key));
     }
 }
 

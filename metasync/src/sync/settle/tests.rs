@@ -16,6 +16,7 @@ fn root(folders: &[(&str, Owner)]) -> Root {
         narrowed: Narrowed::default(),
         retired: Vec::new(),
         half_done: false,
+        late: Vec::new(),
     }
 }
 

@@ -100,6 +100,7 @@ pub fn plant(roots: &mut Vec<Root>, folders: &[Location], map: &LocationMap) -> 
                 narrowed: Narrowed::default(),
                 retired: Vec::new(),
                 half_done: false,
+                late: Vec::new(),
             }));
         }
         let root = roots.iter_mut().filter(holds).max_by_key(|root| root.to.depth());
