@@ -164,7 +164,7 @@ pub fn roots(bases: &[Location], folders: &[Folder], map: &LocationMap) -> Vec<R
 }
 
 /// The key of what these segments lead to.
-fn key(segments: &[String]) -> ObjectKey {
+pub fn key(segments: &[String]) -> ObjectKey {
     ObjectKey::from(segments.join("/").as_str())
 }
 

@@ -9,6 +9,7 @@
 use super::emptied::holds_files;
 use crate::carry::STAGING;
 use crate::location::{Location, LocationMap};
+use crate::roots::key;
 use crate::sync::Setting;
 use crate::sync::state::Intent;
 use crate::sync::survey::{Survey, TableWork};
@@ -18,7 +19,6 @@ use distcp::filter::Filter;
 use distcp::options::LinkMode;
 use distcp::store::{ListOptions, Store, StoreErrorKind};
 use futures::stream::{self, StreamExt as _};
-use manifest::ObjectKey;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::sync::Arc;
@@ -68,11 +68,12 @@ pub async fn are_empty<'a>(
         Some((map.pair(&from)?.0.clone(), from, to))
     };
     let all: Vec<(Location, Location, &Location)> = folders.into_iter().filter_map(of_pair).collect();
-    let mut shown: BTreeMap<Location, bool> = all.iter().map(|(pair, ..)| (pair.clone(), false)).collect();
-    for (pair, is_shown) in &mut shown {
+    let mut shown: BTreeMap<Location, Option<Arc<dyn Store>>> =
+        all.iter().map(|(pair, ..)| (pair.clone(), None)).collect();
+    for (pair, store) in &mut shown {
         match shows_anything(setting, pair).await {
-            Ok(true) => *is_shown = true,
-            Ok(false) => setting.note(format!(
+            Ok(Some(opened)) => *store = Some(opened),
+            Ok(None) => setting.note(format!(
                 "{pair} shows nothing at all: what may have to go with tables and partitions that stood there stays: is it there?"
             )),
             Err(failure) => setting.note(format!(
@@ -81,38 +82,35 @@ pub async fn are_empty<'a>(
             )),
         }
     }
+    let filter = &Filter::excluding(&STAGING);
     let look = |(pair, from, to): (Location, Location, &'a Location)| {
-        let is_shown = shown.get(&pair).copied().unwrap_or_default();
+        let store = shown.get(&pair).cloned().flatten();
         async move {
-            let seen = if is_shown { has_files(setting, &from).await.map(|has_files| !has_files) } else { Ok(false) };
-            let is_empty = seen.unwrap_or_else(|failure| {
+            let Some((store, inside)) = store.zip(pair.relative(&from)) else { return (to, false) };
+            let has_files = holds_files(&store, &key(inside), filter).await.unwrap_or_else(|failure| {
                 setting.note(format!("what may have to go stays in {to}: {}", failure.message));
-                false
+                true
             });
-            (to, is_empty)
+            (to, !has_files)
         }
     };
     stream::iter(all).map(look).buffer_unordered(LOOKS_AT_ONCE).collect().await
 }
 
-async fn has_files(setting: &Setting, from: &Location) -> Result<bool> {
-    let filter = Filter::excluding(&STAGING);
-    filter.validate().map_err(distcp::error::Failure::usage)?;
-    holds_files(&store(setting, from)?, &ObjectKey::default(), &filter).await
-}
-
-/// Whether there is any object or folder in a place.
-async fn shows_anything(setting: &Setting, from: &Location) -> Result<bool> {
-    let mut pages = store(setting, from)?.list(ListOptions::default());
-    while let Some(page) = pages.next().await {
+/// A place, if there is any object or folder in it.
+async fn shows_anything(setting: &Setting, from: &Location) -> Result<Option<Arc<dyn Store>>> {
+    let store = store(setting, from)?;
+    let mut pages = store.list(ListOptions::default());
+    let mut is_empty = true;
+    while is_empty && let Some(page) = pages.next().await {
         match page {
-            Ok(page) if page.is_empty() => {}
-            Ok(_) => return Ok(true),
-            Err(error) if error.kind == StoreErrorKind::NotFound => return Ok(false),
+            Ok(page) => is_empty = page.is_empty(),
+            Err(error) if error.kind == StoreErrorKind::NotFound => break,
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(false)
+    drop(pages);
+    Ok(Some(store).filter(|_| !is_empty))
 }
 
 fn store(setting: &Setting, from: &Location) -> Result<Arc<dyn Store>> {

@@ -4,7 +4,7 @@
 
 use crate::location::Location;
 use crate::model::PartitionName;
-use crate::roots::{Owner, Root};
+use crate::roots::{self, Owner, Root};
 use crate::sync::survey::{Survey, TableWork};
 use distcp::plan::live::folders_around;
 use manifest::ObjectKey;
@@ -93,7 +93,7 @@ impl Units {
 }
 
 fn relative(root: &Root, place: &Location) -> Option<ObjectKey> {
-    root.from.relative(place).map(|segments| ObjectKey::from(segments.join("/").as_str()))
+    root.from.relative(place).map(roots::key)
 }
 
 impl Folders {

@@ -8,13 +8,12 @@ use super::Planned;
 use crate::compare::Sides;
 use crate::location::{Location, LocationMap};
 use crate::policy::Policy;
-use crate::roots::{Folder, Owner, Root, Wave};
+use crate::roots::{self, Folder, Owner, Root, Wave};
 use crate::sync::state::{Left, SyncState};
 use crate::sync::survey::{Free, Survey, removable};
 use crate::sync::{Allowed, Setting, data, failure};
 use distcp::error::Result;
 use jiff::{SignedDuration, Timestamp};
-use manifest::ObjectKey;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -113,7 +112,7 @@ pub(super) async fn find(
 pub(super) fn mark(roots: &mut [Root], late: &[Location]) {
     for root in roots {
         let inside = late.iter().filter_map(|folder| root.to.relative(folder));
-        root.late = inside.map(|segments| ObjectKey::from(segments.join("/").as_str())).collect();
+        root.late = inside.map(roots::key).collect();
     }
 }
 
