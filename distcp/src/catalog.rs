@@ -52,7 +52,7 @@ pub async fn create(work: Create) -> Result<Index> {
     let Create { tree, output, filter, links, limits, spool, progress, stop } = work;
     progress.enter(Phase::Reading);
     let created = Timestamp::now();
-    let listing = list::list(&tree, Side::Source, tree.store.capabilities().folders, false, &progress);
+    let listing = list::list(&tree, Side::Source, None, tree.store.capabilities().folders, false, &progress);
     let (sender, mut receiver) = mpsc::channel(LISTED_AHEAD);
     tokio::task::spawn_blocking(move || {
         let listing = match listing.in_order(&spool) {

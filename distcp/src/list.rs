@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use futures::{Stream, StreamExt as _};
+use futures::{Stream, StreamExt as _, stream};
 use manifest::sort::{Sorted, Sorter};
 use manifest::{Listed, ObjectKey, Result};
 
@@ -16,7 +16,9 @@ use crate::feed::Feed;
 use crate::job::Tree;
 use crate::progress::{Progress, count};
 use crate::store::{self, ListOptions, Store, StoreErrorKind};
+use within::Within;
 
+pub mod cover;
 pub mod fan;
 pub mod guess;
 pub mod levels;
@@ -36,9 +38,21 @@ pub enum Side {
 }
 
 /// Lists a whole tree; the result is sorted by key and runs on a blocking thread. `sort` forces the external sort, for a
-/// store that was caught out of order.
-pub fn list(tree: &Tree, side: Side, folders: bool, sort: bool, progress: &Arc<Progress>) -> Listing {
-    let options = ListOptions { folders, without: tree.without.clone(), ..ListOptions::default() };
+/// store that was caught out of order. With `within` only what lies there is sure to be listed.
+pub fn list(
+    tree: &Tree,
+    side: Side,
+    within: Option<&Within>,
+    folders: bool,
+    sort: bool,
+    progress: &Arc<Progress>,
+) -> Listing {
+    let cover = within.and_then(|within| within.cover(side)).map(Arc::new);
+    if cover.as_ref().is_some_and(|cover| cover.is_empty()) {
+        // The tree may not even be there any more.
+        return Listing::Ordered(Feed::start(stream::empty::<store::Result<Vec<Listed>>>()));
+    }
+    let options = ListOptions { folders, without: tree.without.clone(), cover, ..ListOptions::default() };
     let progress = progress.clone();
     let counter = move |progress: &Progress, n: usize| {
         let counter: &AtomicU64 = match side {
@@ -55,7 +69,7 @@ pub fn list(tree: &Tree, side: Side, folders: bool, sort: bool, progress: &Arc<P
         (false, true) => levels::list(tree.store.clone(), options),
         (false, false) => tree.store.list(options),
     };
-    let stream = pages.filter_map(move |batch| {
+    let pages = pages.filter_map(move |batch| {
         let batch = match batch {
             Ok(batch) => {
                 counter(&progress, batch.len());
@@ -69,21 +83,16 @@ pub fn list(tree: &Tree, side: Side, folders: bool, sort: bool, progress: &Arc<P
     if tree.single {
         return Listing::Ordered(Feed::start(single(tree.store.clone(), side)));
     }
-    let feed = Feed::start(stream);
+    let feed = Feed::start(pages);
     match ordered {
         true => Listing::Ordered(feed),
         false => Listing::Unsorted(feed),
     }
 }
 
-/// The listing of a tree of which nothing counts.
-pub fn nothing() -> Listing {
-    Listing::Ordered(Feed::start(futures::stream::empty::<store::Result<Vec<Listed>>>()))
-}
-
 /// The listing of a root that is one object: it, under the empty key.
 fn single(store: Arc<dyn Store>, side: Side) -> impl Stream<Item = store::Result<Vec<Listed>>> {
-    futures::stream::once(async move {
+    stream::once(async move {
         let key = ObjectKey::default();
         match store.head(&key).await {
             Ok(info) => Ok(vec![Listed { key, kind: info.kind, fingerprint: info.fingerprint }]),

@@ -7,7 +7,7 @@ use manifest::{Entry, EntryKind, Fingerprint, Listed, ObjectKey};
 use serde::{Deserialize, Serialize};
 
 use crate::filter::{Filter, LeftOut};
-use crate::options::{Cap, Compare, CopyOptions, LinkMode};
+use crate::options::{Compare, CopyOptions, LinkMode};
 
 pub mod donors;
 pub mod file;
@@ -492,10 +492,5 @@ impl PlanTotals {
     /// The deletes that a guard counts.
     pub fn guarded_deletes(&self) -> u64 {
         (self.deletes + self.held_deletes).saturating_sub(self.retired + self.replaced)
-    }
-
-    /// The cap on deletes that holds: the one given, else half of the target once it has 100 objects (rule 6).
-    pub fn deletes_cap(&self, given: Option<Cap>) -> Option<Cap> {
-        given.or((self.target_objects >= 100).then_some(Cap::Percent(50.0)))
     }
 }

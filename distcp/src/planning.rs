@@ -27,12 +27,9 @@ use crate::session::Base;
 /// A listing that fails or is out of order, a manifest that is damaged, a spool that is full. Nothing was changed.
 pub async fn build(job: &Job, base: Base, header: PlanHeader, sort: bool) -> Result<Plan> {
     let folders = job.source.store.capabilities().folders && job.target.store.capabilities().folders;
-    let source = match job.within.as_ref().is_some_and(|within| within.empties_all()) {
-        // It may not even be there any more.
-        true => list::nothing(),
-        false => list::list(&job.source, Side::Source, folders, sort, &job.progress),
-    };
-    let target = list::list(&job.target, Side::Target, folders, sort, &job.progress);
+    let within = job.within.as_deref();
+    let source = list::list(&job.source, Side::Source, within, folders, sort, &job.progress);
+    let target = list::list(&job.target, Side::Target, within, folders, sort, &job.progress);
     let Base { manifest: base, journalled, removals } = base;
     let rows = base.as_ref().map(|manifest| Feed::start(manifest.entries()));
     let again = base.as_ref().map(|manifest| manifest.entries());

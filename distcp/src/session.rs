@@ -339,7 +339,7 @@ async fn read_journal(job: &Job, run: &RunId, mut take: impl FnMut(Record) -> ma
 
 /// Refuses (exit 5) when the target is not what the plan saw, apart from what an interrupted `apply` of ours did.
 pub async fn not_moved_on(job: &Job, plan: &Plan, done: Sorter<Entry>) -> Result<()> {
-    let target = list::list(&job.target, Side::Target, false, false, &job.progress);
+    let target = list::list(&job.target, Side::Target, job.within.as_deref(), false, false, &job.progress);
     let spool = job.spool.clone();
     let actions = plan.actions()?;
     let work = move || -> Result<Option<ObjectKey>> {

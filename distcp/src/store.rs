@@ -10,6 +10,7 @@
 
 use std::fmt::Debug;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,6 +19,8 @@ use futures::stream::BoxStream;
 pub use jiff::Timestamp;
 use manifest::{Attributes, ChunkHash, ChunkSize, EntryKind, Fingerprint, Listed, ObjectKey};
 use serde::{Deserialize, Serialize};
+
+use crate::list::cover::Cover;
 
 pub use self::error::{StoreError, StoreErrorKind};
 pub use self::local::{Leftover, MAX_LEFTOVERS};
@@ -106,6 +109,8 @@ pub struct ListOptions {
     pub folders: bool,
     /// Leave out these subtrees (relative to the root): state and trash that stand inside it (rule 1).
     pub without: Vec<ObjectKey>,
+    /// What lies elsewhere may be left out, too.
+    pub cover: Option<Arc<Cover>>,
 }
 
 /// What must hold of the key for a write to happen.

@@ -300,8 +300,9 @@ fn stream(
     reading: Reading,
 ) -> (mpsc::Receiver<manifest::Result<Pulled>>, oneshot::Receiver<Covered>) {
     let folders = job.source.store.capabilities().folders && job.target.store.capabilities().folders;
-    let source = list::list(&job.source, Side::Source, folders, false, &job.progress);
-    let target = list::list(&job.target, Side::Target, folders, false, &job.progress);
+    let within = job.within.as_deref();
+    let source = list::list(&job.source, Side::Source, within, folders, false, &job.progress);
+    let target = list::list(&job.target, Side::Target, within, folders, false, &job.progress);
     let rows = manifest.map(|manifest| Feed::start(manifest.entries()));
     let job = job.clone();
     let (sender, receiver) = mpsc::channel(CHECKS_AHEAD);

@@ -1,9 +1,10 @@
 //! Which trees hold the data of tables, and which folders in them: one copy a tree, instead of one a table.
 //!
-//! Pure. The tables of a database nearly all stand in its folder, so that folder is one tree, listed once; what stands
-//! elsewhere is a tree of its own, the outermost folder of those inside each other. The same folders give the same trees in
-//! every run, because a tree's name finds the state of its copies. A folder for which a longer pair of `[[locations]]` holds
-//! goes elsewhere, and is left out of the tree around it.
+//! Pure. The tables of a database nearly all stand in its folder, so that folder is one tree, listed once. What stands
+//! elsewhere, tables as well as partitions, is in the tree of the pair of `[[locations]]` that maps it: there are as many trees
+//! as databases and pairs, however many such folders there are, and a listing passes over what lies between them. The trees are
+//! the same in every run, because a tree's name finds the state of its copies. A folder for which a longer pair holds goes
+//! elsewhere, and is left out of the tree around it.
 
 use crate::iceberg::Rewritten;
 use crate::location::{Location, LocationMap};
@@ -116,20 +117,15 @@ fn itself_and_above(key: &ObjectKey) -> impl Iterator<Item = ObjectKey> {
 /// The trees for these folders. `bases` are the folders of databases. A folder that no pair maps is in none.
 pub fn roots(bases: &[Location], folders: &[Folder], map: &LocationMap) -> Vec<Root> {
     let mut found: BTreeMap<(Wave, Location), Root> = BTreeMap::new();
-    let mut sorted: Vec<&Folder> = folders.iter().filter(|folder| map.pair(&folder.location).is_some()).collect();
-    // The outermost first: what is inside it finds its tree.
-    sorted.sort_by_key(|folder| (folder.location.depth(), folder.location.clone()));
-    for folder in sorted {
-        let pair = map.pair(&folder.location).map(|(from, _)| from);
-        let fits = |base: &&Location| {
-            base.relative(&folder.location).is_some() && map.pair(base).map(|(from, _)| from) == pair
-        };
-        let base = bases.iter().filter(fits).max_by_key(|base| base.depth());
-        let outer = || {
-            let known = found.keys().filter(|(wave, from)| *wave == folder.wave && fits(&from));
-            known.map(|(_, from)| from.clone()).min_by_key(Location::depth)
-        };
-        let from = base.cloned().or_else(outer).unwrap_or_else(|| folder.location.clone());
+    let pair = |place: &Location| map.pair(place).map(|(from, _)| from);
+    let bases: BTreeMap<Vec<String>, &Location> = bases.iter().map(|base| (base.path(), base)).collect();
+    for folder in folders {
+        let Some(pair_of_it) = pair(&folder.location) else { continue };
+        let around = std::iter::successors(Some(folder.location.path()), |path| {
+            path.split_last().map(|(_, above)| above.to_vec()).filter(|above| !above.is_empty())
+        });
+        let base = around.filter_map(|path| bases.get(&path).copied()).find(|base| pair(base) == Some(pair_of_it));
+        let from = base.unwrap_or(pair_of_it).clone();
         let (Some(to), Some(inner)) = (map.map_by_pairs(&from), from.relative(&folder.location).map(key)) else {
             continue;
         };
@@ -201,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_of_a_database_are_one_tree_and_others_stand_alone() {
+    fn there_is_a_tree_for_each_database_and_one_for_what_else_a_pair_maps() {
         let map = map(&[("s3://eu/w", "s3://us/w"), ("s3://eu/lake", "s3://us/lake")]);
         let bases = [location("s3://eu/w/sales.db"), location("s3://eu/w")];
         let folders = [
@@ -209,13 +205,15 @@ mod tests {
             folder("s3://eu/w/sales.db/items", 1),
             folder("s3://eu/lake/x/p=1", 1),
             folder("s3://eu/lake/x", 2),
+            folder("s3://eu/lake/y/p=2", 1),
+            folder("s3a://eu/lake/z", 5),
             folder("s3://eu/w/loose", 3),
             folder("s3://elsewhere/y", 4),
         ];
         assert_eq!(
             shown(&roots(&bases, &folders, &map)),
             [
-                "s3://eu/lake/x -> s3://us/lake/x [:[2] p=1:[1]]",
+                "s3://eu/lake -> s3://us/lake [x:[2] x/p=1:[1] y/p=2:[1] z:[5]]",
                 "s3://eu/w -> s3://us/w [loose:[3]]",
                 "s3://eu/w/sales.db -> s3://us/w/sales.db [items:[1] orders:[0]]",
             ]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use distcp::list::cover::Cover;
 use distcp::list::fan;
 use distcp::store::memory::MemoryStore;
 use distcp::store::{ListOptions, Store, StoreErrorKind};
@@ -83,8 +84,50 @@ async fn the_same_keys_in_the_same_order_whatever_they_look_like() {
         let Some(middle) = all.get(all.len() / 3).cloned() else { continue };
         let options = ListOptions { after: Some(middle), without: vec!["z".into()], ..ListOptions::default() };
         let one = keys(slow.list(options.clone())).await;
-        assert_eq!(keys(fan::list(slow, options)).await, one, "round {round}");
+        assert_eq!(keys(fan::list(slow.clone(), options)).await, one, "round {round}");
+        let folders: Vec<ObjectKey> = (0..dice.random_range(0..30))
+            .filter_map(|_| {
+                let key = all.get(dice.random_range(0..all.len().max(1)))?;
+                let segments: Vec<&[u8]> = key.segments().take(dice.random_range(1..3)).collect();
+                Some(ObjectKey::from(segments.join(&b'/')))
+            })
+            .filter(|folder: &ObjectKey| !folder.is_empty() && !folder.as_bytes().ends_with(b"/"))
+            .collect();
+        let inside = |key: &ObjectKey| folders.iter().any(|folder| key.is_within(folder));
+        let options = ListOptions { cover: Cover::new(folders.clone()).map(Arc::new), ..ListOptions::default() };
+        let mut listed = keys(fan::list(slow, options)).await;
+        assert!(listed.is_sorted_by(|a, b| a < b), "round {round}");
+        listed.retain(inside);
+        let held: Vec<ObjectKey> = all.into_iter().filter(inside).collect();
+        assert_eq!(listed, held, "round {round}: {folders:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn folders_that_lie_far_apart_cost_what_they_hold() {
+    let others = (0..300).flat_map(|table| (0..200).map(move |i| format!("ext/t{table:03}/part-{i:05}")));
+    let store = filled(others.chain((0..50).map(|i| format!("ext/t150/more-{i:02}")))).await;
+    let asked = async |tables: Vec<usize>| {
+        let slow = slow(&store);
+        let folders = tables.iter().map(|table| ObjectKey::from(format!("ext/t{table:03}").as_str()));
+        let options = ListOptions { cover: Cover::new(folders).map(Arc::new), ..ListOptions::default() };
+        let since = Instant::now();
+        let mut listed = keys(fan::list(slow.clone(), options)).await;
+        let count = slow.calls(Method::List);
+        listed.retain(|key| tables.iter().any(|table| key.is_within(&format!("ext/t{table:03}").as_str().into())));
+        (listed.len(), count, since.elapsed())
+    };
+    // A page is read ahead of what is known: a listing counts as two calls at the most.
+    let (listed, calls, _) = asked(vec![7]).await;
+    assert!(listed == 200 && calls <= 8, "{calls} pages for one table of two");
+    let (listed, calls, took) = asked((0..300).step_by(10).collect()).await;
+    assert_eq!(listed, 30 * 200 + 50);
+    assert!(calls <= 30 * 6, "{calls} pages for thirty tables of two");
+    assert!(took <= PAGE_TIME * 30, "{took:?}: they are read at once");
+    // Side by side they are read in one go.
+    let (listed, calls, _) = asked((100..200).collect()).await;
+    assert_eq!(listed, 100 * 200 + 50);
+    assert!(calls <= 200 + 4 * fan::LANES as u64, "{calls} pages for two hundred");
 }
 
 #[tokio::test(start_paused = true)]

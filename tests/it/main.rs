@@ -68,6 +68,7 @@ mod sync_listed;
 mod sync_loaded;
 mod sync_moving;
 mod sync_mutations;
+mod sync_outside;
 mod sync_places;
 mod sync_planned;
 mod sync_promoted;

@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use distcp::list::cover::Cover;
 use distcp::store::{
     CopySource, GetOptions, ListOptions, PartSpec, Precondition, PutOptions, Store, StoreError, StoreErrorKind, Written,
 };
@@ -187,6 +188,15 @@ async fn listing_is_complete_and_ordered(store: &dyn Store) {
             set(all).into_iter().filter(|key| !without.iter().any(|folder| key.is_within(folder))).collect();
         let options = ListOptions { without: without.clone(), ..ListOptions::default() };
         assert_eq!(keys(store, options).await, expected, "without {without:?}");
+    }
+    let covers: [&[&str]; 6] =
+        [&["a"], &["a/y", "c"], &["b/state", "c.d"], &["a/y/z"], &["nothing", "a0"], &["a!", "a-b-"]];
+    for folders in covers {
+        let folders: Vec<ObjectKey> = folders.iter().map(|key| ObjectKey::from(*key)).collect();
+        let inside = |key: &ObjectKey| folders.iter().any(|folder| key.is_within(folder));
+        let options = ListOptions { cover: Cover::new(folders.clone()).map(Arc::new), ..ListOptions::default() };
+        let (held, listed) = (set(all).into_iter().filter(inside).collect(), keys(store, options).await);
+        assert!(listed.is_subset(&set(all)) && listed.is_superset(&held), "{listed:?} of {folders:?}");
     }
     let many: Vec<String> = (0..2500).map(|i| format!("many/{:02}/{i:04}", i % 7)).collect();
     for key in &many {

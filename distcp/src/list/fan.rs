@@ -4,7 +4,10 @@
 //! once it needs a second page, the front-most lane whose last page allows a guess ([`super::guess`]) is cut there, and the
 //! part behind the cut becomes a lane of its own. What is yielded is lane after lane, so that the order is the store's.
 //!
-//! Never leaves a key out: a lane yields all up to its end, the next one all behind it, and a cut moves the end only ahead of
+//! With a cover ([`super::cover`]) a lane whose page ended beside it goes on where the cover does, and is cut between the folders
+//! that are still to come.
+//!
+//! Never leaves a key out that is asked for: a lane yields all up to its end, the next one all behind it, and a cut moves the end only ahead of
 //! what the lane has seen. Pages that are out of order are passed on untouched, for the merge to find (then the listing is made
 //! again by one lister, and sorted). Bounded: [`LANES`] lanes of [`LANE_PAGES`] pages. An error ends the stream at its place.
 
@@ -17,6 +20,7 @@ use manifest::{Listed, ObjectKey};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::cover::Next;
 use super::guess;
 use crate::store::{ListOptions, Result, Store, StoreError, StoreErrorKind};
 
@@ -40,8 +44,10 @@ struct Lane {
     end: Option<ObjectKey>,
     /// The last key that was seen.
     last: Option<ObjectKey>,
-    /// Where it will be some pages from now.
+    /// Where it may be cut: where it will be some pages from now, or half of the folders behind it begin.
     guess: Option<ObjectKey>,
+    /// Pages that it then goes on before it may be cut again.
+    then_wait_pages: usize,
     /// Pages before it may be cut.
     wait_pages: usize,
     running: bool,
@@ -87,8 +93,16 @@ impl Fan {
         let (sender, receiver) = mpsc::channel(LANE_PAGES);
         let id = lanes.next_id;
         lanes.next_id += 1;
-        let lane =
-            Lane { id, end, last: after.clone(), guess: None, wait_pages, running: true, receiver: Some(receiver) };
+        let lane = Lane {
+            id,
+            end,
+            last: after.clone(),
+            guess: None,
+            then_wait_pages: CUT_AGAIN_PAGES,
+            wait_pages,
+            running: true,
+            receiver: Some(receiver),
+        };
         lanes.lanes.insert(index, lane);
         while lanes.tasks.try_join_next().is_some() {}
         lanes.tasks.spawn(Self::run(self.clone(), id, after, sender));
@@ -96,52 +110,71 @@ impl Fan {
 
     /// The work of one lane.
     async fn run(self: Arc<Self>, id: u64, after: Option<ObjectKey>, sender: mpsc::Sender<Message>) {
-        let mut pages = self.store.list(ListOptions { after, ..self.options.clone() });
-        while let Some(page) = pages.next().await {
-            let (message, more) = match page {
+        let list = |after| self.store.list(ListOptions { after, ..self.options.clone() });
+        let first = self.options.cover.as_ref().map_or(Next::Here, |cover| cover.next(after.as_ref()));
+        let (after, mut next) = match first {
+            Next::Behind(key) => (Some(key), Next::Here),
+            first => (after, first),
+        };
+        let mut pages = list(after);
+        loop {
+            match next {
+                Next::Here => {}
+                Next::Behind(key) => pages = list(Some(key)),
+                Next::Nowhere => break,
+            }
+            let Some(page) = pages.next().await else { break };
+            let message = match page {
                 Ok(page) => {
-                    let (page, more) = self.arrived(id, page);
-                    (Message::Page(page), more)
+                    let (page, then) = self.arrived(id, page);
+                    next = then;
+                    Message::Page(page)
                 }
-                Err(error) => (Message::Failed(error), false),
+                Err(error) => {
+                    next = Next::Nowhere;
+                    Message::Failed(error)
+                }
             };
             let failed = matches!(message, Message::Failed(_));
             // The reader may have gone away.
             if sender.send(message).await.is_err() || failed {
                 return;
             }
-            if !more {
-                break;
-            }
         }
         self.ended(id);
         let _ = sender.send(Message::End).await;
     }
 
-    /// Cuts a page to what belongs to its lane, and answers whether the lane goes on.
-    fn arrived(self: &Arc<Self>, id: u64, mut page: Vec<Listed>) -> (Vec<Listed>, bool) {
+    /// Cuts a page to what belongs to its lane, and answers how the lane goes on.
+    fn arrived(self: &Arc<Self>, id: u64, mut page: Vec<Listed>) -> (Vec<Listed>, Next) {
         let mut lanes = self.lock();
-        let Some(lane) = lanes.lanes.iter_mut().find(|lane| lane.id == id) else { return (page, true) };
+        let Some(lane) = lanes.lanes.iter_mut().find(|lane| lane.id == id) else { return (page, Next::Here) };
         let keys: Vec<&ObjectKey> = page.iter().map(|listed| &listed.key).collect();
-        let Some(last) = keys.last().map(|key| (*key).clone()) else { return (page, true) };
+        let Some(last) = keys.last().map(|key| (*key).clone()) else { return (page, Next::Here) };
         if lane.last.as_ref().is_some_and(|last| last >= keys[0]) || !keys.is_sorted_by(|a, b| a < b) {
             lane.guess = None;
-            return (page, true);
+            return (page, Next::Here);
         }
-        lane.guess = guess::ahead(&keys, LANE_PAGES as u32);
+        let cover = self.options.cover.as_deref();
+        let next = cover.map_or(Next::Here, |cover| cover.next(Some(&last)));
+        // Of other folders this page tells nothing.
+        let middle = cover.and_then(|cover| cover.middle(&last, lane.end.as_ref()));
+        lane.then_wait_pages = if middle.is_some() { 1 } else { CUT_AGAIN_PAGES };
+        lane.guess = middle.or_else(|| guess::ahead(&keys, LANE_PAGES as u32));
         lane.wait_pages = lane.wait_pages.saturating_sub(1);
-        let more = match &lane.end {
+        let is_last = match &lane.end {
             Some(end) if last > *end => {
                 let inside = page.partition_point(|listed| listed.key <= *end);
                 page.truncate(inside);
-                false
+                true
             }
-            end => end.as_ref() != Some(&last),
+            end => end.as_ref().is_some_and(|end| last == *end || matches!(&next, Next::Behind(key) if key >= end)),
         };
+        let next = if is_last { Next::Nowhere } else { next };
         lane.last = Some(last);
-        lane.running = more;
+        lane.running = next != Next::Nowhere;
         self.spread(&mut lanes);
-        (page, more)
+        (page, next)
     }
 
     fn ended(self: &Arc<Self>, id: u64) {
@@ -173,7 +206,7 @@ impl Lane {
         if !inside {
             return None;
         }
-        self.wait_pages = CUT_AGAIN_PAGES;
+        self.wait_pages = self.then_wait_pages;
         Some((at.clone(), self.end.replace(at)))
     }
 }

@@ -3,9 +3,10 @@
 //!
 //! Begins with one plain listing: a tree of a page costs no more. Once a second page comes, the level is asked for, and its
 //! folders are divided into at most `UNITS` beginnings (`logs/2026-0`, `logs/2026-1`, ...); each is listed by one of `LANES`
-//! listers, and divided again when listers are idle. What is yielded is in no order; whoever needs one sorts.
+//! listers, and divided again when listers are idle. With a cover ([`super::cover`]) it begins in the folder that all of it has
+//! in common, and what a level shows beside the cover is passed over. What is yielded is in no order; whoever needs one sorts.
 //!
-//! Never yields a key twice and never leaves one out: the objects of a level come from the listing of that level, all deeper
+//! Never yields a key twice and never leaves one out that is asked for: the objects of a level come from the listing of that level, all deeper
 //! ones from the beginnings, which are disjoint and cover all its folders. A level that is too long to be learned is listed
 //! plainly. Bounded: `LANES` listers, `LEVEL_PAGES` pages of a level in the hands of each, `PAGES_AHEAD` finished pages. An
 //! error ends the stream.
@@ -19,6 +20,7 @@ use manifest::{EntryKind, Listed, ObjectKey};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
+use super::cover::Cover;
 use super::fan::LANES;
 use crate::store::{ListOptions, Result, Store};
 
@@ -52,7 +54,8 @@ struct Levels {
 /// [`levels`](crate::store::Capabilities::levels).
 pub fn list(store: Arc<dyn Store>, options: ListOptions) -> BoxStream<'static, Result<Page>> {
     let (sender, receiver) = mpsc::channel(PAGES_AHEAD);
-    let queue = Mutex::new(Queue { units: VecDeque::from([String::new()]), ..Queue::default() });
+    let first = options.cover.as_deref().and_then(common).unwrap_or_default();
+    let queue = Mutex::new(Queue { units: VecDeque::from([first]), ..Queue::default() });
     let levels = Arc::new(Levels { store, options, queue, changed: Notify::new(), sender });
     // Listers start when the stream is read, and end with it.
     let state = (Some(levels), JoinSet::new(), receiver);
@@ -126,8 +129,10 @@ impl Levels {
         let Some(first) = pages.next().await.transpose()? else { return Ok(()) };
         let Some(second) = pages.next().await.transpose()? else { return self.send(unit, first).await };
         let deeper = |page: &Page| page.iter().any(|listed| is_deeper(&listed.key, unit));
+        let cover = self.options.cover.as_deref();
+        let holds_more = cover.is_some_and(|cover| !cover.holds_beginning(unit.as_bytes()));
         if (deeper(&first) || deeper(&second))
-            && self.idle()
+            && (self.idle() || holds_more)
             && let Some(level) = self.level(unit).await?
         {
             return self.divide(unit, level).await;
@@ -156,8 +161,11 @@ impl Levels {
 
     async fn divide(&self, unit: &str, level: Page) -> Result<()> {
         let (folders, objects): (Page, Page) = level.into_iter().partition(|listed| listed.kind == EntryKind::Folder);
-        let names = folders.iter().filter_map(|folder| folder.key.as_str()).map(|name| format!("{name}/")).collect();
-        self.lock().units.extend(beginnings(names, UNITS));
+        let names = folders.iter().filter_map(|folder| folder.key.as_str()).map(|name| format!("{name}/"));
+        let is_asked_for = |beginning: &String| {
+            self.options.cover.as_ref().is_none_or(|cover| cover.reaches_beginning(beginning.as_bytes()))
+        };
+        self.lock().units.extend(beginnings(names.filter(is_asked_for).collect(), UNITS));
         self.changed.notify_waiters();
         self.send(unit, objects).await
     }
@@ -174,6 +182,15 @@ impl Levels {
         }
         Ok(())
     }
+}
+
+/// The folder, with its slash, that all of a cover lies below.
+fn common(cover: &Cover) -> Option<String> {
+    let (first, last) = (cover.folders().first()?.as_bytes(), cover.folders().last()?.as_bytes());
+    // They are sorted: what the outermost two share, all do.
+    let shared = first.iter().zip(last).take_while(|(a, b)| a == b).count();
+    let slash = first[..shared].iter().rposition(|byte| *byte == b'/')?;
+    std::str::from_utf8(&first[..=slash]).ok().map(str::to_owned)
 }
 
 /// Whether a key lies below a folder of the level that `unit` begins in.

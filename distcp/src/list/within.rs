@@ -5,6 +5,9 @@
 
 use manifest::ObjectKey;
 
+use super::Side;
+use super::cover::Cover;
+
 /// Folders, each with all that is in it. Keys and folders are relative to the root of the tree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Within {
@@ -123,14 +126,20 @@ impl Within {
 
     /// The folders that count as empty at the source and have no successor, none inside another.
     pub fn given_up(&self) -> impl Iterator<Item = ObjectKey> {
-        let key = |folder: &Vec<u8>| ObjectKey::from(folder.strip_suffix(b"/").unwrap_or(folder).to_vec());
-        self.emptied.iter().map(key).filter(|folder| self.gives_up(folder))
+        self.emptied.iter().map(|folder| as_key(folder)).filter(|folder| self.gives_up(folder))
     }
 
     /// Whether all of them count as empty at the source: what that holds is of no matter.
     pub fn empties_all(&self) -> bool {
         let mut all = self.folders.iter().chain(&self.again);
         !self.folders.is_empty() && all.all(|folder| stands_in(&self.emptied, folder))
+    }
+
+    /// Where all that counts lies on one side; `None` where that is the whole tree.
+    pub fn cover(&self, side: Side) -> Option<Cover> {
+        let counts = |folder: &&Vec<u8>| side == Side::Target || !stands_in(&self.emptied, folder);
+        let folders = self.folders.iter().chain(&self.again).filter(counts);
+        Cover::new(folders.map(|folder| as_key(folder)))
     }
 
     /// Whether the key counts as not there at the source.
@@ -178,6 +187,11 @@ impl Within {
 /// empty.
 fn path(key: &ObjectKey) -> Vec<u8> {
     if key.is_empty() { Vec::new() } else { [key.as_bytes(), b"/"].concat() }
+}
+
+/// The key of a path.
+fn as_key(path: &[u8]) -> ObjectKey {
+    ObjectKey::from(path.strip_suffix(b"/").unwrap_or(path).to_vec())
 }
 
 /// The paths of these folders, sorted, without those inside others.

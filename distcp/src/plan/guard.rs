@@ -1,7 +1,7 @@
 //! The guards of rules 5 and 6: looked at on the whole plan, before the first write. Pure.
 
 use super::PlanTotals;
-use crate::options::CopyOptions;
+use crate::options::{Cap, CopyOptions};
 
 /// A refusal: what would have happened, and the option that allows it. Exit code 5.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,6 +10,14 @@ pub struct Refusal {
     pub message: String,
     /// What to type if it was meant.
     pub hint: String,
+}
+
+/// From so many objects of a target on a share of them is guarded without being asked for.
+const GUARDED_OBJECTS: u64 = 100;
+
+/// The cap on deletes that holds: the one given, else half of the target (rule 6).
+pub fn deletes_cap(given: Option<Cap>, target_objects: u64) -> Option<Cap> {
+    given.or((target_objects >= GUARDED_OBJECTS).then_some(Cap::Percent(50.0)))
 }
 
 /// The first guard that the plan trips, if any.
@@ -22,8 +30,7 @@ pub fn check(totals: &PlanTotals, options: &CopyOptions) -> Option<Refusal> {
     }
     let total = totals.target_objects.saturating_sub(totals.given_up);
     let deletes = totals.guarded_deletes().saturating_sub(totals.given_up);
-    let lives_on = PlanTotals { target_objects: total, ..PlanTotals::default() };
-    if let Some(cap) = lives_on.deletes_cap(options.max_deletes).filter(|cap| cap.is_exceeded(deletes, total)) {
+    if let Some(cap) = deletes_cap(options.max_deletes, total).filter(|cap| cap.is_exceeded(deletes, total)) {
         return Some(Refusal {
             message: format!("{deletes} of {total} objects on the target would be deleted, more than {cap}"),
             hint: format!("if that is right, add --max-deletes {deletes}"),

@@ -18,6 +18,7 @@ use super::{
     Capabilities, CopySource, GetOptions, GetResult, HashedRange, ListOptions, ObjectInfo, Origin, PartSpec, Payload,
     PutOptions, Result, Store, Timestamp, UploadId, UploadedPart, Written,
 };
+use crate::list::cover::Cover;
 use crate::list::fan;
 
 /// Pairs of folders by the first, with a slash at the end, none inside another.
@@ -52,6 +53,20 @@ impl Placed {
     fn there(&self, key: &ObjectKey) -> ObjectKey {
         moved(&self.there, key)
     }
+
+    /// Where what a cover holds stands.
+    fn cover(&self, cover: &Cover) -> Option<Cover> {
+        let inside = self.there.iter().filter(|(key, _)| cover.holds(key));
+        let inside = inside.map(|(_, place)| ObjectKey::from(place.strip_suffix(b"/").unwrap_or(place).to_vec()));
+        Cover::new(
+            cover
+                .folders()
+                .iter()
+                .map(|folder| self.there(folder))
+                .chain(cover.folders().iter().cloned())
+                .chain(inside),
+        )
+    }
 }
 
 /// The key, below the other folder if it stands in or is one of these.
@@ -84,7 +99,8 @@ impl Store for Placed {
 
     fn list(&self, options: ListOptions) -> BoxStream<'static, Result<Vec<Listed>>> {
         let after = options.after.clone();
-        let options = ListOptions { after: None, ..options };
+        let cover = options.cover.as_ref().and_then(|cover| self.cover(cover)).map(Arc::new);
+        let options = ListOptions { after: None, cover, ..options };
         let below = self.inner.capabilities();
         let pages = match below.ordered_list && below.start_after {
             true => fan::list(self.inner.clone(), options),

@@ -13,6 +13,7 @@ use distcp::error::{Failure, Result};
 use distcp::exit::ExitCode;
 use distcp::options::Cap;
 use distcp::plan::PlanTotals;
+use distcp::plan::guard::deletes_cap;
 use distcp::quantity::counted;
 use std::collections::BTreeMap;
 
@@ -181,14 +182,13 @@ pub(super) fn removals_allowed<'a>(
     cap: Option<Cap>,
     is_whole: bool,
 ) -> Result<()> {
-    let (mut all, mut given_up, mut deletes) = (PlanTotals::default(), 0, 0);
+    let (mut of, mut given_up, mut deletes) = (0, 0, 0);
     for totals in plans {
-        all.target_objects += totals.target_objects;
+        of += totals.target_objects;
         given_up += totals.given_up;
         deletes += totals.guarded_deletes();
     }
-    let of = all.target_objects;
-    let cap = if is_whole { all.deletes_cap(cap) } else { cap.or(Some(Cap::Percent(50.0))) };
+    let cap = if is_whole { deletes_cap(cap, of) } else { cap.or(Some(Cap::Percent(50.0))) };
     match cap.filter(|cap| given_up > 0 && cap.is_exceeded(deletes, of)) {
         None => Ok(()),
         Some(cap) => Err(Failure::new(

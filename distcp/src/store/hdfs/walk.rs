@@ -265,6 +265,11 @@ fn is_wanted(options: &ListOptions, prefix: &str, name: &str, below: bool) -> bo
     if options.without.iter().any(|without| without.as_bytes() == key.as_bytes()) {
         return false;
     }
+    if let Some(cover) = &options.cover
+        && !(cover.holds(key.as_bytes()) || (below && cover.reaches_below(key.as_bytes())))
+    {
+        return false;
+    }
     let Some(after) = &options.after else { return true };
     if below {
         key.push('/');

@@ -9,6 +9,7 @@ use futures::TryStreamExt as _;
 use tempfile::TempDir;
 
 use super::*;
+use crate::list::cover::Cover;
 use crate::store::Precondition;
 
 mod links;

@@ -342,6 +342,13 @@ impl Walker<'_> {
         if self.walk.options.without.iter().any(|without| is_key(without, name)) {
             return false;
         }
+        if let Some(cover) = &self.walk.options.cover {
+            let key = [prefix, name].concat();
+            // What is no folder may be a link that stands on the way.
+            if !cover.holds(&key) && !cover.reaches_below(&key) {
+                return false;
+            }
+        }
         let Some(after) = &self.walk.options.after else { return true };
         let after = after.as_bytes();
         // The keys below a folder all begin with its own and a slash: some come after `after` unless all come before.
@@ -374,6 +381,12 @@ impl Walker<'_> {
                 match stat.map(|stat| (entry_kind(&stat), stat)) {
                     // A file that was replaced by a folder since its name was read is not there any more.
                     None | Some((EntryKind::Folder, _)) => Ok(ControlFlow::Continue(())),
+                    // Nothing there must not be taken for what lies behind it.
+                    Some((EntryKind::Symlink, _)) if !self.is_covered(&key) => {
+                        let detail = "it is a link on the way to what is asked for, and not followed: a root or a \
+                                      location of its own may lead through one";
+                        Err(self.tree.error("list", &ObjectKey::new(key), StoreErrorKind::KindConflict, detail))
+                    }
                     Some((EntryKind::Symlink, stat)) if candidate.visit == Visit::BadLink => {
                         Ok(self.meet_entry(key, EntryKind::Special, &stat, meet))
                     }
@@ -381,6 +394,10 @@ impl Walker<'_> {
                 }
             }
         }
+    }
+
+    fn is_covered(&self, key: &[u8]) -> bool {
+        self.walk.options.cover.as_ref().is_none_or(|cover| cover.holds(key))
     }
 
     fn meet_entry(

@@ -6,11 +6,12 @@ use crate::roots::Owner;
 use crate::sync::data::Tree;
 use crate::sync::planned::of_tree;
 use distcp::error::Result;
-use distcp::list::fan;
+use distcp::list::{Side, fan};
 use distcp::store::{ListOptions, StoreErrorKind};
 use futures::StreamExt as _;
 use manifest::{EntryKind, Fingerprint};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// A digest of the files of each table that is made anew, by the tree.
 pub type Whole = BTreeMap<String, BTreeMap<usize, [u64; 4]>>;
@@ -35,7 +36,8 @@ pub async fn moved_since(tree: &Tree, before: &Whole) -> Result<BTreeSet<usize>>
 async fn look_at(tree: &Tree) -> Result<BTreeMap<usize, [u64; 4]>> {
     let store = &tree.job.source.store;
     let capabilities = store.capabilities();
-    let options = ListOptions { without: tree.job.source.without.clone(), ..ListOptions::default() };
+    let cover = tree.job.within.as_ref().and_then(|within| within.cover(Side::Source)).map(Arc::new);
+    let options = ListOptions { without: tree.job.source.without.clone(), cover, ..ListOptions::default() };
     let mut pages = match capabilities.ordered_list && capabilities.start_after {
         true => fan::list(store.clone(), options),
         false => store.list(options),

@@ -41,6 +41,27 @@ async fn links_are_listed_and_read_as_the_mode_says() {
 }
 
 #[tokio::test]
+async fn a_link_on_the_way_to_what_is_asked_for_is_an_error() {
+    let (root, outside) = (scratch(), scratch());
+    write(root.path(), "real/t/x", "inside");
+    write(outside.path(), "t/y", "outside");
+    symlink(outside.path(), root.path().join("ext")).unwrap();
+    symlink("real", root.path().join("other")).unwrap();
+    let of = |folders: &[&str]| {
+        let cover = Cover::new(folders.iter().map(|folder| ObjectKey::from(*folder))).map(Arc::new);
+        ListOptions { cover, ..ListOptions::default() }
+    };
+    let skip = open(root.path(), LinkMode::Skip);
+    let only = [("real/t/x".to_owned(), EntryKind::Object)];
+    assert_eq!(list(&skip, of(&["real/t", "gone/t"])).await.unwrap(), only, "links elsewhere do not matter");
+    assert_eq!(kind_of(list(&skip, of(&["real/t", "ext/t"])).await), StoreErrorKind::KindConflict);
+    let itself = [("ext".to_owned(), EntryKind::Symlink)];
+    assert_eq!(list(&skip, of(&["ext"])).await.unwrap(), itself);
+    let follow = open(root.path(), LinkMode::Follow);
+    assert_eq!(list(&follow, of(&["ext/t"])).await.unwrap(), [("ext/t/y".to_owned(), EntryKind::Object)]);
+}
+
+#[tokio::test]
 async fn links_are_written_as_links() {
     let root = scratch();
     let store = open(root.path(), LinkMode::Preserve);

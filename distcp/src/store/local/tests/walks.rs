@@ -31,6 +31,7 @@ proptest! {
         paths in prop::collection::btree_set("[a!0.-]{1,2}(/[a!0.-]{1,2}){0,3}", 1..40),
         after in "[a!0./-]{0,5}",
         window in 1usize..5,
+        covered in prop::collection::vec("[a!0.-]{1,2}(/[a!0.-]{1,2}){0,2}", 0..4),
     ) {
         let root = scratch();
         let mut keys = Vec::new();
@@ -44,9 +45,17 @@ proptest! {
         keys.sort();
         let store = open(root.path(), LinkMode::Skip);
         prop_assert_eq!(&walked(&store, &ListOptions::default(), window), &keys);
+        let all = keys.clone();
         let options = ListOptions { after: Some(after.as_str().into()), ..ListOptions::default() };
         let rest: Vec<Vec<u8>> = keys.into_iter().filter(|key| key.as_slice() > after.as_bytes()).collect();
         prop_assert_eq!(walked(&store, &options, window), rest);
+        let folders: Vec<ObjectKey> = covered.iter().map(|folder| folder.as_str().into()).collect();
+        let cover = Cover::new(folders.clone()).map(Arc::new);
+        let options = ListOptions { cover: cover.clone(), ..ListOptions::default() };
+        let inside = |key: &Vec<u8>| folders.iter().any(|folder| ObjectKey::from(key.clone()).is_within(folder));
+        let held: Vec<Vec<u8>> = all.into_iter().filter(inside).collect();
+        let listed = walked(&store, &options, window);
+        prop_assert_eq!(listed.into_iter().filter(inside).collect::<Vec<_>>(), held);
     }
 }
 
