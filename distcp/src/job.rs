@@ -15,7 +15,7 @@ use crate::list::within::Within;
 use crate::options::{CopyOptions, Limits};
 use crate::plan::live::Live;
 use crate::progress::Progress;
-use crate::store::meter::Meter;
+use crate::store::meter::{Meter, RequestCounts};
 use crate::store::{Store, Sweep};
 use crate::trash::Trash;
 
@@ -108,6 +108,11 @@ pub struct Job {
 }
 
 impl Job {
+    /// What both sides were asked so far, plans included.
+    pub fn requests(&self) -> RequestCounts {
+        self.source.meter.snapshot().requests + self.target.meter.snapshot().requests
+    }
+
     /// Whether the service will be asked to copy from the source by itself; it may refuse.
     pub fn copied_by_service(&self) -> bool {
         let origin = self.source.store.origin();

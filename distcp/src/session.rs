@@ -312,13 +312,15 @@ async fn died_since(job: &Job, after: Option<&RunId>) -> Result<bool> {
 pub async fn sweep_leftovers(job: &Job, lease: &Lease, open: &[UploadId]) -> Result<()> {
     if let Some(trash) = job.trash.as_ref().and_then(|trash| trash.swept.as_ref()).filter(|_| lease.is_held()) {
         // A call's worth: the next run that finds a dead one goes on.
-        for leftover in trash.leftovers(crate::trash::LEFTOVER_AGE).await? {
+        for leftover in trash.leftovers(crate::trash::LEFTOVER_AGE, None).await? {
             trash.remove_leftover(&leftover).await?;
         }
     }
     let Some(target) = job.swept.as_ref().filter(|_| lease.is_held()) else { return Ok(()) };
+    // Elsewhere in the tree other jobs may be at work.
+    let cover = job.within.as_ref().and_then(|within| within.cover(Side::Target)).map(Arc::new);
     loop {
-        let leftovers = target.leftovers(Duration::ZERO).await?;
+        let leftovers = target.leftovers(Duration::ZERO, cover.clone()).await?;
         let found = leftovers.len();
         for leftover in leftovers.iter().filter(|leftover| !open.contains(&leftover.upload)) {
             target.remove_leftover(leftover).await?;

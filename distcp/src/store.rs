@@ -391,12 +391,24 @@ pub trait Store: Debug + Send + Sync {
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>>;
 }
 
+/// Age from which a temporary file beside the folders of a job is nobody's.
+pub const BESIDE_AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// How old a temporary file in a folder has to be. See [`Sweep::leftovers`].
+fn least_age(min_age: Duration, cover: Option<&Cover>, folder: &ObjectKey) -> Duration {
+    match cover.is_none_or(|cover| cover.holds(folder.as_bytes())) {
+        true => min_age,
+        false => min_age.max(BESIDE_AGE),
+    }
+}
+
 /// A store in which runs that died leave temporary files, which the next run removes, and in which folders stay when what
 /// they were made for is gone.
 #[async_trait]
 pub trait Sweep: Debug + Send + Sync {
-    /// Temporary files of ours that are at least `min_age` old, at most [`MAX_LEFTOVERS`] a call.
-    async fn leftovers(&self, min_age: Duration) -> Result<Vec<Leftover>>;
+    /// Temporary files of ours that are at least `min_age` old, at most [`MAX_LEFTOVERS`] a call. With a cover those in the folders
+    /// that it holds; on the way to them, where others of one run may be writing, those that are [`BESIDE_AGE`] old.
+    async fn leftovers(&self, min_age: Duration, cover: Option<Arc<Cover>>) -> Result<Vec<Leftover>>;
 
     /// Removes one; a missing one is no error.
     async fn remove_leftover(&self, leftover: &Leftover) -> Result<()>;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use distcp::list::cover::Cover;
 use distcp::store::hdfs::{HdfsConfig, HdfsStore};
 use distcp::store::{
     GetOptions, ListOptions, PartSpec, Precondition, Proof, PutOptions, Store, StoreErrorKind, Sweep as _, UploadId,
@@ -119,7 +120,7 @@ async fn a_stale_replace_is_refused_and_the_old_object_stays() {
     assert_eq!(error.kind, StoreErrorKind::Precondition);
     assert_eq!(read(&store, &key, GetOptions::default()).await.unwrap(), "second");
     assert_eq!(list_all(&store, ListOptions::default()).await.len(), 1);
-    assert_eq!(store.leftovers(Duration::ZERO).await.unwrap(), [], "a refused write leaves nothing");
+    assert_eq!(store.leftovers(Duration::ZERO, None).await.unwrap(), [], "a refused write leaves nothing");
 }
 
 /// Rule 13: a body does not change its version half-way.
@@ -170,7 +171,7 @@ async fn rule_18_parts_survive_the_process_and_are_read_back() {
     second.list_parts(&key, &upload).await.unwrap();
     assert_eq!(second.read_part(&key, &upload, part(2)).await.unwrap(), bytes(part(2)));
     assert_eq!(second.read_part(&key, &upload, part(1)).await.unwrap_err().kind, StoreErrorKind::NotFound);
-    let found = second.leftovers(Duration::ZERO).await.unwrap();
+    let found = second.leftovers(Duration::ZERO, None).await.unwrap();
     assert_eq!(found.iter().map(|leftover| &leftover.upload).collect::<Vec<_>>(), [&upload]);
     let mut sent = vec![two];
     for number in [3, 1] {
@@ -181,7 +182,7 @@ async fn rule_18_parts_survive_the_process_and_are_read_back() {
     second.complete_upload(&key, &upload, &sent, &options).await.unwrap();
     assert!(read(&second, &key, GetOptions::default()).await.unwrap() == body);
     assert_eq!(second.head(&key).await.unwrap().attributes, attributes);
-    assert_eq!(second.leftovers(Duration::ZERO).await.unwrap(), []);
+    assert_eq!(second.leftovers(Duration::ZERO, None).await.unwrap(), []);
     for id in ["", "..", "d", ".understudy-1.tmp"] {
         let id = UploadId(id.into());
         assert_eq!(second.abort_upload(&key, &id).await.unwrap_err().kind, StoreErrorKind::Other, "{id:?}");
@@ -206,8 +207,11 @@ async fn case_24_leftovers_are_not_listed_and_can_be_removed() {
     let listed: Vec<_> =
         list_all(&store, folders.clone()).await.into_iter().map(|l| (l.key.to_string(), l.kind)).collect();
     assert_eq!(listed, [("a/f".to_owned(), EntryKind::Object), ("b/deep".to_owned(), EntryKind::Folder)]);
-    assert_eq!(store.leftovers(Duration::from_secs(3600)).await.unwrap(), [], "young ones may be in use");
-    let found = store.leftovers(Duration::ZERO).await.unwrap();
+    assert_eq!(store.leftovers(Duration::from_secs(3600), None).await.unwrap(), [], "young ones may be in use");
+    let found = store.leftovers(Duration::ZERO, None).await.unwrap();
+    let within_b = Cover::new([ObjectKey::from("b")]).map(Arc::new);
+    let in_b = store.leftovers(Duration::ZERO, within_b).await.unwrap();
+    assert_eq!(in_b.iter().map(|left| &left.upload).collect::<Vec<_>>(), [&ids[1]], "what others may be writing stays");
     let mut uploads: Vec<_> = found.iter().map(|leftover| leftover.upload.clone()).collect();
     uploads.sort_by_key(|id| ids.iter().position(|known| known == id));
     assert_eq!(uploads, ids);
@@ -215,7 +219,7 @@ async fn case_24_leftovers_are_not_listed_and_can_be_removed() {
         store.remove_leftover(leftover).await.unwrap();
         store.remove_leftover(leftover).await.unwrap();
     }
-    assert_eq!(store.leftovers(Duration::ZERO).await.unwrap(), []);
+    assert_eq!(store.leftovers(Duration::ZERO, None).await.unwrap(), []);
     assert_eq!(list_all(&store, ListOptions::default()).await.len(), 1);
 }
 
@@ -359,7 +363,7 @@ fn case_29_a_killed_run_goes_on_and_leaves_nothing() {
     let mut child = shell.distcp(&["copy", "source", &target, "--retry-for", "5s"]).spawn().unwrap();
     let until = Instant::now() + Duration::from_secs(60);
     // Killed once its upload is there.
-    while runtime.block_on(store.leftovers(Duration::ZERO)).unwrap().is_empty() {
+    while runtime.block_on(store.leftovers(Duration::ZERO, None)).unwrap().is_empty() {
         assert!(Instant::now() < until && child.try_wait().unwrap().is_none(), "it was to be killed in its upload");
     }
     child.kill().unwrap();
@@ -372,7 +376,7 @@ fn case_29_a_killed_run_goes_on_and_leaves_nothing() {
     let job = job.expect("the job is known");
     shell.run(&["unlock", "--job", &job, "--yes"]).expect(0);
     shell.run(&["copy", "source", &target, "--json"]).expect(0);
-    assert_eq!(runtime.block_on(store.leftovers(Duration::ZERO)).unwrap(), []);
+    assert_eq!(runtime.block_on(store.leftovers(Duration::ZERO, None)).unwrap(), []);
     shell.run(&["verify", "source", &target, "--level", "content"]).expect(0);
 }
 

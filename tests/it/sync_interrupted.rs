@@ -2,7 +2,7 @@
 //! not done is said to be.
 
 use metasync::metastore::Change;
-use metasync::model::PartitionName;
+use metasync::model::{PartitionName, TableName};
 use rustix::process::Signal;
 use serde_json::json;
 use std::net::{Ipv4Addr, TcpListener};
@@ -99,6 +99,29 @@ fn what_a_killed_run_left_is_no_somebody_elses_after_a_run_that_was_held_back() 
     assert!(lake.target("sales.db/a/part-9").exists());
     lake.sql("target", "DROP TRIGGER refuses");
     lake.metasync("run", &[]).expect(0);
+    lake.assert_in_step();
+}
+
+#[test]
+fn a_run_of_some_tables_after_a_killed_one_forgets_nothing_of_what_that_one_had_begun() {
+    let lake = lake();
+    lake.metasync("run", &[]).expect(0);
+    lake.managed("c", &[]);
+    lake.write("sales.db/c/first", "small");
+    lake.write("sales.db/c/second", &"x".repeat(LARGE));
+    lake.policy(SLOW);
+    let mut running = lake.start();
+    running.until("the first file", || lake.target("sales.db/c/first").exists());
+    running.signal(Signal::KILL);
+    assert_eq!(running.end().code, 137);
+    lake.policy("max_deletes = \"100%\"");
+    lake.metasync("resync", &["--table", "sales.a"]).expect(0);
+    lake.apply(&[Change::DropTable(TableName::new("sales", "c"))]);
+    std::fs::remove_dir_all(lake.source("sales.db/c")).unwrap();
+    lake.metasync("run", &[]).expect(0);
+    let left: Vec<_> =
+        lake.target("sales.db/c").read_dir().into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
+    assert!(left.is_empty(), "of a table that the target never had: {left:?}");
     lake.assert_in_step();
 }
 

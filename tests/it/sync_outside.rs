@@ -34,7 +34,7 @@ fn tables_and_partitions_outside_are_one_tree_and_what_lies_between_is_passed_ov
         counted.fetch_add(usize::from(request.is_listing()), Ordering::SeqCst);
         Answer::Pass
     });
-    let shell = lake.shell.clone().with_s3(&server).with("AWS_ENDPOINT_URL", &proxy.endpoint());
+    let shell = lake.shell.clone().with_s3(&server).with("AWS_ENDPOINT_URL", proxy.endpoint());
     lake.database("sales");
     let mut keys: Vec<String> = Vec::new();
     let mut changes = Vec::new();

@@ -7,6 +7,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,8 +16,8 @@ use futures::stream::BoxStream;
 use manifest::{ChunkSize, Fingerprint, Listed, ObjectKey};
 
 use super::{
-    Capabilities, CopySource, GetOptions, GetResult, HashedRange, ListOptions, ObjectInfo, Origin, PartSpec, Payload,
-    PutOptions, Result, Store, Timestamp, UploadId, UploadedPart, Written,
+    Capabilities, CopySource, GetOptions, GetResult, HashedRange, Leftover, ListOptions, ObjectInfo, Origin, PartSpec,
+    Payload, PutOptions, Result, Store, Sweep, Timestamp, UploadId, UploadedPart, Written,
 };
 use crate::list::cover::Cover;
 use crate::list::fan;
@@ -50,22 +51,49 @@ impl Placed {
         Self { inner, capabilities, there: Arc::new(there), back: Arc::new(back) }
     }
 
+    /// What sweeps the store below, where it is told by keys where to.
+    pub fn sweep(&self, below: Arc<dyn Sweep>) -> Arc<dyn Sweep> {
+        Arc::new(PlacedSweep { below, there: self.there.clone() })
+    }
+
     fn there(&self, key: &ObjectKey) -> ObjectKey {
         moved(&self.there, key)
     }
+}
 
-    /// Where what a cover holds stands.
-    fn cover(&self, cover: &Cover) -> Option<Cover> {
-        let inside = self.there.iter().filter(|(key, _)| cover.holds(key));
-        let inside = inside.map(|(_, place)| ObjectKey::from(place.strip_suffix(b"/").unwrap_or(place).to_vec()));
-        Cover::new(
-            cover
-                .folders()
-                .iter()
-                .map(|folder| self.there(folder))
-                .chain(cover.folders().iter().cloned())
-                .chain(inside),
-        )
+/// Where what a cover holds stands, too; `None` for the whole tree.
+fn moved_cover(there: &Folders, cover: &Cover) -> Option<Cover> {
+    let inside = there.iter().filter(|(key, _)| cover.holds(key));
+    let inside = inside.map(|(_, place)| ObjectKey::from(place.strip_suffix(b"/").unwrap_or(place).to_vec()));
+    let folders = cover.folders();
+    Cover::new(folders.iter().map(|folder| moved(there, folder)).chain(folders.iter().cloned()).chain(inside))
+}
+
+/// See [`Placed::sweep`].
+#[derive(Debug)]
+struct PlacedSweep {
+    below: Arc<dyn Sweep>,
+    there: Arc<Folders>,
+}
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl Sweep for PlacedSweep {
+    async fn leftovers(&self, min_age: Duration, cover: Option<Arc<Cover>>) -> Result<Vec<Leftover>> {
+        let cover = cover.and_then(|cover| moved_cover(&self.there, &cover)).map(Arc::new);
+        self.below.leftovers(min_age, cover).await
+    }
+
+    async fn remove_leftover(&self, leftover: &Leftover) -> Result<()> {
+        self.below.remove_leftover(leftover).await
+    }
+
+    async fn missing_folders(&self) -> Result<usize> {
+        self.below.missing_folders().await
+    }
+
+    async fn remove_made_folders(&self, count: usize) -> Result<()> {
+        self.below.remove_made_folders(count).await
     }
 }
 
@@ -99,7 +127,7 @@ impl Store for Placed {
 
     fn list(&self, options: ListOptions) -> BoxStream<'static, Result<Vec<Listed>>> {
         let after = options.after.clone();
-        let cover = options.cover.as_ref().and_then(|cover| self.cover(cover)).map(Arc::new);
+        let cover = options.cover.as_ref().and_then(|cover| moved_cover(&self.there, cover)).map(Arc::new);
         let options = ListOptions { after: None, cover, ..options };
         let below = self.inner.capabilities();
         let pages = match below.ordered_list && below.start_after {

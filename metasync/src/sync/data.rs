@@ -55,7 +55,7 @@ use std::ffi::OsString;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Jobs that list, copy or delete at once; those that wait for the others hold nothing.
-const JOBS_AT_ONCE: usize = 4;
+pub const JOBS_AT_ONCE: usize = 4;
 /// Folders that a plan deletes from and that are looked at for being empty at the source; a plan that deletes from more
 /// is a matter for the guard on deletes.
 const MAX_SHRUNK: usize = 100_000;
@@ -191,7 +191,9 @@ fn open_one(setting: &Setting, survey: &Survey, root: Root, trust: Trust<'_>) ->
     let map = &setting.policy.locations;
     let placed = switch::placed(&root.from, &root.to, map);
     if !placed.is_empty() {
-        job.target.store = Arc::new(Placed::new(job.target.store.clone(), &placed));
+        let store = Placed::new(job.target.store.clone(), &placed);
+        job.swept = job.swept.map(|swept| store.sweep(swept));
+        job.target.store = Arc::new(store);
     }
     let readers = trust
         .switching

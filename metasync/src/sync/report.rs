@@ -164,8 +164,9 @@ impl SyncSummary {
         self.errors.clear();
     }
 
-    /// Adds a tree in which there was nothing to do.
-    pub fn add_idle(&mut self, totals: &PlanTotals) {
+    /// Adds a tree in which there was nothing to do, and what was asked to find that out.
+    pub fn add_idle(&mut self, totals: &PlanTotals, requests: RequestCounts) {
+        self.requests = self.requests + requests;
         self.counts.listed += totals.listed;
         self.counts.equal += totals.equal;
         self.bytes.source += totals.source_bytes;

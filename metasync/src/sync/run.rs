@@ -356,10 +356,10 @@ impl Run<'_> {
         planned.begin(&self.setting.progress);
         // A tree in which nothing has to be done is not opened again.
         let idle: Vec<bool> = planned.drafts.iter().map(Draft::is_idle).collect();
-        for (draft, _) in planned.drafts.iter().zip(&idle).filter(|(_, idle)| **idle) {
-            summary.add_idle(&draft.totals);
-        }
         let mut trees = std::mem::take(&mut planned.trees);
+        for ((tree, draft), _) in trees.iter().zip(&planned.drafts).zip(&idle).filter(|(_, idle)| **idle) {
+            summary.add_idle(&draft.totals, tree.job.requests());
+        }
         trees.iter_mut().zip(&planned.drafts).for_each(|(tree, draft)| tree.pin(draft));
         let trees = trees.into_iter().zip(idle).filter(|(_, idle)| !*idle);
         let (data, logs) = data::split(trees.map(|(tree, _)| tree).collect());
@@ -367,7 +367,7 @@ impl Run<'_> {
         self.wait_for_files(planned, &mut outcome.lacking);
         for (path, draft) in &planned.paths.planned {
             if draft.is_idle {
-                summary.add_idle(&draft.totals);
+                summary.add_idle(&draft.totals, path.job.requests());
                 continue;
             }
             let report = distcp::run::copy(&path.job).await;

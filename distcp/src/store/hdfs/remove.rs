@@ -15,8 +15,9 @@ use manifest::ObjectKey;
 use super::path::HdfsPath;
 use super::walk::{Met, Walk};
 use super::{CALL_LIMIT, Tree};
+use crate::list::cover::Cover;
 use crate::store::local::path::is_temporary;
-use crate::store::{Leftover, MAX_LEFTOVERS, Result, StoreErrorKind, UploadId};
+use crate::store::{Leftover, MAX_LEFTOVERS, Result, StoreErrorKind, UploadId, least_age};
 
 /// How many deletes are under way at once.
 const DELETES_AT_ONCE: usize = 16;
@@ -119,16 +120,16 @@ impl Tree {
 }
 
 /// Temporary files and folders that last changed at least `min_age` ago. A root that is one file has none.
-pub(super) async fn leftovers(tree: &Arc<Tree>, min_age: Duration) -> Result<Vec<Leftover>> {
+pub(super) async fn leftovers(tree: &Arc<Tree>, min_age: Duration, cover: Option<Arc<Cover>>) -> Result<Vec<Leftover>> {
     let mut found = Vec::new();
-    let mut walk = Walk::of_temporaries(Arc::clone(tree));
+    let mut walk = Walk::of_temporaries(Arc::clone(tree), cover.clone());
     let now_ns = (tree.now_ns)();
     while found.len() < MAX_LEFTOVERS {
         match walk.next().await {
             Ok(Some(Met::Temporary(folder, name, mtime_ns))) => {
                 let age_ns = now_ns.saturating_sub(mtime_ns);
                 let age = Duration::from_nanos(u64::try_from(age_ns).unwrap_or_default());
-                if age >= min_age {
+                if age >= least_age(min_age, cover.as_deref(), &folder) {
                     found.push(Leftover { folder, upload: UploadId(name), age });
                 }
             }

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use hdfs_native::client::{FileStatus, ListStatusIterator};
 use manifest::{EntryKind, Listed, ObjectKey};
 
+use crate::list::cover::Cover;
+
 use super::order::{MAX_HELD_NAMES, Reorder};
 use super::path::HdfsPath;
 use super::{CALL_LIMIT, Tree};
@@ -138,8 +140,8 @@ impl Walk {
     }
 
     /// Meets our temporary files and nothing else.
-    pub(super) fn of_temporaries(tree: Arc<Tree>) -> Self {
-        Self { temporaries: true, ..Self::new(tree, ListOptions::default()) }
+    pub(super) fn of_temporaries(tree: Arc<Tree>, cover: Option<Arc<Cover>>) -> Self {
+        Self { temporaries: true, ..Self::new(tree, ListOptions { cover, ..ListOptions::default() }) }
     }
 
     /// The next thing; `None` at the end.

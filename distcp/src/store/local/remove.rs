@@ -4,6 +4,7 @@
 //! leaves an empty folder.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use manifest::ObjectKey;
@@ -13,7 +14,8 @@ use rustix::io::Errno;
 use super::path::{self, Reach};
 use super::walk::{Met, Walk};
 use super::{Spot, Tree, attributes};
-use crate::store::{ListOptions, Result, StoreErrorKind, UploadId};
+use crate::list::cover::Cover;
+use crate::store::{ListOptions, Result, StoreErrorKind, UploadId, least_age};
 
 /// The most leftovers that one look finds.
 pub const MAX_LEFTOVERS: usize = 10_000;
@@ -75,16 +77,17 @@ impl Tree {
 
     /// Temporary files whose last change is at least `min_age` ago. The change time is asked: the modification time may
     /// already be that of the object it was to become.
-    pub(super) fn leftovers(&self, min_age: Duration) -> Result<Vec<Leftover>> {
+    pub(super) fn leftovers(&self, min_age: Duration, cover: Option<Arc<Cover>>) -> Result<Vec<Leftover>> {
         let mut found = Vec::new();
-        let options = ListOptions::default();
+        let options = ListOptions { cover, ..ListOptions::default() };
         let walk = Walk { options: &options, temporaries: true, window: MAX_LEFTOVERS };
         let now_ns = (self.options.now_ns)();
         let walked = self.walk(&walk, &mut |met| {
             if let Met::Temporary(folder, name, stat) = met {
                 let age_ns = now_ns.saturating_sub(attributes::ctime_ns(&stat));
                 let age = Duration::from_nanos(u64::try_from(age_ns).unwrap_or_default());
-                if let (true, Ok(name)) = (age >= min_age, String::from_utf8(name)) {
+                let least = least_age(min_age, options.cover.as_deref(), &folder);
+                if let (true, Ok(name)) = (age >= least, String::from_utf8(name)) {
                     found.push(Leftover { folder, upload: UploadId(name), age });
                 }
             }

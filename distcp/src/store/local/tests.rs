@@ -217,16 +217,23 @@ async fn case_24_leftovers_are_not_listed_and_can_be_removed() {
     let rows = list(&store, ListOptions::default()).await.unwrap();
     assert_eq!(rows, [("a/x".to_owned(), EntryKind::Object)]);
     let age = Duration::from_secs(3600);
-    let found = store.leftovers(age).await.unwrap();
+    let found = store.leftovers(age, None).await.unwrap();
     let places: Vec<_> = found.iter().map(|left| (left.folder.clone(), left.upload.clone())).collect();
     assert_eq!(places, [("".into(), ids[0].clone()), ("a/deep/er".into(), ids[1].clone())]);
     let today = LocalStore::open(root.path(), LocalOptions::default()).unwrap();
-    assert_eq!(today.leftovers(age).await.unwrap(), [], "young ones may be in use");
+    assert_eq!(today.leftovers(age, None).await.unwrap(), [], "young ones may be in use");
+    let within = |folder: &str| Cover::new([ObjectKey::from(folder)]).map(Arc::new);
+    assert_eq!(store.leftovers(age, within("a")).await.unwrap().len(), 2, "old ones on the way, too");
+    for (folder, expected) in [("a/deep", &ids[1..]), ("a/x", &[]), ("b", &[]), ("", &ids[..])] {
+        let found = today.leftovers(Duration::ZERO, within(folder)).await.unwrap();
+        let found: Vec<_> = found.into_iter().map(|left| left.upload).collect();
+        assert_eq!(found, expected, "in {folder:?}: what others may be writing stays");
+    }
     for leftover in &found {
         store.remove_leftover(leftover).await.unwrap();
         store.remove_leftover(leftover).await.unwrap();
     }
-    assert_eq!(store.leftovers(Duration::ZERO).await.unwrap(), []);
+    assert_eq!(store.leftovers(Duration::ZERO, None).await.unwrap(), []);
     assert_eq!(names_below(root.path()), ["a"]);
 }
 
@@ -283,9 +290,9 @@ async fn a_file_is_a_root_with_the_empty_key() {
     assert!(!root.path().join("new").exists(), "looking creates nothing");
     let upload = target.create_upload(&root_key, 3, &PutOptions::default()).await.unwrap();
     // Without a file there the root may become a folder: what stands beside it is another's.
-    assert_eq!(target.leftovers(Duration::ZERO).await.unwrap(), []);
+    assert_eq!(target.leftovers(Duration::ZERO, None).await.unwrap(), []);
     target.put(&root_key, "two".into(), &PutOptions::default()).await.unwrap();
-    let leftovers = target.leftovers(Duration::ZERO).await.unwrap();
+    let leftovers = target.leftovers(Duration::ZERO, None).await.unwrap();
     assert_eq!(leftovers.iter().map(|left| &left.upload).collect::<Vec<_>>(), [&upload]);
     target.remove_leftover(&leftovers[0]).await.unwrap();
     assert_eq!(names_below(&root.path().join("new/folder")), ["two"]);
@@ -306,7 +313,7 @@ async fn case_07_a_missing_root_is_created_with_the_first_write_only() {
     assert_eq!(kind_of(read(&store, "x").await), StoreErrorKind::NotFound);
     delete(&store, "x").await.unwrap();
     store.settle().await.unwrap();
-    assert_eq!(store.leftovers(Duration::ZERO).await.unwrap(), []);
+    assert_eq!(store.leftovers(Duration::ZERO, None).await.unwrap(), []);
     assert!(!root.path().join("a").exists());
     put(&store, "x", "x").await.unwrap();
     store.settle().await.unwrap();

@@ -5,7 +5,7 @@ use crate::compare::Sides;
 use crate::location::Location;
 use crate::policy::EmptyTables;
 use crate::roots::{Owner, Root};
-use crate::sync::data::{self, Draft, Empty, Forks, Tree, Trust};
+use crate::sync::data::{self, Draft, Empty, Forks, JOBS_AT_ONCE, Tree, Trust};
 use crate::sync::events::Seen;
 use crate::sync::guards::{files_are_ours, files_are_there, removals_allowed};
 use crate::sync::state::SyncState;
@@ -13,6 +13,7 @@ use crate::sync::survey::{Survey, TableWork};
 use crate::sync::switch::{Places, Published};
 use crate::sync::{Setting, failure, standing, writes};
 use distcp::error::Result;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use manifest::ObjectKey;
 use std::cmp::Reverse;
@@ -78,8 +79,7 @@ impl Look<'_> {
             trees.sort_by_key(|tree| Reverse(tree.root.wave));
             let mut drafts = Vec::with_capacity(trees.len());
             let mut left_out = BTreeMap::new();
-            for tree in &trees {
-                let mut draft = tree.draft(survey).await.map_err(|failure| of_tree(tree, failure))?;
+            for (tree, mut draft) in trees.iter().zip(plans(&trees, survey).await?) {
                 let missing = tree.missing();
                 if !missing.is_empty() && !mind.is_last {
                     return Ok(None);
@@ -161,6 +161,17 @@ impl Look<'_> {
         }
         Ok(emptied)
     }
+}
+
+/// The plans of trees, which are sorted by their waves: those of one wave a few at once.
+async fn plans(trees: &[Tree], survey: &Survey) -> Result<Vec<Draft>> {
+    let mut drafts = Vec::with_capacity(trees.len());
+    for wave in trees.chunk_by(|a, b| a.root.wave == b.root.wave) {
+        let plan = async |tree| Tree::draft(tree, survey).await.map_err(|failure| of_tree(tree, failure));
+        let planned: Vec<Draft> = stream::iter(wave).map(plan).buffered(JOBS_AT_ONCE).try_collect().await?;
+        drafts.extend(planned);
+    }
+    Ok(drafts)
 }
 
 /// What a table leaves that is left out stays where the target has it.
