@@ -159,8 +159,8 @@ async fn leased(job: &Job, lease: &Lease, run_id: &RunId, work: Work<'_>, summar
     if !as_planned {
         refuse(job, &plan.header.totals)?;
     }
-    if unfinished.died {
-        session::sweep_leftovers(job, lease, &unfinished.uploads.ids()).await?;
+    if !unfinished.died.is_empty() {
+        session::leftovers::sweep(job, lease, &unfinished.died, &unfinished.uploads.ids()).await?;
     }
     let plan = Arc::new(plan);
     session::claim(job).await?;

@@ -1,6 +1,6 @@
 //! What stands around the work of a run: lease, checkpoint, and the journals of runs that did not finish.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use manifest::state::Lasting;
 use manifest::state::checkpoint::{self, Loaded};
 use manifest::state::holder::Holder;
 use manifest::state::journal::{self, JournalReader, Record};
-use manifest::state::layout::{self, Item, RunId};
+use manifest::state::layout::{self, RunId};
 use manifest::state::lease::{self, Lease};
 use manifest::state::marker;
 use manifest::state::probe;
@@ -27,7 +27,9 @@ use crate::exit::ExitCode;
 use crate::job::Job;
 use crate::list::{self, Side};
 use crate::plan::file::Plan;
-use crate::store::{ListOptions, MAX_LEFTOVERS, StoreErrorKind, UploadId};
+use crate::store::{ListOptions, StoreErrorKind, UploadId};
+
+pub mod leftovers;
 
 /// Program and version, for receipts and leases.
 pub const PROGRAM: &str = concat!("distcp ", env!("CARGO_PKG_VERSION"));
@@ -107,8 +109,8 @@ pub struct Journals {
     pub removes: bool,
     /// Folders of which all that was to go is on record, or was and has gone.
     pub given_up: BTreeSet<ObjectKey>,
-    /// One of them ended without a word.
-    pub died: bool,
+    /// Of the runs since the last committed one those that ended without a word.
+    pub died: Vec<RunId>,
 }
 
 /// All that earlier runs left.
@@ -240,7 +242,7 @@ pub async fn before(job: &Job) -> Result<Before> {
     let after = checkpoint.as_ref().map(|loaded| loaded.checkpoint.run_id.clone());
     let unfinished = journal::unfinished_runs(store, &job.name, after.as_ref()).await?;
     let open = checkpoint.as_ref().map(|loaded| loaded.checkpoint.state.open_runs.clone()).unwrap_or_default();
-    let died = died_since(job, after.as_ref()).await?;
+    let died = leftovers::died_since(job, after.as_ref()).await?;
     let mut journalled = Sorter::new(&job.spool, JOURNAL_MEMORY_BYTES);
     let mut uploads = OpenUploads::default();
     let mut removals = Removals::new(&job.spool);
@@ -291,44 +293,6 @@ pub async fn journalled_uploads(job: &Job) -> Result<Vec<UploadId>> {
         .await?;
     }
     Ok(uploads.finish().ids())
-}
-
-/// Whether a run since the last committed one ended without a receipt: it may have left temporary files.
-async fn died_since(job: &Job, after: Option<&RunId>) -> Result<bool> {
-    let mut runs: BTreeMap<RunId, bool> = BTreeMap::new();
-    for item in job.state.list(&layout::runs(&job.name)).await? {
-        let (run, receipt) = match layout::classify(&job.name, &item.name) {
-            Item::Receipt(run) => (run, true),
-            Item::OfRun(run) | Item::Journal(run, _) => (run, false),
-            _ => continue,
-        };
-        *runs.entry(run).or_default() |= receipt;
-    }
-    Ok(runs.iter().any(|(run, receipt)| !receipt && after.is_none_or(|after| run > after)))
-}
-
-/// Removes the temporary files that runs which died left in a target that is a file system, but for uploads that can still go on. Only with
-/// the lease held: a run beside us would lose its files.
-pub async fn sweep_leftovers(job: &Job, lease: &Lease, open: &[UploadId]) -> Result<()> {
-    if let Some(trash) = job.trash.as_ref().and_then(|trash| trash.swept.as_ref()).filter(|_| lease.is_held()) {
-        // A call's worth: the next run that finds a dead one goes on.
-        for leftover in trash.leftovers(crate::trash::LEFTOVER_AGE, None).await? {
-            trash.remove_leftover(&leftover).await?;
-        }
-    }
-    let Some(target) = job.swept.as_ref().filter(|_| lease.is_held()) else { return Ok(()) };
-    // Elsewhere in the tree other jobs may be at work.
-    let cover = job.within.as_ref().and_then(|within| within.cover(Side::Target)).map(Arc::new);
-    loop {
-        let leftovers = target.leftovers(Duration::ZERO, cover.clone()).await?;
-        let found = leftovers.len();
-        for leftover in leftovers.iter().filter(|leftover| !open.contains(&leftover.upload)) {
-            target.remove_leftover(leftover).await?;
-        }
-        if found < MAX_LEFTOVERS {
-            return Ok(());
-        }
-    }
 }
 
 async fn read_journal(job: &Job, run: &RunId, mut take: impl FnMut(Record) -> manifest::Result<()>) -> Result<()> {

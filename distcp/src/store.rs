@@ -8,6 +8,7 @@
 //! before [`Store::settle`] may leave a new one empty or cut off, where there was none); a crash
 //! between `create_upload` and `complete_upload` leaves an upload (a temporary file, locally) that the journal names.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::Arc;
@@ -94,6 +95,9 @@ pub struct Capabilities {
     /// Modification times are kept in steps of this many nanoseconds.
     pub time_step_ns: i64,
 }
+
+/// Folders, as keys.
+pub type Folders = BTreeSet<ObjectKey>;
 
 /// How to list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -391,24 +395,13 @@ pub trait Store: Debug + Send + Sync {
     async fn delete(&self, keys: &[ObjectKey]) -> Vec<Result<()>>;
 }
 
-/// Age from which a temporary file beside the folders of a job is nobody's.
-pub const BESIDE_AGE: Duration = Duration::from_secs(24 * 3600);
-
-/// How old a temporary file in a folder has to be. See [`Sweep::leftovers`].
-fn least_age(min_age: Duration, cover: Option<&Cover>, folder: &ObjectKey) -> Duration {
-    match cover.is_none_or(|cover| cover.holds(folder.as_bytes())) {
-        true => min_age,
-        false => min_age.max(BESIDE_AGE),
-    }
-}
-
 /// A store in which runs that died leave temporary files, which the next run removes, and in which folders stay when what
 /// they were made for is gone.
 #[async_trait]
 pub trait Sweep: Debug + Send + Sync {
-    /// Temporary files of ours that are at least `min_age` old, at most [`MAX_LEFTOVERS`] a call. With a cover those in the folders
-    /// that it holds; on the way to them, where others of one run may be writing, those that are [`BESIDE_AGE`] old.
-    async fn leftovers(&self, min_age: Duration, cover: Option<Arc<Cover>>) -> Result<Vec<Leftover>>;
+    /// Temporary files of ours that are at least `min_age` old, at most [`MAX_LEFTOVERS`] a call; only those that stand right in
+    /// these folders, if there are any.
+    async fn leftovers(&self, min_age: Duration, within: Option<Arc<Folders>>) -> Result<Vec<Leftover>>;
 
     /// Removes one; a missing one is no error.
     async fn remove_leftover(&self, leftover: &Leftover) -> Result<()>;

@@ -31,11 +31,9 @@ use tokio::task::JoinHandle;
 use self::path::HdfsPath;
 use self::walk::{Met, Walk};
 use super::local::attributes::{MODE, MTIME, PERMISSION_BITS, format_mtime};
-use crate::list::cover::Cover;
-
 use super::{
-    Capabilities, CopySource, GetOptions, GetResult, Leftover, ListOptions, ObjectInfo, Origin, PartSpec, Payload,
-    PutOptions, Result, Store, StoreError, StoreErrorKind, Sweep, UploadId, UploadedPart, Written,
+    Capabilities, CopySource, Folders, GetOptions, GetResult, Leftover, ListOptions, ObjectInfo, Origin, PartSpec,
+    Payload, PutOptions, Result, Store, StoreError, StoreErrorKind, Sweep, UploadId, UploadedPart, Written,
 };
 
 mod errors;
@@ -419,8 +417,8 @@ impl Store for HdfsStore {
 
 #[async_trait]
 impl Sweep for HdfsStore {
-    async fn leftovers(&self, min_age: Duration, cover: Option<Arc<Cover>>) -> Result<Vec<Leftover>> {
-        remove::leftovers(&self.0, min_age, cover).await
+    async fn leftovers(&self, min_age: Duration, within: Option<Arc<Folders>>) -> Result<Vec<Leftover>> {
+        remove::leftovers(&self.0, min_age, within).await
     }
 
     async fn remove_leftover(&self, leftover: &Leftover) -> Result<()> {

@@ -30,11 +30,9 @@ use tokio::task::JoinHandle;
 
 use self::path::{Reach, Unreached};
 pub use self::remove::{Leftover, MAX_LEFTOVERS};
-use crate::list::cover::Cover;
-
 use super::{
-    Capabilities, CopySource, GetOptions, GetResult, HashedRange, ListOptions, ObjectInfo, Origin, PartSpec, Payload,
-    PutOptions, Result, Store, StoreError, StoreErrorKind, Sweep, UploadId, UploadedPart, Written,
+    Capabilities, CopySource, Folders, GetOptions, GetResult, HashedRange, ListOptions, ObjectInfo, Origin, PartSpec,
+    Payload, PutOptions, Result, Store, StoreError, StoreErrorKind, Sweep, UploadId, UploadedPart, Written,
 };
 pub use crate::options::LinkMode;
 
@@ -170,8 +168,8 @@ impl LocalStore {
     /// Temporary files that are at least `min_age` old by their change time: what dead runs left. At most
     /// [`MAX_LEFTOVERS`] a call. For a root that is a file they are those of the folder it stands in: other runs
     /// may own some.
-    pub async fn leftovers(&self, min_age: Duration, cover: Option<Arc<Cover>>) -> Result<Vec<Leftover>> {
-        self.blocking("list", None, move |tree| tree.leftovers(min_age, cover)).await
+    pub async fn leftovers(&self, min_age: Duration, within: Option<Arc<Folders>>) -> Result<Vec<Leftover>> {
+        self.blocking("list", None, move |tree| tree.leftovers(min_age, within)).await
     }
 
     /// Removes one temporary file; a missing one is no error.
@@ -545,8 +543,8 @@ impl Store for LocalStore {
 
 #[async_trait]
 impl Sweep for LocalStore {
-    async fn leftovers(&self, min_age: Duration, cover: Option<Arc<Cover>>) -> Result<Vec<Leftover>> {
-        LocalStore::leftovers(self, min_age, cover).await
+    async fn leftovers(&self, min_age: Duration, within: Option<Arc<Folders>>) -> Result<Vec<Leftover>> {
+        LocalStore::leftovers(self, min_age, within).await
     }
 
     async fn remove_leftover(&self, leftover: &Leftover) -> Result<()> {

@@ -16,14 +16,14 @@ use futures::stream::BoxStream;
 use manifest::{ChunkSize, Fingerprint, Listed, ObjectKey};
 
 use super::{
-    Capabilities, CopySource, GetOptions, GetResult, HashedRange, Leftover, ListOptions, ObjectInfo, Origin, PartSpec,
-    Payload, PutOptions, Result, Store, Sweep, Timestamp, UploadId, UploadedPart, Written,
+    Capabilities, CopySource, Folders, GetOptions, GetResult, HashedRange, Leftover, ListOptions, ObjectInfo, Origin,
+    PartSpec, Payload, PutOptions, Result, Store, Sweep, Timestamp, UploadId, UploadedPart, Written,
 };
 use crate::list::cover::Cover;
 use crate::list::fan;
 
 /// Pairs of folders by the first, with a slash at the end, none inside another.
-type Folders = Vec<(Vec<u8>, Vec<u8>)>;
+type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// The store below, with other names for some folders.
 #[derive(Debug)]
@@ -31,9 +31,9 @@ pub struct Placed {
     inner: Arc<dyn Store>,
     capabilities: Capabilities,
     /// From a key to where it stands.
-    there: Arc<Folders>,
+    there: Arc<Pairs>,
     /// And back.
-    back: Arc<Folders>,
+    back: Arc<Pairs>,
 }
 
 impl Placed {
@@ -41,8 +41,8 @@ impl Placed {
     /// side, and what stands below a second must have a key of its own: it is the first of another pair, or unused.
     pub fn new(inner: Arc<dyn Store>, pairs: &[(ObjectKey, ObjectKey)]) -> Self {
         let slashed = |key: &ObjectKey| [key.as_bytes(), b"/"].concat();
-        let mut there: Folders = pairs.iter().map(|(key, place)| (slashed(key), slashed(place))).collect();
-        let mut back: Folders = there.iter().map(|(key, place)| (place.clone(), key.clone())).collect();
+        let mut there: Pairs = pairs.iter().map(|(key, place)| (slashed(key), slashed(place))).collect();
+        let mut back: Pairs = there.iter().map(|(key, place)| (place.clone(), key.clone())).collect();
         there.sort_unstable();
         back.sort_unstable();
         // Names that change places are in no order any more.
@@ -62,7 +62,7 @@ impl Placed {
 }
 
 /// Where what a cover holds stands, too; `None` for the whole tree.
-fn moved_cover(there: &Folders, cover: &Cover) -> Option<Cover> {
+fn moved_cover(there: &Pairs, cover: &Cover) -> Option<Cover> {
     let inside = there.iter().filter(|(key, _)| cover.holds(key));
     let inside = inside.map(|(_, place)| ObjectKey::from(place.strip_suffix(b"/").unwrap_or(place).to_vec()));
     let folders = cover.folders();
@@ -73,15 +73,16 @@ fn moved_cover(there: &Folders, cover: &Cover) -> Option<Cover> {
 #[derive(Debug)]
 struct PlacedSweep {
     below: Arc<dyn Sweep>,
-    there: Arc<Folders>,
+    there: Arc<Pairs>,
 }
 
 #[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl Sweep for PlacedSweep {
-    async fn leftovers(&self, min_age: Duration, cover: Option<Arc<Cover>>) -> Result<Vec<Leftover>> {
-        let cover = cover.and_then(|cover| moved_cover(&self.there, &cover)).map(Arc::new);
-        self.below.leftovers(min_age, cover).await
+    async fn leftovers(&self, min_age: Duration, within: Option<Arc<Folders>>) -> Result<Vec<Leftover>> {
+        let there = |folder: &ObjectKey| moved(&self.there, folder);
+        let within = within.map(|folders| Arc::new(folders.iter().map(there).collect()));
+        self.below.leftovers(min_age, within).await
     }
 
     async fn remove_leftover(&self, leftover: &Leftover) -> Result<()> {
@@ -98,7 +99,7 @@ impl Sweep for PlacedSweep {
 }
 
 /// The key, below the other folder if it stands in or is one of these.
-fn moved(folders: &Folders, key: &ObjectKey) -> ObjectKey {
+fn moved(folders: &Pairs, key: &ObjectKey) -> ObjectKey {
     let path = [key.as_bytes(), b"/"].concat();
     let after = folders.partition_point(|(from, _)| from.as_slice() <= path.as_slice());
     let found = after.checked_sub(1).and_then(|at| {

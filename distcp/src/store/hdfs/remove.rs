@@ -17,7 +17,7 @@ use super::walk::{Met, Walk};
 use super::{CALL_LIMIT, Tree};
 use crate::list::cover::Cover;
 use crate::store::local::path::is_temporary;
-use crate::store::{Leftover, MAX_LEFTOVERS, Result, StoreErrorKind, UploadId, least_age};
+use crate::store::{Folders, Leftover, MAX_LEFTOVERS, Result, StoreErrorKind, UploadId};
 
 /// How many deletes are under way at once.
 const DELETES_AT_ONCE: usize = 16;
@@ -120,16 +120,21 @@ impl Tree {
 }
 
 /// Temporary files and folders that last changed at least `min_age` ago. A root that is one file has none.
-pub(super) async fn leftovers(tree: &Arc<Tree>, min_age: Duration, cover: Option<Arc<Cover>>) -> Result<Vec<Leftover>> {
+pub(super) async fn leftovers(
+    tree: &Arc<Tree>,
+    min_age: Duration,
+    within: Option<Arc<Folders>>,
+) -> Result<Vec<Leftover>> {
     let mut found = Vec::new();
-    let mut walk = Walk::of_temporaries(Arc::clone(tree), cover.clone());
+    let cover = within.as_ref().and_then(|within| Cover::new(within.iter().cloned())).map(Arc::new);
+    let mut walk = Walk::of_temporaries(Arc::clone(tree), cover);
     let now_ns = (tree.now_ns)();
     while found.len() < MAX_LEFTOVERS {
         match walk.next().await {
             Ok(Some(Met::Temporary(folder, name, mtime_ns))) => {
                 let age_ns = now_ns.saturating_sub(mtime_ns);
                 let age = Duration::from_nanos(u64::try_from(age_ns).unwrap_or_default());
-                if age >= least_age(min_age, cover.as_deref(), &folder) {
+                if age >= min_age && within.as_ref().is_none_or(|within| within.contains(&folder)) {
                     found.push(Leftover { folder, upload: UploadId(name), age });
                 }
             }

@@ -15,7 +15,7 @@ use super::path::{self, Reach};
 use super::walk::{Met, Walk};
 use super::{Spot, Tree, attributes};
 use crate::list::cover::Cover;
-use crate::store::{ListOptions, Result, StoreErrorKind, UploadId, least_age};
+use crate::store::{Folders, ListOptions, Result, StoreErrorKind, UploadId};
 
 /// The most leftovers that one look finds.
 pub const MAX_LEFTOVERS: usize = 10_000;
@@ -77,8 +77,9 @@ impl Tree {
 
     /// Temporary files whose last change is at least `min_age` ago. The change time is asked: the modification time may
     /// already be that of the object it was to become.
-    pub(super) fn leftovers(&self, min_age: Duration, cover: Option<Arc<Cover>>) -> Result<Vec<Leftover>> {
+    pub(super) fn leftovers(&self, min_age: Duration, within: Option<Arc<Folders>>) -> Result<Vec<Leftover>> {
         let mut found = Vec::new();
+        let cover = within.as_ref().and_then(|within| Cover::new(within.iter().cloned())).map(Arc::new);
         let options = ListOptions { cover, ..ListOptions::default() };
         let walk = Walk { options: &options, temporaries: true, window: MAX_LEFTOVERS };
         let now_ns = (self.options.now_ns)();
@@ -86,8 +87,8 @@ impl Tree {
             if let Met::Temporary(folder, name, stat) = met {
                 let age_ns = now_ns.saturating_sub(attributes::ctime_ns(&stat));
                 let age = Duration::from_nanos(u64::try_from(age_ns).unwrap_or_default());
-                let least = least_age(min_age, options.cover.as_deref(), &folder);
-                if let (true, Ok(name)) = (age >= least, String::from_utf8(name)) {
+                let is_meant = age >= min_age && within.as_ref().is_none_or(|within| within.contains(&folder));
+                if let (true, Ok(name)) = (is_meant, String::from_utf8(name)) {
                     found.push(Leftover { folder, upload: UploadId(name), age });
                 }
             }
