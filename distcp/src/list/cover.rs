@@ -2,6 +2,10 @@
 //!
 //! Pure. A listing may yield more than its cover holds, never less: whoever asked for some folders passes over the rest. So
 //! folders of one tree that lie far apart cost what they hold, and those beside each other are read in one go.
+//!
+//! Some servers order keys as UTF-16, in which what is above U+FFFF comes before U+E000. Nobody jumps where the two orders
+//! differ: there a jump would pass over what such a server lists later, and a listing in another order is noticed only by what it
+//! shows.
 
 use manifest::ObjectKey;
 
@@ -84,6 +88,10 @@ impl Cover {
 
     /// How a listing goes on that has come to `last`; `None` at its beginning.
     pub fn next(&self, last: Option<&ObjectKey>) -> Next {
+        // What sorts before it may still come.
+        if last.is_some_and(|last| last.as_bytes().iter().any(|byte| *byte >= ABOVE_FFFF)) {
+            return Next::Here;
+        }
         let at = match last {
             // The next key is at the least this one and a zero byte.
             Some(last) => self.ending_after(&[last.as_bytes(), &[0]].concat()),
@@ -94,6 +102,7 @@ impl Cover {
         match last {
             Some(last) if behind <= *last => Next::Here,
             None if behind.is_empty() => Next::Here,
+            _ if !is_cut(&behind) => Next::Here,
             _ => Next::Behind(behind),
         }
     }
@@ -117,6 +126,15 @@ impl Cover {
     fn reaches(&self, from: &[u8], to: &[u8]) -> bool {
         self.stretches.get(self.ending_after(from)).is_some_and(|(start, _)| start.as_slice() < to)
     }
+}
+
+/// The first byte of characters above U+FFFF, and of those from U+E000 to there.
+const ABOVE_FFFF: u8 = 0xf0;
+const FROM_E000: [u8; 2] = [0xee, 0xef];
+
+/// Whether what comes behind this key comes behind it in UTF-16, too: a listing may be cut there.
+pub fn is_cut(key: &ObjectKey) -> bool {
+    !key.as_bytes().iter().any(|byte| FROM_E000.contains(byte))
 }
 
 /// The first key behind all that begin with this one and a slash.
@@ -167,6 +185,17 @@ mod tests {
         assert_eq!(next("ext/t90/a"), Next::Nowhere);
         assert_eq!(Cover::new([ObjectKey::default(), "x".into()]), None, "the whole tree");
         assert_eq!(Cover::new([]).unwrap().next(None), Next::Nowhere);
+    }
+
+    #[test]
+    fn nobody_jumps_where_utf_16_has_another_order() {
+        let cover = cover(&["x\u{e000}", "y", "z\u{ffff}"]);
+        let next = |last: &str| cover.next(Some(&ObjectKey::from(last)));
+        assert_eq!(next("x\u{10000}/f"), Next::Here, "x\u{e000} may still come");
+        assert_eq!(next("x!"), Next::Behind("x\u{d7ff}".into()));
+        assert_eq!(next("x\u{e001}/f"), Next::Here, "y is near enough");
+        assert_eq!(next("y0"), Next::Here, "z\u{10000} may come before it");
+        assert_eq!((next("\u{10000}"), next("\u{e000}")), (Next::Here, Next::Nowhere));
     }
 
     #[test]

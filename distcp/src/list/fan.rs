@@ -20,7 +20,7 @@ use manifest::{Listed, ObjectKey};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::cover::Next;
+use super::cover::{Next, is_cut};
 use super::guess;
 use crate::store::{ListOptions, Result, Store, StoreError, StoreErrorKind};
 
@@ -160,7 +160,7 @@ impl Fan {
         // Of other folders this page tells nothing.
         let middle = cover.and_then(|cover| cover.middle(&last, lane.end.as_ref()));
         lane.then_wait_pages = if middle.is_some() { 1 } else { CUT_AGAIN_PAGES };
-        lane.guess = middle.or_else(|| guess::ahead(&keys, LANE_PAGES as u32));
+        lane.guess = middle.or_else(|| guess::ahead(&keys, LANE_PAGES as u32)).filter(is_cut);
         lane.wait_pages = lane.wait_pages.saturating_sub(1);
         let is_last = match &lane.end {
             Some(end) if last > *end => {
