@@ -202,6 +202,37 @@ fn status_tells_how_old_the_replica_is_and_what_is_not_in_step() {
     assert!(status.stdout.starts_with("as-of 20"), "{}", status.stdout);
 }
 
+#[test]
+fn hudi_tables_are_quarantined_by_name_however_they_were_registered_and_the_others_go_on() {
+    let lake = Lake::of_two_tables();
+    // As Hudi's own synchronisation registers them, read-optimised and real-time; and as Spark does by itself.
+    let hudi = "org.apache.hudi.hadoop";
+    let read = [("cow", "HoodieParquetInputFormat"), ("mor_rt", "realtime.HoodieParquetRealtimeInputFormat")];
+    for (name, class) in read {
+        let mut table = lake.unmade_table(name, &["day"]);
+        table.storage.input_format = Some(format!("{hudi}.{class}"));
+        lake.apply(&[Change::PutTable(Box::new(table.clone()))]);
+        lake.partition(&table, &["1"], "rows");
+        lake.write(&format!("sales.db/{name}/.hoodie/hoodie.properties"), "hoodie.table.type=COPY_ON_WRITE");
+    }
+    let mut by_spark = lake.unmade_table("by_spark", &[]);
+    by_spark.parameters.insert("spark.sql.sources.provider".to_owned(), "HUDI".to_owned());
+    lake.apply(&[Change::PutTable(Box::new(by_spark))]);
+    lake.write("sales.db/by_spark/f", "rows");
+    for _ in 0..2 {
+        let ran = lake.metasync("run", &[]).expect(3);
+        assert_eq!(ran.number("tables/quarantined"), 3, "{}", ran.stdout);
+    }
+    let status = lake.shell.metasync(&["status", "p.toml"]).expect(0);
+    for name in ["cow", "mor_rt", "by_spark"] {
+        let line =
+            format!("quarantined: sales.{name} (never carried): it is a Hudi table: its timeline is not carried");
+        assert!(status.stdout.contains(&line), "{}", status.stdout);
+        assert!(!lake.target(&format!("sales.db/{name}")).exists(), "{name}: files without a version are no table");
+    }
+    assert_eq!(lake.tables("target", "sales").into_iter().collect::<Vec<_>>(), ["a", "b"]);
+}
+
 tests::over_pairs!(case_02_a_lost_state_is_built_again_without_copying_anything);
 
 fn case_02_a_lost_state_is_built_again_without_copying_anything(lake: Lake) {
