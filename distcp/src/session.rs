@@ -351,6 +351,8 @@ pub async fn claim(job: &Job) -> Result<()> {
 pub async fn keep_plan(job: &Job, run_id: &RunId, plan: &Plan) -> Result<()> {
     use tokio::io::AsyncReadExt as _;
     let failed = |e| manifest::Error::io("read", plan.path(), e);
+    // Some are read back once the run has died.
+    let lasting = if leftovers::reads_plans(job) { Lasting::Whole } else { Lasting::Loose };
     let mut file = tokio::fs::File::open(plan.path()).await.map_err(failed)?;
     for number in 1.. {
         let mut piece = Vec::new();
@@ -359,7 +361,7 @@ pub async fn keep_plan(job: &Job, run_id: &RunId, plan: &Plan) -> Result<()> {
             break;
         }
         let name = layout::plan_segment(&job.name, run_id, number);
-        job.state.create_as(&name, piece.into(), Lasting::Loose).await?;
+        job.state.create_as(&name, piece.into(), lasting).await?;
     }
     Ok(())
 }

@@ -410,7 +410,7 @@ fn rule_28_what_the_target_still_names_stays_though_a_run_before_gave_it_up() {
     let refuses = "BEGIN SELECT RAISE(ABORT, 'not today'); END";
     lake.sql("target", &format!("CREATE TRIGGER refuses BEFORE DELETE ON PARTITIONS {refuses}"));
     lake.metasync("run", &[]).expect(3);
-    // One of the two is in use again, which is a tree of its own.
+    // One of the two is in use again.
     lake.write("elsewhere/3/part-9", "somebody's");
     lake.metasync("run", &[]).expect(3);
     assert_eq!(there(&lake), before);

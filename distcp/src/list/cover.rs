@@ -3,9 +3,9 @@
 //! Pure. A listing may yield more than its cover holds, never less: whoever asked for some folders passes over the rest. So
 //! folders of one tree that lie far apart cost what they hold, and those beside each other are read in one go.
 //!
-//! Some servers order keys as UTF-16, in which what is above U+FFFF comes before U+E000. Nobody jumps where the two orders
-//! differ: there a jump would pass over what such a server lists later, and a listing in another order is noticed only by what it
-//! shows.
+//! Some servers order keys as UTF-16, in which what is above U+FFFF comes before U+E000, and some folder by folder (`a/x`
+//! before `a-b`). Nobody jumps where these orders differ from that of bytes: there a jump would pass over what such a server
+//! lists elsewhere, and a listing in another order is noticed only by what it shows.
 
 use manifest::ObjectKey;
 
@@ -88,8 +88,7 @@ impl Cover {
 
     /// How a listing goes on that has come to `last`; `None` at its beginning.
     pub fn next(&self, last: Option<&ObjectKey>) -> Next {
-        // What sorts before it may still come.
-        if last.is_some_and(|last| last.as_bytes().iter().any(|byte| *byte >= ABOVE_FFFF)) {
+        if last.is_some_and(|last| self.may_come_late(last.as_bytes())) {
             return Next::Here;
         }
         let at = match last {
@@ -102,20 +101,33 @@ impl Cover {
         match last {
             Some(last) if behind <= *last => Next::Here,
             None if behind.is_empty() => Next::Here,
-            _ if !is_cut(&behind) => Next::Here,
+            _ if !self.may_cut(&behind) => Next::Here,
             _ => Next::Behind(behind),
         }
     }
 
-    /// The key behind which about half of it lies of what comes after `last`, up to `end`; `None` if that is not more than one
-    /// folder.
-    pub fn middle(&self, last: &ObjectKey, end: Option<&ObjectKey>) -> Option<ObjectKey> {
+    /// The key behind which half of it lies of what comes after `last`, up to `end`, but no more than so many folders on; `None` if
+    /// there is not more than one folder, or no key to cut at.
+    pub fn ahead(&self, last: &ObjectKey, end: Option<&ObjectKey>, folders: usize) -> Option<ObjectKey> {
         let from = self.stretches.partition_point(|(from, _)| from.as_slice() <= last.as_bytes());
         let to = end.map_or(self.stretches.len(), |end| {
             self.stretches.partition_point(|(from, _)| from.as_slice() <= end.as_bytes())
         });
         let count = to.checked_sub(from).filter(|count| *count > 2)?;
-        Some(before(&self.stretches[from + count / 2].0))
+        Some(before(&self.stretches[from + (count / 2).min(2 * folders)].0)).filter(|at| self.may_cut(at))
+    }
+
+    /// Whether in any of the orders something of it may come behind this key that sorts before it.
+    fn may_come_late(&self, key: &[u8]) -> bool {
+        let between = |at: usize| self.reaches(&[&key[..at], &[0]].concat(), &[&key[..at], b"/"].concat());
+        key.iter().any(|byte| *byte >= ABOVE_FFFF) || (0..key.len()).any(|at| key[at] == b'/' && between(at))
+    }
+
+    /// Whether in any order all of it that sorts behind this key comes behind it.
+    fn may_cut(&self, key: &ObjectKey) -> bool {
+        let key = key.as_bytes();
+        !key.iter().any(|byte| FROM_E000.contains(byte))
+            && !(0..key.len()).any(|at| key[at] < b'/' && at > 0 && self.reaches_below(&key[..at]))
     }
 
     /// Where its first stretch is that does not end up to this key.
@@ -131,11 +143,6 @@ impl Cover {
 /// The first byte of characters above U+FFFF, and of those from U+E000 to there.
 const ABOVE_FFFF: u8 = 0xf0;
 const FROM_E000: [u8; 2] = [0xee, 0xef];
-
-/// Whether what comes behind this key comes behind it in UTF-16, too: a listing may be cut there.
-pub fn is_cut(key: &ObjectKey) -> bool {
-    !key.as_bytes().iter().any(|byte| FROM_E000.contains(byte))
-}
 
 /// The first key behind all that begin with this one and a slash.
 fn after_slash(key: &[u8]) -> Vec<u8> {
@@ -176,7 +183,7 @@ mod tests {
         let next = |last: &str| cover.next(Some(&ObjectKey::from(last)));
         let behind = |key: &str| Next::Behind(ObjectKey::from(key));
         assert_eq!(cover.next(None), behind("a~"));
-        assert_eq!(next("b"), behind("b.~"), "what sorts between a folder and what is in it");
+        assert_eq!(next("b"), Next::Here, "a server may have what is in it next, and then `b-c`");
         assert_eq!(next("b/x"), Next::Here);
         assert_eq!(next("b/zzz/zzz"), Next::Here);
         assert_eq!(next("b0"), behind("ext/t1~"));
@@ -185,6 +192,18 @@ mod tests {
         assert_eq!(next("ext/t90/a"), Next::Nowhere);
         assert_eq!(Cover::new([ObjectKey::default(), "x".into()]), None, "the whole tree");
         assert_eq!(Cover::new([]).unwrap().next(None), Next::Nowhere);
+    }
+
+    #[test]
+    fn nobody_jumps_where_folders_have_another_order_than_their_names() {
+        let cover = cover(&["a-b", "a/x", "d/orders", "d/orders-2"]);
+        let next = |last: &str| cover.next(Some(&ObjectKey::from(last)));
+        assert_eq!(cover.next(None), Next::Here, "`a/x` may come before `a-a~`");
+        assert_eq!(next("a/y/f"), Next::Here, "`a-b` may still come");
+        assert_eq!(next("b/f"), Next::Behind("d/orderr~".into()));
+        assert_eq!(next("d/orders-1/f"), Next::Here);
+        assert_eq!(next("d/orders/f"), Next::Here);
+        assert_eq!(next("d/p/f"), Next::Nowhere);
     }
 
     #[test]
@@ -199,15 +218,18 @@ mod tests {
     }
 
     #[test]
-    fn the_middle_is_between_folders() {
+    fn a_listing_is_cut_between_folders() {
         let cover = cover(&["a", "b", "c", "d"]);
         let middle = |last: &str, end: Option<&str>| {
-            cover.middle(&ObjectKey::from(last), end.map(ObjectKey::from).as_ref()).map(|key| key.to_string())
+            cover.ahead(&ObjectKey::from(last), end.map(ObjectKey::from).as_ref(), 4).map(|key| key.to_string())
         };
         assert_eq!(middle("0", None).as_deref(), Some("b~"));
         assert_eq!(middle("a/x", Some("b~")), None, "one is no half");
         assert_eq!(middle("b~", None).as_deref(), Some("c~"));
         assert_eq!(middle("d/x", None), None);
+        let many: Vec<ObjectKey> = (10..90).map(|at| ObjectKey::from(format!("t{at}").as_str())).collect();
+        let cut = Cover::new(many).unwrap().ahead(&ObjectKey::from("a"), None, 4);
+        assert_eq!(cut, Some(ObjectKey::from("t13~")), "four folders on");
     }
 
     proptest! {

@@ -20,7 +20,7 @@ use manifest::{Listed, ObjectKey};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::cover::{Next, is_cut};
+use super::cover::Next;
 use super::guess;
 use crate::store::{ListOptions, Result, Store, StoreError, StoreErrorKind};
 
@@ -28,6 +28,8 @@ use crate::store::{ListOptions, Result, Store, StoreError, StoreErrorKind};
 pub const LANES: usize = 16;
 /// Pages that a lane holds ready, and how far ahead a lane is cut.
 pub const LANE_PAGES: usize = 8;
+/// Folders ahead of which a lane is cut that jumps from folder to folder: each takes two pages and more.
+const FOLDERS_AHEAD: usize = LANE_PAGES / 4;
 /// A lane that goes on for so many pages after it was cut is cut again: the guess was too far.
 const CUT_AGAIN_PAGES: usize = 2 * LANE_PAGES;
 
@@ -46,8 +48,6 @@ struct Lane {
     last: Option<ObjectKey>,
     /// Where it may be cut: where it will be some pages from now, or half of the folders behind it begin.
     guess: Option<ObjectKey>,
-    /// Pages that it then goes on before it may be cut again.
-    then_wait_pages: usize,
     /// Pages before it may be cut.
     wait_pages: usize,
     running: bool,
@@ -93,16 +93,8 @@ impl Fan {
         let (sender, receiver) = mpsc::channel(LANE_PAGES);
         let id = lanes.next_id;
         lanes.next_id += 1;
-        let lane = Lane {
-            id,
-            end,
-            last: after.clone(),
-            guess: None,
-            then_wait_pages: CUT_AGAIN_PAGES,
-            wait_pages,
-            running: true,
-            receiver: Some(receiver),
-        };
+        let lane =
+            Lane { id, end, last: after.clone(), guess: None, wait_pages, running: true, receiver: Some(receiver) };
         lanes.lanes.insert(index, lane);
         while lanes.tasks.try_join_next().is_some() {}
         lanes.tasks.spawn(Self::run(self.clone(), id, after, sender));
@@ -110,7 +102,9 @@ impl Fan {
 
     /// The work of one lane.
     async fn run(self: Arc<Self>, id: u64, after: Option<ObjectKey>, sender: mpsc::Sender<Message>) {
-        let list = |after| self.store.list(ListOptions { after, ..self.options.clone() });
+        // What is left out is told by its last key, too: a lane that is asked for none of it has to see where it is.
+        let without = if self.options.cover.is_some() { Vec::new() } else { self.options.without.clone() };
+        let list = |after| self.store.list(ListOptions { after, without: without.clone(), ..self.options.clone() });
         let first = self.options.cover.as_ref().map_or(Next::Here, |cover| cover.next(after.as_ref()));
         let (after, mut next) = match first {
             Next::Behind(key) => (Some(key), Next::Here),
@@ -157,10 +151,11 @@ impl Fan {
         }
         let cover = self.options.cover.as_deref();
         let next = cover.map_or(Next::Here, |cover| cover.next(Some(&last)));
-        // Of other folders this page tells nothing.
-        let middle = cover.and_then(|cover| cover.middle(&last, lane.end.as_ref()));
-        lane.then_wait_pages = if middle.is_some() { 1 } else { CUT_AGAIN_PAGES };
-        lane.guess = middle.or_else(|| guess::ahead(&keys, LANE_PAGES as u32)).filter(is_cut);
+        lane.guess = match (&next, cover) {
+            // Of other folders this page tells nothing.
+            (Next::Behind(_), Some(cover)) => cover.ahead(&last, lane.end.as_ref(), FOLDERS_AHEAD),
+            _ => guess::ahead(&keys, LANE_PAGES as u32),
+        };
         lane.wait_pages = lane.wait_pages.saturating_sub(1);
         let is_last = match &lane.end {
             Some(end) if last > *end => {
@@ -171,6 +166,9 @@ impl Fan {
             end => end.as_ref().is_some_and(|end| last == *end || matches!(&next, Next::Behind(key) if key >= end)),
         };
         let next = if is_last { Next::Nowhere } else { next };
+        if cover.is_some() {
+            page.retain(|listed| !self.options.without.iter().any(|folder| listed.key.is_within(folder)));
+        }
         lane.last = Some(last);
         lane.running = next != Next::Nowhere;
         self.spread(&mut lanes);
@@ -206,7 +204,7 @@ impl Lane {
         if !inside {
             return None;
         }
-        self.wait_pages = self.then_wait_pages;
+        self.wait_pages = CUT_AGAIN_PAGES;
         Some((at.clone(), self.end.replace(at)))
     }
 }

@@ -45,9 +45,9 @@ pub async fn sweep(job: &Job, lease: &Lease, died: &[RunId], open: &[UploadId]) 
         }
     }
     let Some(target) = job.swept.as_ref().filter(|_| lease.is_held()) else { return Ok(()) };
-    let within = match &job.within {
-        Some(_) => Some(Arc::new(written_into(job, died).await?)),
-        None => None,
+    let within = match reads_plans(job) {
+        true => Some(Arc::new(written_into(job, died).await?)),
+        false => None,
     };
     loop {
         let leftovers = target.leftovers(Duration::ZERO, within.clone()).await?;
@@ -61,6 +61,11 @@ pub async fn sweep(job: &Job, lease: &Lease, died: &[RunId], open: &[UploadId]) 
     }
 }
 
+/// Whether the plan of a run is read once that run has died.
+pub(super) fn reads_plans(job: &Job) -> bool {
+    job.within.is_some() && job.swept.is_some()
+}
+
 /// The folders into which the plans of these runs say that they wrote.
 async fn written_into(job: &Job, runs: &[RunId]) -> Result<Folders> {
     let mut folders = Folders::new();
@@ -71,11 +76,11 @@ async fn written_into(job: &Job, runs: &[RunId]) -> Result<Folders> {
             file.write_all(&piece).map_err(|e| Error::io("write a file in", &job.spool, e))?;
         }
         let work = move || -> manifest::Result<Folders> {
-            // It was never kept whole, so nothing was written yet.
-            let Ok(plan) = Plan::from_unnamed(file) else { return Ok(Folders::new()) };
             let mut found = Folders::new();
-            for action in plan.actions()? {
-                let action = action?;
+            // One that was never kept whole was not carried out; of a damaged one what can be read counts.
+            let Ok(actions) = Plan::from_unnamed(file).and_then(|plan| plan.actions()) else { return Ok(found) };
+            for action in actions {
+                let Ok(action) = action else { break };
                 if matches!(action.step, Step::Copy | Step::Compare) {
                     found.insert(folders_around(&action.key).next().unwrap_or_default());
                 }

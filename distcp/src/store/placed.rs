@@ -20,7 +20,7 @@ use super::{
     PartSpec, Payload, PutOptions, Result, Store, Sweep, Timestamp, UploadId, UploadedPart, Written,
 };
 use crate::list::cover::Cover;
-use crate::list::fan;
+use crate::list::{fan, levels};
 
 /// Pairs of folders by the first, with a slash at the end, none inside another.
 type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
@@ -131,9 +131,10 @@ impl Store for Placed {
         let cover = options.cover.as_ref().and_then(|cover| moved_cover(&self.there, cover)).map(Arc::new);
         let options = ListOptions { after: None, cover, ..options };
         let below = self.inner.capabilities();
-        let pages = match below.ordered_list && below.start_after {
-            true => fan::list(self.inner.clone(), options),
-            false => self.inner.list(options),
+        let pages = match (below.ordered_list && below.start_after, below.levels) {
+            (true, _) => fan::list(self.inner.clone(), options),
+            (false, true) => levels::list(self.inner.clone(), options),
+            (false, false) => self.inner.list(options),
         };
         let back = self.back.clone();
         let named = move |page: Vec<Listed>| -> Vec<Listed> {

@@ -31,6 +31,7 @@ use units::Units;
 use super::Setting;
 use super::doubts::Doubts;
 use super::events::Seen;
+use super::state::SyncState;
 use super::survey::{Survey, TableWork};
 use super::switch::{self, Places, Published, Readers};
 use crate::carry::STAGING;
@@ -357,9 +358,16 @@ impl Tree {
         key(&self.root)
     }
 
-    /// Whether it need not be looked at: no table in it changes, no event is about one, and nothing in it is to be removed.
-    pub fn is_still(&self, survey: &Survey, seen: &Seen) -> bool {
-        let moves = |table: &TableWork| table.differs() || table.quarantine.is_some() || seen.is_about(&table.source);
+    /// Whether it need not be looked at: no table in it changes or was not carried by the last run, no event is about one, and
+    /// nothing in it is to be removed.
+    pub fn is_still(&self, survey: &Survey, seen: &Seen, state: &SyncState) -> bool {
+        let was_left_out = |table: &TableWork| {
+            let left = state.table(&table.target.database, &table.target.table);
+            left.is_some_and(|left| left.quarantined.is_some())
+        };
+        let moves = |table: &TableWork| {
+            table.differs() || table.quarantine.is_some() || was_left_out(table) || seen.is_about(&table.source)
+        };
         !self.root.folders.values().flatten().any(|owner| match owner {
             Owner::Table(at) => survey.tables.get(*at).is_none_or(moves),
             Owner::Database(at) => survey.databases.get(*at).is_none_or(|database| !database.functions.is_empty()),

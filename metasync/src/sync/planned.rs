@@ -304,7 +304,7 @@ async fn drawn(
 fn in_place(survey: &Survey, drafts: &[Draft], published: &Published) -> Vec<(String, String)> {
     let tables: BTreeSet<usize> = drafts.iter().flat_map(|draft| draft.in_place.iter().copied()).collect();
     let why = |table: &TableWork| match table.switchable {
-        true => "its folder is shared, or a tree of its own",
+        true => "its folder is shared, or that of a database or of a pair",
         false => "its readers list its folder themselves",
     };
     let tables =

@@ -14,6 +14,7 @@ use crate::metastore::Change;
 use crate::model::{DatabaseName, TableName, Transactions, WriteIds};
 use crate::roots::Owner;
 use distcp::error::Result;
+use distcp::list::cover::Cover;
 use distcp::store::{ListOptions, Store, StoreErrorKind};
 use futures::StreamExt as _;
 use manifest::{EntryKind, ObjectKey};
@@ -277,7 +278,7 @@ async fn units(store: &Arc<dyn Store>, folder: &ObjectKey, keys: usize) -> Resul
     let options = match (capabilities.levels, capabilities.start_after) {
         (true, _) => ListOptions { starting: start, ..ListOptions::default() },
         (false, true) => ListOptions { after: start, ..ListOptions::default() },
-        (false, false) => ListOptions::default(),
+        (false, false) => ListOptions { cover: Cover::new([folder.clone()]).map(Arc::new), ..ListOptions::default() },
     };
     let mut units: BTreeMap<ObjectKey, Unit> = BTreeMap::new();
     let mut pages = store.list(options);

@@ -14,6 +14,7 @@ use crate::sync::failure;
 use crate::sync::survey::{Survey, TableWork};
 use distcp::error::Result;
 use distcp::filter::Filter;
+use distcp::list::cover::Cover;
 use distcp::store::{ListOptions, Store, StoreErrorKind};
 use futures::StreamExt as _;
 use manifest::{EntryKind, ObjectKey};
@@ -181,7 +182,7 @@ pub(super) async fn holds_files(store: &Arc<dyn Store>, folder: &ObjectKey, filt
     let options = match (capabilities.levels, capabilities.start_after) {
         (true, _) => ListOptions { starting: key, ..ListOptions::default() },
         (false, true) => ListOptions { after: key, ..ListOptions::default() },
-        (false, false) => ListOptions::default(),
+        (false, false) => ListOptions { cover: Cover::new([folder.clone()]).map(Arc::new), ..ListOptions::default() },
     };
     let mut pages = store.list(options);
     while let Some(page) = pages.next().await {

@@ -68,7 +68,7 @@ impl Look<'_> {
         loop {
             let (mut trees, mut unseen) = (Vec::new(), BTreeMap::new());
             for tree in data::open(setting, survey, roots.clone(), trust)? {
-                match lately(&tree, spares).filter(|_| tree.is_still(survey, seen)) {
+                match lately(&tree, spares).filter(|_| state.is_some_and(|state| tree.is_still(survey, seen, state))) {
                     Some(look) => {
                         unseen.insert(tree.key(), look);
                     }
