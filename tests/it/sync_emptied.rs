@@ -181,3 +181,21 @@ fn rule_27_a_table_in_the_folder_of_one_that_is_left_out_gets_its_files() {
     let there: Vec<String> = lake.files(&lake.target("sales.db/days")).into_keys().collect();
     assert_eq!(there, ["dt=1/part-0", "inner/part-0", "inner/part-1"]);
 }
+
+#[test]
+fn rule_27_a_table_that_was_left_out_is_looked_at_between_sweeps_too() {
+    let lake = Lake::of_two_tables();
+    lake.metasync("run", &[]).expect(0);
+    std::fs::remove_file(lake.source("sales.db/a/part-0")).unwrap();
+    lake.metasync("run", &[]).expect(3);
+    // The other table of its tree was looked at a moment ago.
+    lake.policy("sweep = \"1h\"");
+    for _ in 0..2 {
+        let ran = lake.metasync("run", &[]).expect(3);
+        assert_eq!(ran.number("tables/quarantined"), 1, "{}", ran.stdout);
+    }
+    assert!(lake.target("sales.db/a/part-0").exists());
+    lake.write("sales.db/a/part-0", "back again");
+    lake.metasync("run", &[]).expect(0);
+    lake.assert_in_step();
+}
