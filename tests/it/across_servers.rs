@@ -109,9 +109,9 @@ async fn mirror(source: Arc<dyn Store>, target: Arc<dyn Store>, evidence: &[Evid
     pair.target = last.clone();
     let report = pair.copied().await.summary;
     assert_eq!((last.calls(Method::CreateUpload), report.bytes.read), (0, 0));
-    // Nine in all, of which two failed; those in work at that moment are not in the journal, and a busy machine has more of them.
+    // Nine in all; some of those in work when the others failed are not in the journal.
     let left = last.calls(Method::CopyPart);
-    assert!((2..9).contains(&left), "{left} parts were copied again");
+    assert!((2..=5).contains(&left), "{left} parts were copied again");
     assert!(body(target.as_ref(), "long").await == long);
 }
 
