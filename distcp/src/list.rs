@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _, stream};
 use manifest::sort::{Sorted, Sorter};
 use manifest::{Listed, ObjectKey, Result};
@@ -64,12 +65,7 @@ pub fn list(
     let may_be_missing = tree.may_be_missing || side == Side::Target;
     let capabilities = tree.store.capabilities();
     let ordered = capabilities.ordered_list && !sort;
-    let pages = match (ordered && capabilities.start_after, capabilities.levels) {
-        (true, _) => fan::list(tree.store.clone(), options),
-        (false, true) => levels::list(tree.store.clone(), options),
-        (false, false) => tree.store.list(options),
-    };
-    let pages = pages.filter_map(move |batch| {
+    let pages = pages(&tree.store, options, ordered).filter_map(move |batch| {
         let batch = match batch {
             Ok(batch) => {
                 counter(&progress, batch.len());
@@ -87,6 +83,20 @@ pub fn list(
     match ordered {
         true => Listing::Ordered(feed),
         false => Listing::Unsorted(feed),
+    }
+}
+
+/// The pages of a listing by as many listers as the store's ways allow. `ordered`: its order is relied on; by levels there is none.
+pub fn pages(
+    store: &Arc<dyn Store>,
+    options: ListOptions,
+    ordered: bool,
+) -> BoxStream<'static, store::Result<Vec<Listed>>> {
+    let capabilities = store.capabilities();
+    match (ordered && capabilities.start_after, capabilities.levels) {
+        (true, _) => fan::list(store.clone(), options),
+        (false, true) => levels::list(store.clone(), options),
+        (false, false) => store.list(options),
     }
 }
 

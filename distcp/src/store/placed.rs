@@ -19,8 +19,8 @@ use super::{
     Capabilities, CopySource, Folders, GetOptions, GetResult, HashedRange, Leftover, ListOptions, ObjectInfo, Origin,
     PartSpec, Payload, PutOptions, Result, Store, Sweep, Timestamp, UploadId, UploadedPart, Written,
 };
+use crate::list;
 use crate::list::cover::Cover;
-use crate::list::{fan, levels};
 
 /// Pairs of folders by the first, with a slash at the end, none inside another.
 type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
@@ -130,12 +130,7 @@ impl Store for Placed {
         let after = options.after.clone();
         let cover = options.cover.as_ref().and_then(|cover| moved_cover(&self.there, cover)).map(Arc::new);
         let options = ListOptions { after: None, cover, ..options };
-        let below = self.inner.capabilities();
-        let pages = match (below.ordered_list && below.start_after, below.levels) {
-            (true, _) => fan::list(self.inner.clone(), options),
-            (false, true) => levels::list(self.inner.clone(), options),
-            (false, false) => self.inner.list(options),
-        };
+        let pages = list::pages(&self.inner, options, self.inner.capabilities().ordered_list);
         let back = self.back.clone();
         let named = move |page: Vec<Listed>| -> Vec<Listed> {
             let named = page.into_iter().map(|listed| Listed { key: moved(&back, &listed.key), ..listed });

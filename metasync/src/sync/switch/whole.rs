@@ -6,7 +6,7 @@ use crate::roots::Owner;
 use crate::sync::data::Tree;
 use crate::sync::planned::of_tree;
 use distcp::error::Result;
-use distcp::list::{Side, fan, levels};
+use distcp::list::{self, Side};
 use distcp::store::{ListOptions, StoreErrorKind};
 use futures::StreamExt as _;
 use manifest::{EntryKind, Fingerprint};
@@ -35,14 +35,9 @@ pub async fn moved_since(tree: &Tree, before: &Whole) -> Result<BTreeSet<usize>>
 
 async fn look_at(tree: &Tree) -> Result<BTreeMap<usize, [u64; 4]>> {
     let store = &tree.job.source.store;
-    let capabilities = store.capabilities();
     let cover = tree.job.within.as_ref().and_then(|within| within.cover(Side::Source)).map(Arc::new);
     let options = ListOptions { without: tree.job.source.without.clone(), cover, ..ListOptions::default() };
-    let mut pages = match (capabilities.ordered_list && capabilities.start_after, capabilities.levels) {
-        (true, _) => fan::list(store.clone(), options),
-        (false, true) => levels::list(store.clone(), options),
-        (false, false) => store.list(options),
-    };
+    let mut pages = list::pages(store, options, store.capabilities().ordered_list);
     let mut found: BTreeMap<usize, [u64; 4]> = BTreeMap::new();
     while let Some(page) = pages.next().await {
         let page = match page {
