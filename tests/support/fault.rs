@@ -45,6 +45,7 @@ struct Shared {
     faults: u64,
     calls: BTreeMap<Method, u64>,
     keys: BTreeMap<(Method, ObjectKey), u64>,
+    succeeded: BTreeMap<Method, u64>,
 }
 
 impl fmt::Debug for FaultStore {
@@ -75,6 +76,7 @@ impl FaultStore {
             faults: 0,
             calls: BTreeMap::new(),
             keys: BTreeMap::new(),
+            succeeded: BTreeMap::new(),
         };
         Self { inner, shared: Arc::new(Mutex::new(shared)), crash }
     }
@@ -94,6 +96,12 @@ impl FaultStore {
         self.lock().keys.get(&(method, key.into())).copied().unwrap_or_default()
     }
 
+    /// How many calls of `method` were made and answered with success, as the caller saw it. What a server at load answers
+    /// late or not at all, and is asked again, counts once.
+    pub fn succeeded(&self, method: Method) -> u64 {
+        self.lock().succeeded.get(&method).copied().unwrap_or_default()
+    }
+
     /// How many calls changed the store, or tried to.
     pub fn mutating_calls(&self) -> u64 {
         self.lock().calls.iter().filter(|(method, _)| method.mutates()).map(|(_, n)| n).sum()
@@ -109,6 +117,7 @@ impl FaultStore {
         let mut shared = self.lock();
         shared.calls.clear();
         shared.keys.clear();
+        shared.succeeded.clear();
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -163,7 +172,12 @@ impl FaultStore {
         }
         match fault {
             Some(Fault::LostAnswer) => Err(self.error(method, Some(key), StoreErrorKind::Connection)),
-            _ => answer,
+            _ => {
+                if answer.is_ok() {
+                    *self.lock().succeeded.entry(method).or_default() += 1;
+                }
+                answer
+            }
         }
     }
 
