@@ -13,22 +13,25 @@ use manifest::sort::Sorter;
 use manifest::state::journal::{JournalHandle, Record};
 use manifest::state::layout::RunId;
 use manifest::state::lease::LeaseGuard;
-use manifest::{ChunkSize, Class, Entry};
+use manifest::{ChunkSize, Entry};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::across::Across;
 use self::budget::Budget;
+use self::ordered::{BROKEN, MOVED, Tables};
 use self::passes::{Pass, stream};
 use self::resume::Unfinisheds;
+use self::settle::{End, Settled};
 use crate::error::{Failure, chain};
 use crate::event::{Event, Listener, Means, ObjectReport, Outcome};
 use crate::job::{Gate, Job, Stop};
+use crate::layout::{Layout, Stage};
 use crate::list::within::Within;
 use crate::options::{MetadataMode, OnError};
 use crate::plan::file::Plan;
 use crate::plan::live::Live;
-use crate::plan::{Action, DIFFERS, Reason, Step, VANISHED, settled};
+use crate::plan::{Action, DIFFERS, Step, VANISHED};
 use crate::progress::{Phase, Progress, count};
 use crate::store::{Result, Store, StoreError, StoreErrorKind};
 use manifest::splice::Delta as Row;
@@ -37,8 +40,10 @@ mod across;
 pub mod budget;
 mod delete;
 mod large;
+mod ordered;
 mod passes;
 pub mod resume;
+mod settle;
 mod transfer;
 mod trash;
 
@@ -149,6 +154,8 @@ struct Copier {
     live: Option<Arc<Live>>,
     /// What the target's service can copy from the source by itself.
     across: Across,
+    /// Tables that are looked for.
+    layout: Layout,
     /// Everything that is copied is to be read (`--hash`).
     proves: bool,
     listener: Listener,
@@ -200,83 +207,6 @@ impl Copier {
         let error = StoreError::new("copy", self.target.place(), StoreErrorKind::Cancelled, stopped.reason());
         Some(error.on(&action.key))
     }
-
-    /// Does one action; under `copy` an object that changed meanwhile is planned once more.
-    async fn settle(&self, action: Action) -> Settled {
-        let first = match self.transfer(&action).await {
-            Ok(finished) => return Settled { action, end: End::Finished(Box::new(finished)) },
-            Err(error) => error,
-        };
-        let vanished = first.kind == StoreErrorKind::NotFound;
-        if !(vanished || first.class() == Class::Conflict) || self.as_planned {
-            return Settled { end: End::of(&action, first), action };
-        }
-        match self.plan_again(&action).await {
-            Ok(Some(again)) => match self.transfer(&again).await {
-                Ok(finished) => Settled { action: again, end: End::Finished(Box::new(finished)) },
-                Err(error) => Settled { end: End::of(&again, error), action: again },
-            },
-            Ok(None) if transfer::names_another(&action) => {
-                let detail =
-                    "the source lists a key that it does not have: the listing does not tell the key's real name";
-                let error = StoreError::new("read", self.source.place(), StoreErrorKind::InvalidKey, detail);
-                Settled { end: End::of(&action, error.on(&action.key)), action }
-            }
-            Ok(None) => Settled { action, end: End::Vanished },
-            Err(error) => Settled { end: End::of(&action, error), action },
-        }
-    }
-
-    /// The action for what stands on both sides now; `None` when the source object is gone.
-    async fn plan_again(&self, action: &Action) -> Result<Option<Action>> {
-        let now = |head: Result<crate::store::ObjectInfo>| match head {
-            Ok(info) => Ok(Some(info)),
-            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        };
-        let Some(source) = now(self.source.head(&action.key).await)? else { return Ok(None) };
-        let target = now(self.target.head(&action.key).await)?;
-        let step = match &target {
-            Some(target) if target.fingerprint.size_bytes == source.fingerprint.size_bytes => Step::Compare,
-            _ => Step::Copy,
-        };
-        Ok(Some(Action {
-            key: action.key.clone(),
-            step,
-            reason: Reason::SourceChanged,
-            kind: source.kind,
-            source: Some(source.fingerprint),
-            target: target.map(|info| settled(&info.fingerprint)),
-            entry: None,
-            donor: None,
-        }))
-    }
-}
-
-struct Settled {
-    action: Action,
-    end: End,
-}
-
-enum End {
-    Finished(Box<Finished>),
-    /// The object is gone from the source.
-    Vanished,
-    /// The run stopped in the middle of it.
-    Stopped,
-    Failed(String, StoreErrorKind),
-}
-
-impl End {
-    fn of(action: &Action, error: StoreError) -> Self {
-        if error.class() == Class::Cancelled {
-            return End::Stopped;
-        }
-        let text = chain(&error);
-        let key = action.key.escaped();
-        let text = if text.contains(key.as_ref()) { text } else { format!("{key}: {text}") };
-        End::Failed(text, error.kind)
-    }
 }
 
 fn journal_error(error: &manifest::Error) -> StoreError {
@@ -313,6 +243,7 @@ pub async fn copy(job: &Job, inputs: Inputs) -> Result<CopyReport, Failure> {
         }
         None => (None, limits.memory_bytes),
     };
+    let tables = Tables::of(&inputs.plan).await?;
     let copier = Arc::new(Copier {
         source: job.source.store.clone(),
         target: job.target.store.clone(),
@@ -325,6 +256,7 @@ pub async fn copy(job: &Job, inputs: Inputs) -> Result<CopyReport, Failure> {
         within: job.within.clone(),
         live: job.live.clone(),
         across: Across::between(job.source.store.as_ref(), job.target.store.as_ref()),
+        layout: tables.layout(),
         proves: job.proves(),
         listener: job.listener.clone(),
         journal: inputs.journal,
@@ -344,6 +276,7 @@ pub async fn copy(job: &Job, inputs: Inputs) -> Result<CopyReport, Failure> {
     let mut run = Run {
         copier,
         gate: job.gate.clone(),
+        tables,
         listener: job.listener.clone(),
         ends: Ends { equal: totals.equal, ..Ends::default() },
         stopped: None,
@@ -363,6 +296,7 @@ pub async fn copy(job: &Job, inputs: Inputs) -> Result<CopyReport, Failure> {
 
 struct Run {
     copier: Arc<Copier>,
+    tables: Tables,
     gate: Option<Arc<dyn Gate>>,
     listener: Listener,
     ends: Ends,
@@ -376,7 +310,8 @@ struct Run {
 impl Run {
     async fn pass(&mut self, plan: &Arc<Plan>, concurrency: usize, spool: &Path) -> Result<(), Failure> {
         self.copier.progress.enter(Phase::Copying);
-        for pass in [Pass::Donors, Pass::Copies] {
+        for pass in Pass::bringing(self.tables.layout()) {
+            let stage = pass.stage();
             let mut actions = stream(plan.clone(), pass);
             let mut tasks: JoinSet<Settled> = JoinSet::new();
             while let Some(action) = actions.recv().await {
@@ -392,10 +327,8 @@ impl Run {
                 self.stopped = self.stopped.or_else(|| self.copier.why_stop());
                 match self.stopped {
                     Some(stopped) => self.skip(&action, stopped.reason()),
-                    None => {
-                        let copier = self.copier.clone();
-                        tasks.spawn(async move { copier.settle(action).await });
-                    }
+                    None if stage != Stage::Files && self.tables.is_broken(&action.key) => self.skip(&action, BROKEN),
+                    None => drop(tasks.spawn(self.tables.settle(self.copier.clone(), action, stage))),
                 }
             }
             self.drain(&mut tasks).await?;
@@ -486,12 +419,17 @@ impl Run {
 
     async fn settled(&mut self, settled: Settled) -> Result<(), Failure> {
         let Settled { action, end } = settled;
+        if !end.is_there() {
+            self.tables.breaks(&action.key);
+        }
         match end {
             End::Finished(finished) => return self.well(&action, *finished).await,
             End::Vanished => {
                 self.vanished += 1;
                 self.skip(&action, VANISHED);
             }
+            End::Moved => self.skip(&action, MOVED),
+            End::After => self.skip(&action, BROKEN),
             End::Stopped => {
                 self.stopped = self.stopped.or_else(|| self.copier.why_stop()).or(Some(Stopped::Interrupted));
                 self.skip(&action, "not finished: the run was stopped");
@@ -564,6 +502,10 @@ impl Run {
             Step::Forget => self.rows.push(Row::Remove(action.key))?,
             Step::Fail => {
                 self.ends.failed += 1;
+                self.tables.breaks(&action.key);
+                if self.errors.len() < ERRORS_KEPT {
+                    self.errors.push(format!("{}: {}", action.key.escaped(), action.reason.words()));
+                }
                 self.report(&action, Outcome::Failed, Means::None, None, action.reason.words(), None);
             }
             _ => self.skip(&action, action.reason.words()),

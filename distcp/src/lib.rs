@@ -23,6 +23,7 @@ mod feed;
 pub mod filter;
 pub mod job;
 pub mod jobs;
+pub mod layout;
 pub mod list;
 pub mod options;
 pub mod place;

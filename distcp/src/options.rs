@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::filter::Filter;
+use crate::layout::Layout;
 
 /// A count, or a share of the objects on the target.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -183,6 +184,10 @@ pub struct CopyOptions {
     #[cfg_attr(feature = "cli", arg(long, value_name = "TIME", requires = "trash", value_parser = crate::quantity::parse_duration, help_heading = "What to change"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trash_retention: Option<Duration>,
+    /// Tables in SOURCE: what names other files of a table arrives after them
+    #[cfg_attr(feature = "cli", arg(long, value_enum, default_value = "auto", help_heading = "What to change"))]
+    #[serde(default, skip_serializing_if = "Layout::is_plain")]
+    pub layout: Layout,
     /// Which keys take part.
     #[cfg_attr(feature = "cli", arg(skip))]
     pub filter: Filter,

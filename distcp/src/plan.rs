@@ -23,6 +23,9 @@ pub const HELD: &str = "readers are in its folder";
 /// The word for what was found to differ there.
 pub const DIFFERS: &str = "it differs, and readers are in its folder";
 
+/// The word for a commit of a Delta table that is another one on the target.
+pub const FORK: &str = "another commit of this version stands on the target: remove that table, or copy with --layout plain to write it over";
+
 /// What is to be done for one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -97,6 +100,10 @@ pub enum Reason {
     Held,
     /// The same, of what would have to be compared.
     HeldCompare,
+    /// Its table was written to while it was listed ([`crate::layout::pin`]).
+    Later,
+    /// Another commit of a table's version stands on the target.
+    Fork,
 }
 
 impl Reason {
@@ -127,6 +134,8 @@ impl Reason {
             Reason::Reserved => "state or trash stands there",
             Reason::Theirs => "kept: somebody else wrote it",
             Reason::Held | Reason::HeldCompare => HELD,
+            Reason::Later => "its table moved on while it was listed: left to the next run",
+            Reason::Fork => FORK,
         }
     }
 }
@@ -448,6 +457,9 @@ pub struct PlanTotals {
     /// Of the deletes of a tree of tables, those beside which something new comes: no guard counts them either.
     #[serde(default)]
     pub replaced: u64,
+    /// Copies and comparisons of what names other files of its table ([`crate::layout`]).
+    #[serde(default)]
+    pub ordered: u64,
 }
 
 impl PlanTotals {

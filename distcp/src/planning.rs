@@ -11,6 +11,7 @@ use manifest::{Entry, EntryKind, Error, ObjectKey, Result};
 
 use crate::feed::Feed;
 use crate::job::Job;
+use crate::layout::pin;
 use crate::list::ours::{self, Ours};
 use crate::list::{self, Listing, Side};
 use crate::options::CopyOptions;
@@ -53,6 +54,16 @@ pub async fn build(job: &Job, base: Base, header: PlanHeader, sort: bool) -> Res
         let _inside = runtime.enter();
         held(donors::resolve(plan, candidates, Feed::start(again), &spool, || new_plan(&spool))?)
     };
+    tokio::task::spawn_blocking(work).await.map_err(|e| Error::Upstream(Box::new(e)))?
+}
+
+/// The second plan of a tree, without what of its tables was written since the first one was made.
+///
+/// # Errors
+/// A plan that cannot be read or written, a spool that is full.
+pub async fn pinned(job: &Job, first: Plan, second: Plan) -> Result<Plan> {
+    let (spool, layout) = (job.spool.clone(), job.options.layout);
+    let work = move || pin::pin(&first, second, layout, || new_plan(&spool));
     tokio::task::spawn_blocking(work).await.map_err(|e| Error::Upstream(Box::new(e)))?
 }
 
@@ -138,6 +149,7 @@ fn merge(
             if let Some(replaced) = replaced.as_mut().filter(|_| !retires && !gives_up) {
                 replaced.take(&action);
             }
+            totals.ordered += u64::from(pin::carries(&action, job.options.layout));
             candidates.add(&action)?;
             writer.push(&action)?;
         }

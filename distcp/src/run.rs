@@ -69,7 +69,7 @@ pub async fn draft(job: &Job) -> Result<(Plan, Option<Failure>)> {
     let job = &session::shaped(job, &before).await?;
     let (base, _) = before.split();
     job.progress.enter(Phase::Listing);
-    let plan = with_order(job, &RunId::new(Timestamp::now()), base).await?;
+    let plan = planned(job, &RunId::new(Timestamp::now()), base).await?;
     let refusal = refuse(job, &plan.header.totals).err();
     Ok((plan, refusal))
 }
@@ -143,7 +143,7 @@ async fn leased(job: &Job, lease: &Lease, run_id: &RunId, work: Work<'_>, summar
         Work::Copy => {
             job.progress.enter(Phase::Listing);
             let (base, unfinished) = before.split();
-            (with_order(job, run_id, base).await?, unfinished)
+            (planned(job, run_id, base).await?, unfinished)
         }
         Work::Apply(path) => {
             let plan = open_plan(job, path, before.manifest_id()).await?;
@@ -184,19 +184,43 @@ async fn leased(job: &Job, lease: &Lease, run_id: &RunId, work: Work<'_>, summar
     Ok(plan)
 }
 
-/// Plans; a store that was caught listing out of order is listed once more and sorted.
-async fn with_order(job: &Job, run_id: &RunId, base: session::Base) -> Result<Plan> {
+/// Plans; what has anything of tables to carry is listed and planned once more ([`crate::layout::pin`]).
+async fn planned(job: &Job, run_id: &RunId, base: session::Base) -> Result<Plan> {
     let as_of = as_of(job).await?;
-    match build(job, run_id, as_of, base, false).await {
+    let (first, sort) = with_order(job, run_id, as_of, base, false).await?;
+    if first.header.totals.ordered == 0 {
+        return Ok(first);
+    }
+    // What is to be said of the listings was said.
+    let again = Job { listener: Arc::new(|_| {}), ..job.clone() };
+    let base = listed_anew(&again).await?;
+    let (second, _) = with_order(&again, run_id, as_of, base, sort).await?;
+    Ok(planning::pinned(job, first, second).await?)
+}
+
+/// Plans, and tells whether listings were sorted: a store that was caught listing out of order is listed once more.
+async fn with_order(
+    job: &Job,
+    run_id: &RunId,
+    as_of: Timestamp,
+    base: session::Base,
+    sort: bool,
+) -> Result<(Plan, bool)> {
+    match build(job, run_id, as_of, base, sort).await {
         Err(manifest::Error::OutOfOrder { what, .. }) if what != "the base" => {
             job.note(format!("{what} is not listed in key order: listing once more, sorting on disk"));
-            job.progress.listed_source.store(0, Ordering::Relaxed);
-            job.progress.listed_target.store(0, Ordering::Relaxed);
-            let base = session::before(job).await?.split().0;
-            Ok(build(job, run_id, as_of, base, true).await?)
+            let base = listed_anew(job).await?;
+            Ok((build(job, run_id, as_of, base, true).await?, true))
         }
-        other => Ok(other?),
+        other => Ok((other?, sort)),
     }
+}
+
+/// What to list against, once more; counts of listings begin again.
+async fn listed_anew(job: &Job) -> Result<session::Base> {
+    job.progress.listed_source.store(0, Ordering::Relaxed);
+    job.progress.listed_target.store(0, Ordering::Relaxed);
+    Ok(session::before(job).await?.split().0)
 }
 
 /// The moment that the source stands for when it is listed from now on: an earlier one where it is a copy that its service

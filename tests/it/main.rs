@@ -25,6 +25,7 @@ mod gcs;
 mod hdfs;
 mod iceberg_files;
 mod kill;
+mod layouts;
 mod list_fan;
 mod list_levels;
 mod long;

@@ -1,25 +1,20 @@
 //! Delta tables that are written to while `metasync run` carries them: a reader of the replica finds a whole version at every
 //! moment, runs that are killed included.
-//!
-//! The writer and the reader keep to Delta's protocol as far as it matters here: commits of one line an action, files that are
-//! never written twice, a checkpoint now and then with the file that names it. `UNDERSTUDY_TEST_SEED=N` replays one seed.
+//! `UNDERSTUDY_TEST_SEED=N` replays one seed.
 
 use metasync::metastore::Change;
 use metasync::object::Object;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use rustix::process::Signal;
-use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
+use tests::delta::{self, commit};
 use tests::lake::{LARGE, Lake};
 
 const TABLE: &str = "sales.db/events";
-/// Commits between two checkpoints.
-const CHECKPOINT: u64 = 4;
 /// The writer's pause between two commits, and the reader's between two looks.
 const PACE: Duration = Duration::from_millis(20);
 /// Runs of one seed; half of them are killed.
@@ -35,64 +30,10 @@ fn lake() -> Lake {
     lake
 }
 
-/// Writes a file so that it is there whole or not at all, as engines do.
-fn write(path: &Path, content: &str) {
-    let new = path.with_file_name(format!("_tmp.{}", path.file_name().unwrap().display()));
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(&new, content).unwrap();
-    std::fs::rename(new, path).unwrap();
-}
-
-/// Commits a version: a new data file, and the oldest one goes out of the table where there are several. As with Delta
-/// itself its file stays.
-fn commit(table: &Path, version: u64, bytes: usize) {
-    // Names of data files sort before and behind the log.
-    let file = |version: u64| format!("{}-{version}.parquet", if version.is_multiple_of(2) { "part" } else { "A" });
-    write(&table.join(file(version)), &format!("{version:x}").repeat(bytes)[..bytes]);
-    let log = table.join("_delta_log");
-    let mut actions = vec![json!({"add": {"path": file(version), "size": bytes}})];
-    actions.extend((version >= 3).then(|| json!({"remove": {"path": file(version - 3)}})));
-    let lines: Vec<String> = actions.iter().map(Value::to_string).collect();
-    write(&log.join(format!("{version:020}.json")), &lines.join("\n"));
-    if version.is_multiple_of(CHECKPOINT) && version > 0 {
-        write(&log.join(format!("_sidecars/{version}.parquet")), "files of the table");
-        write(&log.join(format!("{version:020}.checkpoint.parquet")), &format!("{version}"));
-        write(&log.join("_last_checkpoint"), &json!({"version": version, "size": version}).to_string());
-    }
-}
-
-/// Reads a table as a reader does; returns the newest version, or `None` where there is no log yet.
-///
-/// # Panics
-/// If that version is not whole: a commit, a checkpoint, a sidecar or a data file is missing.
+/// Reads the replica, which has no hint.
 fn read(table: &Path) -> Option<u64> {
-    let log = table.join("_delta_log");
-    assert!(!log.join("_last_checkpoint").exists(), "it may name what is not there");
-    let names = std::fs::read_dir(&log).into_iter().flatten().map(|entry| entry.unwrap().file_name());
-    let names: Vec<String> = names.filter_map(|name| name.into_string().ok()).collect();
-    let version = |name: &String| name.get(..20)?.parse::<u64>().ok();
-    for checkpoint in names.iter().filter(|name| name.ends_with(".checkpoint.parquet")).filter_map(version) {
-        let sidecar = log.join(format!("_sidecars/{checkpoint}.parquet"));
-        assert!(sidecar.exists(), "checkpoint {checkpoint} has its sidecar");
-    }
-    let newest = names.iter().filter(|name| name.ends_with(".json")).filter_map(version).max()?;
-    let mut files = BTreeMap::new();
-    // A folder that is listed while files come may show a later one and not those before it: they are asked for by name.
-    for version in 0..=newest {
-        let text = std::fs::read_to_string(log.join(format!("{version:020}.json")));
-        let text = text.unwrap_or_else(|error| panic!("commit {version}, and {newest} is there: {error}"));
-        for action in text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
-            if let Some(path) = action["add"]["path"].as_str() {
-                files.insert(path.to_owned(), action["add"]["size"].as_u64().unwrap());
-            }
-            action["remove"]["path"].as_str().map(|path| files.remove(path));
-        }
-    }
-    for (file, size) in files {
-        let found = std::fs::metadata(table.join(&file)).map(|found| found.len()).ok();
-        assert_eq!(found, Some(size), "version {newest} names {file}");
-    }
-    Some(newest)
+    assert!(!table.join("_delta_log/_last_checkpoint").exists(), "it may name what is not there");
+    delta::read(table)
 }
 
 #[test]

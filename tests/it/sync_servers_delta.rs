@@ -1,5 +1,6 @@
 //! Delta tables that Spark writes, on replicas that Spark reads: rows, history and time travel are the same.
 
+use tests::cli::Shell;
 use tests::hms::{Kind, Version};
 use tests::served::{Served, Spark, Way};
 
@@ -48,6 +49,23 @@ fn rows_history_and_time_travel_of_delta_tables_are_the_same_on_the_replica() {
     replica.follow();
     let expected = spark.run(READ);
     assert!(expected.len() > COMMITS + 8 && expected.iter().any(|row| row.contains("changed")), "{expected:?}");
+    // The same tables as a tree of files.
+    let copy = lake.root().join("copy");
+    Shell::new(lake.root()).run(&["copy".as_ref(), lake.path("shop.db").as_os_str(), copy.as_os_str()]).expect(0);
+    assert!(copy.join("events/_delta_log/_last_checkpoint").exists());
+    let tables = ["events", "days", "replaced"];
+    let rows = |spark: &mut Spark, of: &dyn Fn(&str) -> String| {
+        let whole = |table| format!("SELECT * FROM {} ORDER BY 1", of(table));
+        let before = |table| format!("SELECT * FROM {} VERSION AS OF 1 ORDER BY 1", of(table));
+        let reads = tables.map(|table| format!("{};\n{}", whole(table), before(table)));
+        spark.run(&reads.join(";\n"))
+    };
+    let written = rows(&mut spark, &|table| format!("shop.{table}"));
+    assert_eq!(
+        rows(&mut spark, &|table| format!("delta.`file:{}/{table}`", copy.display())),
+        written,
+        "rows of the copy"
+    );
     drop(spark);
     let served = replica.serve();
     std::fs::rename(lake.path(""), lake.root().join("away")).unwrap();

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod contract;
 pub mod crash;
 pub mod cut;
+pub mod delta;
 pub mod fault;
 pub mod gcs;
 pub mod hive;

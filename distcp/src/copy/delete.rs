@@ -12,9 +12,11 @@ use manifest::state::journal::Record;
 use manifest::{EntryKind, ObjectKey};
 use tokio::task::JoinSet;
 
+use super::ordered::KEPT;
 use super::{Copier, Pass, Run, stream};
 use crate::error::{Failure, chain};
 use crate::event::{Means, Outcome};
+use crate::layout::Stage;
 use crate::plan::file::Plan;
 use crate::plan::{Action, Reason, Step};
 use crate::progress::count;
@@ -46,6 +48,7 @@ pub(super) async fn pass(run: &mut Run, plan: &Arc<Plan>, concurrency: usize, _s
         let action = action?;
         match blocked {
             Some(reason) => run.skip(&action, reason),
+            None if run.tables.keeps(&action.key) => run.skip(&action, KEPT),
             None => batch.push(action),
         }
         if batch.len() >= batch_size {
@@ -215,7 +218,7 @@ async fn folder(run: &mut Run, action: Action) -> Result<(), Failure> {
     }
     if action.step != Step::Delete {
         let copier = run.copier.clone();
-        let settled = copier.settle(action).await;
+        let settled = copier.settle(action, Stage::Files).await;
         return run.settled(settled).await;
     }
     let answer = run.copier.target.delete(std::slice::from_ref(&action.key)).await.pop();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use manifest::EntryKind;
 use tokio::sync::mpsc;
 
+use crate::layout::{self, Layout, Stage};
 use crate::plan::file::Plan;
 use crate::plan::{Action, Step};
 
@@ -18,8 +19,8 @@ const ACTIONS_AHEAD: usize = 1024;
 pub(super) enum Pass {
     /// Copies from donors, before any key is overwritten; everything that needs no work.
     Donors,
-    /// All other copies and comparisons.
-    Copies,
+    /// All other copies and comparisons of a stage, in a tree of this layout.
+    Copies(Stage, Layout),
     /// Deletes of objects, last but for the folders.
     Deletes,
     /// Empty folders that go. With one the folders above it go that hold nothing else.
@@ -29,10 +30,27 @@ pub(super) enum Pass {
 }
 
 impl Pass {
+    /// The passes that bring something, in a tree of this layout.
+    pub(super) fn bringing(layout: Layout) -> impl Iterator<Item = Pass> {
+        let later = layout::LATER.into_iter().filter(move |_| !layout.is_plain());
+        let stages = [Stage::Files].into_iter().chain(later);
+        [Pass::Donors].into_iter().chain(stages.map(move |stage| Pass::Copies(stage, layout)))
+    }
+
+    /// The stage of what it brings.
+    pub(super) fn stage(self) -> Stage {
+        match self {
+            Pass::Copies(stage, _) => stage,
+            _ => Stage::Files,
+        }
+    }
+
     pub(super) fn takes(self, action: &Action) -> bool {
         match (action.step, self) {
             (Step::Copy | Step::Compare, Pass::Donors) => action.donor.is_some(),
-            (Step::Copy | Step::Compare, Pass::Copies) => action.donor.is_none() && action.kind != EntryKind::Folder,
+            (Step::Copy | Step::Compare, Pass::Copies(stage, layout)) => {
+                action.donor.is_none() && action.kind != EntryKind::Folder && layout.stage(&action.key) == stage
+            }
             (Step::Copy | Step::Compare, Pass::FoldersMade) => {
                 action.donor.is_none() && action.kind == EntryKind::Folder
             }

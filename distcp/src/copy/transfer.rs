@@ -8,8 +8,9 @@ use md5::{Digest as _, Md5};
 
 use super::{Copier, Finished, large};
 use crate::event::Means;
+use crate::layout::{Part, Role};
 use crate::options::MetadataMode;
-use crate::plan::{Action, Donor, Step, settled};
+use crate::plan::{Action, Donor, FORK, Step, settled};
 use crate::scan::{self, Scanned};
 use crate::store::{
     CopySource, ObjectInfo, Payload, Precondition, Proof, PutOptions, Result, StoreError, StoreErrorKind, Written,
@@ -24,6 +25,11 @@ impl Copier {
         self.live.as_ref().is_some_and(|live| live.unit(&action.key).is_some())
     }
 
+    /// Whether it is a commit of a table, of which each is written once.
+    fn is_commit(&self, action: &Action) -> bool {
+        matches!(self.layout.part(&action.key), Some(Part { role: Role::Commit(_), .. }))
+    }
+
     /// Does one copy or comparison. A version that is not the planned one is an error of class conflict.
     pub(super) async fn transfer(&self, action: &Action) -> Result<Finished> {
         let Some(source) = &action.source else {
@@ -36,6 +42,10 @@ impl Copier {
         if action.step == Step::Copy && action.target.is_some() && self.is_live(action) {
             return Ok(Finished::Held);
         }
+        let is_commit = self.is_commit(action);
+        if action.step == Step::Copy && action.target.is_some() && is_commit {
+            return Err(self.refuse(action, FORK));
+        }
         if let Some(donor) = &action.donor
             && let Some(finished) = self.copy_from_donor(action, source, donor).await?
         {
@@ -46,9 +56,13 @@ impl Copier {
         {
             return Ok(finished);
         }
-        if action.step == Step::Compare && self.is_live(action) {
+        if action.step == Step::Compare && (is_commit || self.is_live(action)) {
             let scanned = self.scan_source(action, source).await?;
-            return Ok(self.equal_by_hash(action, source, &scanned).await?.unwrap_or(Finished::Held));
+            return match self.equal_by_hash(action, source, &scanned).await? {
+                Some(equal) => Ok(equal),
+                None if is_commit => Err(self.refuse(action, FORK)),
+                None => Ok(Finished::Held),
+            };
         }
         if let Some(finished) = self.copy_across(action, source).await? {
             return Ok(finished);

@@ -115,7 +115,8 @@ pub fn hold(plan: Plan, live: &Live, rewrite: impl FnOnce() -> Result<(PlanWrite
     Plan::from_unnamed(file)
 }
 
-fn count_out(totals: &mut PlanTotals, action: &Action) {
+/// Counts an action that was planned as one that is left.
+pub(crate) fn count_out(totals: &mut PlanTotals, action: &Action) {
     match action.step {
         Step::Copy => {
             totals.copies -= 1;

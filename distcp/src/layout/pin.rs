@@ -1,0 +1,204 @@
+//! What of tables was there before a tree was listed. Pure, but for the plans' files.
+//!
+//! A listing takes a while, and a table that is written to meanwhile may show a commit whose data the listing has passed by
+//! already. So where a plan has anything to carry of tables, the tree is listed and planned once more: what a file that the
+//! first listing saw names, the second one finds. What of snapshots, commits and hints only the second one saw, or not as the
+//! first one did, waits for the next run.
+//!
+//! Of the writers it is relied on that they keep what a version names for as long as two listings take after they have left it
+//! behind, as `VACUUM` and the expiry of snapshots do by default. Where what waits has taken the place of other files, those
+//! stay on the target too; and where a hint waits, what it may name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+
+use manifest::{Keyed, ObjectKey, Result};
+
+use super::{Layout, Part, Role};
+use crate::plan::file::{Plan, PlanWriter};
+use crate::plan::live::{count_out, folders_around};
+use crate::plan::{Action, Reason, Step};
+
+/// Whether the action has to do with a part of a table that is to be carried.
+pub fn carries(action: &Action, layout: Layout) -> bool {
+    carried(action, layout).is_some()
+}
+
+/// What of a table the action is to carry.
+fn carried(action: &Action, layout: Layout) -> Option<Part> {
+    let is_wanted = matches!(action.step, Step::Copy | Step::Compare);
+    is_wanted.then(|| layout.part(&action.key)).flatten()
+}
+
+/// Whether the key is in one of these folders.
+pub fn is_in(folders: &BTreeSet<ObjectKey>, key: &ObjectKey) -> bool {
+    !folders.is_empty() && around(key).any(|folder| folders.contains(&folder))
+}
+
+/// The folders that a key stands in, the innermost first, and the root.
+pub fn around(key: &ObjectKey) -> impl Iterator<Item = ObjectKey> {
+    folders_around(key).chain([ObjectKey::default()])
+}
+
+/// A commit that is another one on the target: nobody can say which of two histories is meant.
+fn forks(action: &Action, part: &Part) -> bool {
+    matches!(part.role, Role::Commit(_)) && action.step == Step::Copy && action.target.is_some()
+}
+
+/// Whether it would be copied from a donor, which is before anything that it names is there.
+fn comes_early(action: &Action, part: &Part) -> bool {
+    action.donor.is_some() && !matches!(part.role, Role::Transactions(_))
+}
+
+/// What of tables was written in between.
+#[derive(Default)]
+struct Moved {
+    /// The newest commit that was planned first, by table.
+    newest: BTreeMap<ObjectKey, u64>,
+    /// Tables of which a snapshot waits: hints may name it.
+    without_snapshot: BTreeSet<ObjectKey>,
+    /// Folders of transactions that came or changed.
+    folders: BTreeSet<ObjectKey>,
+    /// Tables that keep what they have.
+    keeping: BTreeSet<ObjectKey>,
+    /// Tables of which a hint waits: the one that the target has still names a snapshot.
+    with_old_hint: BTreeSet<ObjectKey>,
+    /// Some row of the second plan is not to be as it is.
+    rewrites: bool,
+}
+
+impl Moved {
+    /// Takes a row of the first plan.
+    fn first(&mut self, part: Part) {
+        if let Role::Commit(version) = part.role {
+            let newest = self.newest.entry(part.table).or_default();
+            *newest = version.max(*newest);
+        }
+    }
+
+    /// Takes a row of the second plan; `is_same`: the first one has the same version of it to carry.
+    fn second(&mut self, action: &Action, part: &Part, is_same: bool) {
+        let waits = !self.is_known(part, is_same);
+        self.rewrites |= waits || comes_early(action, part) || forks(action, part);
+        if !waits {
+            return;
+        }
+        match &part.role {
+            Role::Snapshot => drop(self.without_snapshot.insert(part.table.clone())),
+            Role::Transactions(folder) => drop(self.folders.insert(folder.clone())),
+            Role::Hint => drop(self.with_old_hint.insert(part.table.clone())),
+            Role::Commit(_) => {}
+        }
+        if part.replaces {
+            self.keeping.insert(part.table.clone());
+        }
+    }
+
+    fn is_known(&self, part: &Part, is_same: bool) -> bool {
+        match part.role {
+            // No commit is made before the one that it follows, whichever of them a listing of many pages saw.
+            Role::Commit(version) => self.newest.get(&part.table).is_some_and(|newest| version <= *newest),
+            _ => is_same,
+        }
+    }
+
+    /// Whether a row of the second plan waits, once all were taken.
+    fn waits(&self, part: &Part, is_same: bool) -> bool {
+        let of_others = match &part.role {
+            Role::Hint => self.without_snapshot.contains(&part.table),
+            Role::Transactions(folder) => self.folders.contains(folder),
+            Role::Snapshot | Role::Commit(_) => false,
+        };
+        of_others || !self.is_known(part, is_same)
+    }
+
+    /// Whether what would be deleted stays.
+    fn stays(&self, key: &ObjectKey, layout: Layout) -> bool {
+        let is_named =
+            || layout.part(key).is_some_and(|part| part.is_named_by_hint() && self.with_old_hint.contains(&part.table));
+        is_in(&self.keeping, key) || is_named()
+    }
+}
+
+/// The second plan of a tree, without what of its tables was written since the first one was made.
+///
+/// # Errors
+/// A plan that cannot be read or written.
+pub fn pin(
+    first: &Plan,
+    second: Plan,
+    layout: Layout,
+    rewrite: impl FnOnce() -> Result<(PlanWriter, File)>,
+) -> Result<Plan> {
+    let mut moved = Moved::default();
+    for action in first.actions()? {
+        if let Some(part) = carried(&action?, layout) {
+            moved.first(part);
+        }
+    }
+    beside(first, &second, layout, |action, before| {
+        if let Some(part) = carried(&action, layout) {
+            moved.second(&action, &part, is_same(before, &action));
+        }
+        Ok(())
+    })?;
+    if !moved.rewrites {
+        return Ok(second);
+    }
+    let (mut writer, file) = rewrite()?;
+    let mut header = second.header.clone();
+    beside(first, &second, layout, |mut action, before| {
+        let part = carried(&action, layout);
+        let waits = match &part {
+            Some(part) => moved.waits(part, is_same(before, &action)),
+            None => action.step == Step::Delete && moved.stays(&action.key, layout),
+        };
+        if waits {
+            count_out(&mut header.totals, &action);
+            (action.step, action.reason, action.donor) = (Step::Skip, Reason::Later, None);
+        } else if let Some(part) = part {
+            if comes_early(&action, &part) {
+                header.totals.server_side -= 1;
+                action.donor = None;
+            }
+            if forks(&action, &part) {
+                header.totals.copies -= 1;
+                header.totals.copy_bytes -= action.size_bytes();
+                header.totals.overwrites -= 1;
+                header.totals.failed += 1;
+                (action.step, action.reason) = (Step::Fail, Reason::Fork);
+            }
+        }
+        writer.push(&action)
+    })?;
+    writer.finish(header)?;
+    Plan::from_unnamed(file)
+}
+
+fn is_same(before: Option<&Action>, now: &Action) -> bool {
+    let versions = before.and_then(|before| before.source.as_ref()).zip(now.source.as_ref());
+    versions.is_some_and(|(before, now)| before.looks_like(now))
+}
+
+/// Goes over the rows of the second plan, each with the one of the first that carries the same key.
+fn beside(
+    first: &Plan,
+    second: &Plan,
+    layout: Layout,
+    mut take: impl FnMut(Action, Option<&Action>) -> Result<()>,
+) -> Result<()> {
+    let mut before = first.actions()?.filter(|action| action.as_ref().map_or(true, |action| carries(action, layout)));
+    let mut at: Option<Action> = before.next().transpose()?;
+    for action in second.actions()? {
+        let action = action?;
+        while at.as_ref().is_some_and(|at| at.key() < action.key()) {
+            at = before.next().transpose()?;
+        }
+        let same_key = at.as_ref().filter(|at| at.key() == action.key());
+        take(action, same_key)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
