@@ -183,7 +183,7 @@ fn transactions(folder: &[u8]) -> Option<bool> {
         parts.pop();
     }
     let is_one = !is_compacted && parts.len() > 1 && parts[0] == parts[1];
-    (numbers.contains(&parts.len()) && parts.iter().all(|part| is_number(part))).then_some(!is_one)
+    (numbers.contains(&parts.len()) && parts.iter().all(is_number)).then_some(!is_one)
 }
 
 #[cfg(test)]
