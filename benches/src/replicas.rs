@@ -6,6 +6,8 @@
 
 #[path = "replicas/ddl.rs"]
 mod ddl;
+#[path = "replicas/delta.rs"]
+mod delta;
 #[path = "replicas/fill.rs"]
 mod fill;
 #[path = "replicas/hive.rs"]
@@ -97,6 +99,8 @@ enum Case {
     IdlePostgres,
     /// The same, SQLite
     IdleSqlite,
+    /// A Delta table of 10,000 commits and 100,000 files, and one of a tenth: 10 commits more
+    Delta,
 }
 
 /// What a case came to.
@@ -196,6 +200,10 @@ async fn run(case: Case, arguments: &Arguments, stage: &Stage) -> Result<Vec<Row
             let url = |side: &str| format!("sqlite://{}/{side}.db", stage.folder().display());
             open::init(&url("source")).await?;
             idle(arguments, stage, &url("source"), &url("target"), "SQLite").await
+        }
+        Case::Delta => {
+            let tenth = delta_commits(arguments, stage, arguments.scaled(1_000), "no aim").await?;
+            Ok(vec![tenth, delta_commits(arguments, stage, arguments.scaled(10_000), "grows with the 10").await?])
         }
     }
 }
@@ -351,6 +359,31 @@ async fn idle(arguments: &Arguments, stage: &Stage, source: &str, target: &str, 
     let names = there.snapshot().await?.table_names(&DatabaseName::new(objects::MANY)).await?;
     ensure!(names.len() == tables, "{} tables are on the target", names.len());
     Ok(vec![spared, swept, looked, verified])
+}
+
+/// A run after ten commits to a Delta table that has so many.
+async fn delta_commits(arguments: &Arguments, stage: &Stage, commits: usize, aim: &'static str) -> Result<Row> {
+    const MORE: usize = 10;
+    let (database, each) = (format!("{}_{commits}", objects::MANY), arguments.files);
+    let url = |side: &str| format!("sqlite://{}/{side}_{commits}.db", stage.folder().display());
+    open::init(&url("source")).await?;
+    let table = fill::delta_table(&url("source"), &database, &stage.root()).await?;
+    delta::commits(&table, 0..commits, each)?;
+    let job = arguments.job(stage, &url("source"), &url("target"), &database);
+    job.write_policy("")?;
+    let first = job.run_once()?;
+    eprintln!("Delta: the first run over {commits} commits took {:.1} s", first.seconds);
+    job.run_once()?;
+    delta::commits(&table, commits..commits + MORE, each)?;
+    let ran = job.run()?;
+    let copied = ran.number("/counts/copied")?;
+    let expected = (MORE * (each + 1) + 1) as u64;
+    ensure!(copied == expected, "{copied} objects were copied, not {expected}");
+    let idle = idle_runs(&job)?;
+    let about =
+        format!("10 commits of {each} files each to a Delta table of {commits} commits, {} files", commits * each);
+    let word = format!("with nothing to do {:.2} s", idle.seconds);
+    Ok(Row { word, ..Row::of(&about, expected as usize, &ran, aim) })
 }
 
 /// The middle of some runs that change nothing.

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use self::across::Across;
 use self::budget::Budget;
-use self::ordered::{BROKEN, MOVED, Tables};
+use self::ordered::{BROKEN, REWRITTEN, Tables};
 use self::passes::{Pass, stream};
 use self::resume::Unfinisheds;
 use self::settle::{End, Settled};
@@ -131,6 +131,8 @@ pub struct CopyReport {
     pub left_upload: bool,
     /// Objects that were kept in the trash.
     pub trashed: u64,
+    /// Tables keep the version that they had, although newer ones were planned.
+    pub behind: bool,
 }
 
 /// Failures that are kept as text; all are reported as events.
@@ -290,8 +292,10 @@ pub async fn copy(job: &Job, inputs: Inputs) -> Result<CopyReport, Failure> {
     let full = run.copier.full.load(Ordering::Relaxed);
     let left_upload = run.copier.left_upload.load(Ordering::Relaxed);
     let trashed = run.copier.keeper.as_ref().map_or(0, |keeper| keeper.kept.load(Ordering::Relaxed));
-    let Run { ends, stopped, rows, errors, vanished, gave_up, .. } = run;
-    Ok(CopyReport { ends, stopped, rows, errors, vanished, gave_up, full, left_upload, trashed })
+    run.tell_behind();
+    let Run { ends, stopped, rows, errors, vanished, gave_up, tables, .. } = run;
+    let behind = tables.behind().len() > 0;
+    Ok(CopyReport { behind, ends, stopped, rows, errors, vanished, gave_up, full, left_upload, trashed })
 }
 
 struct Run {
@@ -328,10 +332,17 @@ impl Run {
                 match self.stopped {
                     Some(stopped) => self.skip(&action, stopped.reason()),
                     None if stage != Stage::Files && self.tables.is_broken(&action.key) => self.skip(&action, BROKEN),
-                    None => drop(tasks.spawn(self.tables.settle(self.copier.clone(), action, stage))),
+                    None => {
+                        let stage = stage.max(self.tables.layout().stage(&action.key));
+                        drop(tasks.spawn(self.tables.settle(self.copier.clone(), action, stage)));
+                    }
                 }
             }
             self.drain(&mut tasks).await?;
+            if !self.tables.layout().is_plain() && pass != Pass::Donors {
+                // A power cut keeps no file that names one that it did not keep.
+                self.copier.target.settle().await?;
+            }
         }
         // Metadata that the gate writes names what was copied, and deletes rely on it.
         self.copier.target.settle().await?;
@@ -381,6 +392,20 @@ impl Run {
         Ok(())
     }
 
+    /// Says which tables keep the version that they have.
+    fn tell_behind(&self) {
+        let behind = self.tables.behind();
+        let count = behind.len();
+        if count == 0 || self.stopped.is_some() {
+            return;
+        }
+        let mut named: Vec<_> = behind.take(ERRORS_KEPT).map(|table| table.escaped()).collect();
+        named.iter_mut().filter(|table| table.is_empty()).for_each(|table| *table = "the root".into());
+        let more = if count > named.len() { ", ..." } else { "" };
+        let note = format!("{count} tables keep the version that they have: {}{more}", named.join(", "));
+        (self.listener)(Event::Note(note));
+    }
+
     /// Waits for all tasks; after a signal only for a while.
     async fn drain(&mut self, tasks: &mut JoinSet<Settled>) -> Result<(), Failure> {
         let token = self.copier.stop.token.clone();
@@ -419,8 +444,10 @@ impl Run {
 
     async fn settled(&mut self, settled: Settled) -> Result<(), Failure> {
         let Settled { action, end } = settled;
-        if !end.is_there() {
-            self.tables.breaks(&action.key);
+        match &end {
+            End::Vanished => self.tables.vanished(&action.key),
+            end if !end.is_there() => self.tables.breaks(&action.key),
+            _ => {}
         }
         match end {
             End::Finished(finished) => return self.well(&action, *finished).await,
@@ -428,7 +455,7 @@ impl Run {
                 self.vanished += 1;
                 self.skip(&action, VANISHED);
             }
-            End::Moved => self.skip(&action, MOVED),
+            End::Rewritten => self.skip(&action, REWRITTEN),
             End::After => self.skip(&action, BROKEN),
             End::Stopped => {
                 self.stopped = self.stopped.or_else(|| self.copier.why_stop()).or(Some(Stopped::Interrupted));

@@ -1,7 +1,8 @@
 //! Tables in a tree of files: which of their files name others, and in which order all of them arrive. Pure.
 //!
-//! What names other files arrives after them: first files, then snapshots (checkpoints of a Delta table, `metadata.json` of an
-//! Iceberg table, base folders of a transactional table), then the commits of a Delta log, one after the other, then hints. A
+//! What names other files arrives after them: first files, then the commits of a Delta log, one after the other, then snapshots
+//! (checkpoints of a Delta table, which stand for a commit that is there; `metadata.json` of an Iceberg table; folders of
+//! transactions that take the place of others), then hints. Deletes go the other way. A
 //! kill anywhere leaves the last version that arrived whole as the one that is read. What was written while a tree was
 //! listed waits for the next run: [`pin`].
 //!
@@ -44,16 +45,16 @@ impl Layout {
 pub enum Stage {
     /// What names nothing that is read through it yet.
     Files,
-    /// What names files.
-    Snapshots,
     /// Commits of a log, in their order.
     Commits,
+    /// What names files, or stands for commits.
+    Snapshots,
     /// What names snapshots, and is written over.
     Hints,
 }
 
 /// The stages after the first, in their order.
-pub const LATER: [Stage; 3] = [Stage::Snapshots, Stage::Commits, Stage::Hints];
+pub const LATER: [Stage; 3] = [Stage::Commits, Stage::Snapshots, Stage::Hints];
 
 /// A file of a table that needs an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,8 +74,10 @@ pub enum Role {
     Snapshot,
     /// Of this version of a log.
     Commit(u64),
-    /// Written over, or an extract of commits.
+    /// Written over; names a snapshot.
     Hint,
+    /// Made of others, and done without: a checksum, commits in one.
+    Extract,
     /// In this folder of transactions.
     Transactions(ObjectKey),
 }
@@ -86,7 +89,7 @@ impl Part {
             Role::Transactions(_) if !self.replaces => Stage::Files,
             Role::Snapshot | Role::Transactions(_) => Stage::Snapshots,
             Role::Commit(_) => Stage::Commits,
-            Role::Hint => Stage::Hints,
+            Role::Hint | Role::Extract => Stage::Hints,
         }
     }
 
@@ -98,8 +101,11 @@ impl Part {
 
 /// Digits of a version of a Delta log.
 const DIGITS: usize = 20;
-const DELTA_LOG: &[u8] = b"_delta_log";
+/// The folder of a Delta log.
+pub const DELTA_LOG: &[u8] = b"_delta_log";
 const ICEBERG: &[u8] = b"metadata";
+/// Digits that Hive gives numbers of transactions; shorter ones are asked for by name.
+const HIVE_DIGITS: usize = 7;
 
 impl Layout {
     /// What the key is to a table, if it needs an order.
@@ -118,7 +124,8 @@ impl Layout {
                 DELTA_LOG if asks(Layout::Delta) => Some(delta(name)?),
                 ICEBERG if asks(Layout::Iceberg) => iceberg(name).map(|role| (role, false)),
                 _ if asks(Layout::HiveAcid) => {
-                    transactions(segment).map(|replaces| (Role::Transactions(up_to(bytes, end)), replaces))
+                    let digits = if self == Layout::HiveAcid { 1 } else { HIVE_DIGITS };
+                    transactions(segment, digits).map(|replaces| (Role::Transactions(up_to(bytes, end)), replaces))
                 }
                 _ => None,
             };
@@ -147,14 +154,24 @@ fn delta(name: &[u8]) -> Option<(Role, bool)> {
     if name == b"_last_checkpoint" {
         return Some((Role::Hint, false));
     }
+    if let Some(of) = with_checksum(name) {
+        return delta(of).map(|_| (Role::Extract, false));
+    }
     let digits = std::str::from_utf8(name.get(..DIGITS)?).ok()?;
     let is_number = digits.bytes().all(|byte| byte.is_ascii_digit()) && name.get(DIGITS) == Some(&b'.');
     let version = digits.parse().ok().filter(|_| is_number)?;
     Some(match &name[DIGITS + 1..] {
-        b"json" | b"crc" => (Role::Commit(version), false),
-        end if end.ends_with(b".compacted.json") => (Role::Hint, false),
-        _ => (Role::Snapshot, true),
+        b"json" => (Role::Commit(version), false),
+        b"crc" => (Role::Extract, false),
+        end if end.ends_with(b".compacted.json") => (Role::Extract, false),
+        end if end.starts_with(b"checkpoint.") => (Role::Snapshot, true),
+        _ => return None,
     })
+}
+
+/// The file that this one is the checksum of, as Hadoop writes them beside files: `.NAME.crc`.
+fn with_checksum(name: &[u8]) -> Option<&[u8]> {
+    name.strip_prefix(b".")?.strip_suffix(b".crc")
 }
 
 /// A file in a folder `metadata`. Manifests and their lists are files: a `metadata.json` names them.
@@ -162,13 +179,14 @@ fn iceberg(name: &[u8]) -> Option<Role> {
     match name {
         b"version-hint.text" => Some(Role::Hint),
         _ if name.contains(&b'/') => None,
+        _ if with_checksum(name).is_some() => with_checksum(name).and_then(iceberg).map(|_| Role::Extract),
         _ if name.ends_with(b".metadata.json") || name.ends_with(b".metadata.json.gz") => Some(Role::Snapshot),
         _ => None,
     }
 }
 
 /// Whether a folder is one of transactions, and then whether it may take the place of others: a base, or a stretch of several.
-fn transactions(folder: &[u8]) -> Option<bool> {
+fn transactions(folder: &[u8], digits: usize) -> Option<bool> {
     let after = |start: &str| folder.strip_prefix(start.as_bytes());
     let (rest, numbers) = match (after("base_"), after("delta_").or_else(|| after("delete_delta_"))) {
         (Some(rest), _) => (rest, 1..=1),
@@ -183,7 +201,11 @@ fn transactions(folder: &[u8]) -> Option<bool> {
         parts.pop();
     }
     let is_one = !is_compacted && parts.len() > 1 && parts[0] == parts[1];
-    (numbers.contains(&parts.len()) && parts.iter().all(is_number)).then_some(!is_one)
+    // A base of what stood there before the first transaction has the least number there is; statements have few digits.
+    let is_write = |part: &[u8]| part.len() >= digits && is_number(&part.strip_prefix(b"-").unwrap_or(part));
+    let (writes, statement) = parts.split_at(parts.len().min(2));
+    let are_numbers = writes.iter().all(|part| is_write(part)) && statement.iter().all(is_number);
+    (numbers.contains(&parts.len()) && are_numbers).then_some(!is_one)
 }
 
 #[cfg(test)]
@@ -197,14 +219,16 @@ mod tests {
         let folder = |key: &str| Role::Transactions(ObjectKey::from(key));
         for (key, told) in [
             (d(&format!("{v}.json")), Some(("w/t", Role::Commit(12), false))),
-            (d(&format!("{v}.crc")), Some(("w/t", Role::Commit(12), false))),
+            (d(&format!("{v}.crc")), Some(("w/t", Role::Extract, false))),
+            (d(&format!(".{v}.json.crc")), Some(("w/t", Role::Extract, false))),
+            (d(&format!("{v}.tmp")), None),
             (d(&format!("{v}.checkpoint.parquet")), Some(("w/t", Role::Snapshot, true))),
             (d(&format!("{v}.checkpoint.0000000001.0000000002.parquet")), Some(("w/t", Role::Snapshot, true))),
             (
-                d(&format!("{v}.80a083e8-7026-4e79-81be-64bd76c43a11.checkpoint.json")),
+                d(&format!("{v}.checkpoint.80a083e8-7026-4e79-81be-64bd76c43a11.json")),
                 Some(("w/t", Role::Snapshot, true)),
             ),
-            (d(&format!("{v}.{v}.compacted.json")), Some(("w/t", Role::Hint, false))),
+            (d(&format!("{v}.{v}.compacted.json")), Some(("w/t", Role::Extract, false))),
             (d("_last_checkpoint"), Some(("w/t", Role::Hint, false))),
             (d("_sidecars/x.parquet"), None),
             (d("_staged_commits/00000000000000000012.u.json"), None),
@@ -229,14 +253,25 @@ mod tests {
                 "h/delta_0000001_0000004_v0000009/b".to_owned(),
                 Some(("h", folder("h/delta_0000001_0000004_v0000009"), true)),
             ),
-            ("h/delete_delta_1_1/b".to_owned(), Some(("h", folder("h/delete_delta_1_1"), false))),
+            (
+                "h/base_-9223372036854775808_v0000049/b".to_owned(),
+                Some(("h", folder("h/base_-9223372036854775808_v0000049"), true)),
+            ),
+            ("i/metadata/.version-hint.text.crc".to_owned(), Some(("i", Role::Extract, false))),
+            ("i/metadata/.snap-1.avro.crc".to_owned(), None),
+            ("h/base_2024/b".to_owned(), None),
+            ("h/delta_1_2/b".to_owned(), None),
+            (
+                "h/delete_delta_0000001_0000001/b".to_owned(),
+                Some(("h", folder("h/delete_delta_0000001_0000001"), false)),
+            ),
             ("h/base_x/b".to_owned(), None),
             ("h/base_1_2/b".to_owned(), None),
             ("h/delta_1/b".to_owned(), None),
             ("h/delta_force/b".to_owned(), None),
             ("h/delta_1_1_1_1/b".to_owned(), None),
             ("h/base_1".to_owned(), None),
-            ("base_1/b".to_owned(), Some(("", folder("base_1"), true))),
+            ("base_0000001/b".to_owned(), Some(("", folder("base_0000001"), true))),
         ] {
             let wanted = told.map(|(table, role, replaces)| Part { table: ObjectKey::from(table), role, replaces });
             assert_eq!(Layout::Auto.part(&ObjectKey::from(key.as_str())), wanted, "{key}");
@@ -246,11 +281,12 @@ mod tests {
 
     #[test]
     fn a_layout_that_is_named_looks_for_no_other() {
-        let keys = ["t/_delta_log/00000000000000000000.json", "t/metadata/v1.metadata.json", "t/base_1/b"];
+        let keys = ["t/_delta_log/00000000000000000000.json", "t/metadata/v1.metadata.json", "t/base_0000001/b"];
         let finds = |layout: Layout| keys.map(|key| layout.part(&ObjectKey::from(key)).is_some());
         assert_eq!(finds(Layout::Auto), [true; 3]);
         assert_eq!(finds(Layout::Delta), [true, false, false]);
         assert_eq!(finds(Layout::Iceberg), [false, true, false]);
         assert_eq!(finds(Layout::HiveAcid), [false, false, true]);
+        assert!(Layout::HiveAcid.part(&ObjectKey::from("t/base_1/b")).is_some(), "by its name alone");
     }
 }

@@ -184,7 +184,8 @@ pub struct CopyOptions {
     #[cfg_attr(feature = "cli", arg(long, value_name = "TIME", requires = "trash", value_parser = crate::quantity::parse_duration, help_heading = "What to change"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trash_retention: Option<Duration>,
-    /// Tables in SOURCE: what names other files of a table arrives after them
+    /// Delta, Iceberg and Hive ACID tables in SOURCE: copy data before the metadata that names it; what of them changed is
+    /// listed twice (plain: files in any order)
     #[cfg_attr(feature = "cli", arg(long, value_enum, default_value = "auto", help_heading = "What to change"))]
     #[serde(default, skip_serializing_if = "Layout::is_plain")]
     pub layout: Layout,

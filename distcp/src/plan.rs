@@ -24,7 +24,7 @@ pub const HELD: &str = "readers are in its folder";
 pub const DIFFERS: &str = "it differs, and readers are in its folder";
 
 /// The word for a commit of a Delta table that is another one on the target.
-pub const FORK: &str = "another commit of this version stands on the target: remove that table, or copy with --layout plain to write it over";
+pub const FORK: &str = "another commit of this version stands on the target: remove the folder of that table from TARGET, or copy that folder alone with --layout plain";
 
 /// What is to be done for one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -134,7 +134,7 @@ impl Reason {
             Reason::Reserved => "state or trash stands there",
             Reason::Theirs => "kept: somebody else wrote it",
             Reason::Held | Reason::HeldCompare => HELD,
-            Reason::Later => "its table moved on while it was listed: left to the next run",
+            Reason::Later => "its table was written to while it was listed: the next run takes it",
             Reason::Fork => FORK,
         }
     }
@@ -457,7 +457,7 @@ pub struct PlanTotals {
     /// Of the deletes of a tree of tables, those beside which something new comes: no guard counts them either.
     #[serde(default)]
     pub replaced: u64,
-    /// Copies and comparisons of what names other files of its table ([`crate::layout`]).
+    /// Copies, comparisons and deletes of what names other files of its table ([`crate::layout`]).
     #[serde(default)]
     pub ordered: u64,
 }

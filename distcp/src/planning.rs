@@ -149,7 +149,7 @@ fn merge(
             if let Some(replaced) = replaced.as_mut().filter(|_| !retires && !gives_up) {
                 replaced.take(&action);
             }
-            totals.ordered += u64::from(pin::carries(&action, job.options.layout));
+            totals.ordered += u64::from(pin::is_ordered(&action, job.options.layout));
             candidates.add(&action)?;
             writer.push(&action)?;
         }

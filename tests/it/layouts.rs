@@ -10,11 +10,11 @@ use std::time::Duration;
 use distcp::event::Outcome;
 use distcp::layout::Layout;
 use distcp::store::memory::MemoryStore;
-use distcp::store::{Store, StoreErrorKind};
+use distcp::store::{ListOptions, Store, StoreErrorKind};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tests::cli::Shell;
-use tests::contract::{pattern, put};
+use tests::contract::{list_all, pattern, put};
 use tests::delta::{self, commit};
 use tests::fault::{Fault, FaultPlan, FaultStore, Method, Rule};
 use tests::jobs::Pair;
@@ -70,6 +70,16 @@ mod iceberg {
     }
 }
 
+/// Some readers ask for the commit of the checkpoint that they begin with.
+fn checkpoints_have_commits(table: &Path) {
+    let log = table.join("_delta_log");
+    let names = std::fs::read_dir(&log).into_iter().flatten().map(|entry| entry.unwrap().file_name());
+    let names = names.filter_map(|name| name.into_string().ok());
+    for version in names.filter_map(|name| name.strip_suffix(".checkpoint.parquet").map(str::to_owned)) {
+        assert!(log.join(format!("{version}.json")).exists(), "checkpoint {version} has its commit");
+    }
+}
+
 /// One writer, one reader of the copy, and runs of which every other one is killed.
 fn written_to_all_the_time(seed: u64) {
     println!("UNDERSTUDY_TEST_SEED={seed}");
@@ -101,6 +111,7 @@ fn written_to_all_the_time(seed: u64) {
             let mut last = (None, None);
             while goes_on(&reads) {
                 let newest = (delta::read(&target.join("d")), iceberg::read(&target.join("i")));
+                checkpoints_have_commits(&target.join("d"));
                 assert!(newest.0 >= last.0 && newest.1 >= last.1, "{newest:?} after {last:?}");
                 last = newest;
                 looks.fetch_add(1, Ordering::Relaxed);
@@ -152,17 +163,23 @@ async fn filled(source: &dyn Store) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn data_comes_first_then_checkpoints_then_commits_one_after_the_other_then_hints() {
+async fn data_comes_first_then_commits_one_after_the_other_then_checkpoints_then_hints() {
     let (source, target) = (Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()));
     filled(source.as_ref()).await;
-    let mut pair = Pair::new(source.clone(), target.clone());
+    // The first commit takes its time.
+    let slow = Fault::Delay(Duration::from_millis(50));
+    let rules = vec![Rule::every(Method::Put, slow).on(&*log(0, "json"))];
+    let slow = FaultStore::new(target.clone(), FaultPlan { rules, ..FaultPlan::default() });
+    let mut pair = Pair::new(source.clone(), Arc::new(slow));
     pair.options.layout = Layout::Delta;
     let summary = pair.copied().await.summary;
     assert_eq!((summary.counts.copied, summary.counts.listed), (10, 10));
-    let order = pair.reports().into_iter().map(|report| report.key.to_string()).collect::<Vec<_>>();
-    let mut later = vec![log(3, "checkpoint.parquet")];
-    later.extend((0..5).map(|version| log(version, "json")));
-    later.push(HINT.into());
+    // Its clock ticks with each write.
+    let mut arrived = list_all(target.as_ref(), ListOptions::default()).await;
+    arrived.sort_by_key(|listed| listed.fingerprint.mtime_ns);
+    let order = arrived.into_iter().map(|listed| listed.key.to_string()).collect::<Vec<_>>();
+    let mut later: Vec<String> = (0..5).map(|version| log(version, "json")).collect();
+    later.extend([log(3, "checkpoint.parquet"), HINT.into()]);
     assert_eq!(order[3..], later);
 }
 
@@ -207,7 +224,8 @@ async fn where_a_file_of_a_table_does_not_arrive_the_table_keeps_its_version_and
         let copied = pair.ended(Outcome::Copied);
         let arrived = |key: &str| copied.iter().any(|copied| copied == key);
         assert!(arrived("plain") && arrived("other/_delta_log/00000000000000000000.json"), "{copied:?}");
-        let commits = (0..5).take_while(|version| method == Method::Put && key == log(2, "json") && *version < 2);
+        let arriving = [("d/part", 0), (&log(2, "json"), 2), (&log(3, "checkpoint.parquet"), 5)];
+        let commits = 0..arriving.into_iter().find(|(of, _)| *of == key).unwrap().1;
         let expected: Vec<String> = commits.map(|version| log(version, "json")).collect();
         let found: Vec<String> = (0..5).map(|version| log(version, "json")).filter(|key| arrived(key)).collect();
         assert_eq!(found, expected, "{key}");
@@ -216,6 +234,51 @@ async fn where_a_file_of_a_table_does_not_arrive_the_table_keeps_its_version_and
         pair.copied().await;
         assert_eq!(pair.rows().await.len(), keys.len() + 1);
     }
+}
+
+/// What vanishes, what that leaves, and what is deleted beside it.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_file_of_a_table_vanishes_the_table_keeps_all_it_has_and_a_writers_own_files_stop_nothing() {
+    for (key, stops) in [("d/part", true), ("d/_temporary/0/x", false), ("d/.hive-staging_1/x", false), ("part", false)]
+    {
+        let (source, target) = (Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()));
+        filled(source.as_ref()).await;
+        put(source.as_ref(), key, pattern(9)).await;
+        for extra in ["d/old", "other/old"] {
+            put(target.as_ref(), extra, pattern(9)).await;
+        }
+        let gone = |method| Rule::every(method, Fault::Fail(StoreErrorKind::NotFound)).on(key);
+        let rules = vec![gone(Method::Get), gone(Method::Head)];
+        let faulty = FaultStore::new(source, FaultPlan { rules, ..FaultPlan::default() });
+        let mut pair = Pair::new(Arc::new(faulty), target);
+        (pair.options.layout, pair.options.delete) = (Layout::Auto, true);
+        let summary = pair.copied().await.summary;
+        let copied = pair.ended(Outcome::Copied);
+        assert_eq!(copied.iter().any(|copied| *copied == log(0, "json")), !stops, "{key}: {copied:?}");
+        let deleted = pair.ended(Outcome::Deleted);
+        assert_eq!(deleted, if stops { vec!["other/old"] } else { vec!["d/old", "other/old"] }, "{key}");
+        assert_eq!(summary.as_of.is_none(), stops, "{key}: what stands for an older moment is not of this one");
+        let told = pair.notes().iter().any(|note| note.contains("1 tables keep the version that they have: d"));
+        assert_eq!(told, stops, "{key}: {:?}", pair.notes());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fork_of_the_same_size_is_found_before_its_checkpoint_is_written_over() {
+    let (source, target) = (Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()));
+    filled(source.as_ref()).await;
+    let same_size = pattern(100 + log(2, "json").len() as u64).iter().map(|byte| byte ^ 1).collect::<Vec<u8>>();
+    put(target.as_ref(), &log(2, "json"), same_size).await;
+    put(target.as_ref(), &log(3, "checkpoint.parquet"), pattern(3)).await;
+    let before = target.head(&log(3, "checkpoint.parquet").as_str().into()).await.unwrap().fingerprint;
+    let mut pair = Pair::new(source, target.clone());
+    pair.options.layout = Layout::Auto;
+    let summary = pair.ends_with(3).await.summary;
+    assert!(summary.errors[0].contains("another commit of this version"), "{:?}", summary.errors);
+    let after = target.head(&log(3, "checkpoint.parquet").as_str().into()).await.unwrap().fingerprint;
+    assert_eq!((after, pair.ended(Outcome::Failed)), (before, vec![log(2, "json")]));
+    let copied = pair.ended(Outcome::Copied);
+    assert!(!copied.iter().any(|key| key.contains("_delta_log")), "{copied:?}");
 }
 
 /// Writes what is there once more, as somebody who went back to an older state and on from there.

@@ -13,7 +13,7 @@ const TABLES_AT_ONCE: usize = 20;
 /// Threads that write files.
 const WRITERS: usize = 4;
 /// How old files are said to be: the time of a young one proves nothing.
-const AGE: Duration = Duration::from_secs(3600);
+pub const AGE: Duration = Duration::from_secs(3600);
 
 async fn at(url: &str) -> Result<Box<dyn Metastore>> {
     Ok(open::open(url, &Environment::default()).await?)
@@ -43,6 +43,21 @@ pub async fn many_tables(url: &str, database: &str, tables: usize, each: usize, 
         metastore.apply(&changes.collect::<Vec<_>>()).await?;
     }
     Ok(all)
+}
+
+/// A database with a Delta table, of which no file is there yet. Returns its folder.
+pub async fn delta_table(url: &str, database: &str, root: &str) -> Result<PathBuf> {
+    let metastore = at(url).await?;
+    let database = DatabaseName::new(database);
+    let mut table = objects::table(database.table("t"), root);
+    table.partition_keys.clear();
+    table.parameters.insert("spark.sql.sources.provider".to_owned(), "delta".to_owned());
+    let folder = table.storage.location.as_deref().and_then(|location| location.strip_prefix("file:"));
+    let folder = folder.map(PathBuf::from).context("a table without a folder")?;
+    metastore
+        .apply(&[Change::PutDatabase(objects::database(&database, root)), Change::PutTable(Box::new(table))])
+        .await?;
+    Ok(folder)
 }
 
 /// These partitions of a table.

@@ -16,7 +16,7 @@ use super::ordered::KEPT;
 use super::{Copier, Pass, Run, stream};
 use crate::error::{Failure, chain};
 use crate::event::{Means, Outcome};
-use crate::layout::Stage;
+use crate::layout::{Layout, Stage};
 use crate::plan::file::Plan;
 use crate::plan::{Action, Reason, Step};
 use crate::progress::count;
@@ -41,23 +41,25 @@ pub(super) async fn pass(run: &mut Run, plan: &Arc<Plan>, concurrency: usize, _s
         (None, _) => Some("kept: something failed before"),
     };
     let batch_size = run.copier.target.capabilities().delete_batch.max(1);
-    let mut actions = stream(plan.clone(), Pass::Deletes);
-    let mut tasks: JoinSet<Batch> = JoinSet::new();
-    let mut batch = Vec::new();
-    while let Some(action) = actions.recv().await {
-        let action = action?;
-        match blocked {
-            Some(reason) => run.skip(&action, reason),
-            None if run.tables.keeps(&action.key) => run.skip(&action, KEPT),
-            None => batch.push(action),
+    for pass in Pass::removing(run.tables.layout()) {
+        let mut actions = stream(plan.clone(), pass);
+        let mut tasks: JoinSet<Batch> = JoinSet::new();
+        let mut batch = Vec::new();
+        while let Some(action) = actions.recv().await {
+            let action = action?;
+            match blocked {
+                Some(reason) => run.skip(&action, reason),
+                None if run.tables.keeps(&action.key) => run.skip(&action, KEPT),
+                None => batch.push(action),
+            }
+            if batch.len() >= batch_size {
+                start(run, &mut tasks, &mut batch, concurrency).await?;
+            }
         }
-        if batch.len() >= batch_size {
-            start(run, &mut tasks, &mut batch, concurrency).await?;
+        start(run, &mut tasks, &mut batch, concurrency).await?;
+        while let Some(done) = tasks.join_next().await {
+            finish(run, done?).await?;
         }
-    }
-    start(run, &mut tasks, &mut batch, concurrency).await?;
-    while let Some(done) = tasks.join_next().await {
-        finish(run, done?).await?;
     }
     for pass in [Pass::FoldersGone, Pass::FoldersMade] {
         let mut actions = stream(plan.clone(), pass);
@@ -79,7 +81,7 @@ pub(super) async fn record(run: &Run, plan: &Arc<Plan>) -> Result<(), Failure> {
         return Ok(());
     };
     let journal = &run.copier.journal;
-    let mut actions = stream(plan.clone(), Pass::Deletes);
+    let mut actions = stream(plan.clone(), Pass::Deletes(Stage::Files, Layout::Plain));
     while let Some(action) = actions.recv().await {
         let Action { key, target, .. } = action?;
         if let Some(target) = target.filter(|_| within.gives_up(&key)) {

@@ -13,17 +13,17 @@ use tokio::sync::oneshot;
 use super::Copier;
 use super::settle::{End, Settled};
 use crate::error::Failure;
-use crate::layout::pin::{around, carries, is_in};
-use crate::layout::{Layout, Part, Role, Stage};
-use crate::plan::Action;
+use crate::layout::pin::{OldHints, around, is_in, is_ordered};
+use crate::layout::{DELTA_LOG, Layout, Part, Role, Stage};
 use crate::plan::file::Plan;
+use crate::plan::{Action, Step};
 
 /// The word for what is left to the next run.
-pub(super) const BROKEN: &str = "not carried: a file of its table that comes before it is not there";
+pub(super) const BROKEN: &str = "waits: a file of its table did not arrive; the copy keeps its last version";
 /// The same, of what would be deleted.
-pub(super) const KEPT: &str = "kept: a file of its table is not there yet";
-/// The word for what was written over since it was listed.
-pub(super) const MOVED: &str = "written over since it was listed: left to the next run";
+pub(super) const KEPT: &str = "kept: its table is not up to date yet, and readers of the copy may need it";
+/// The word for what is another version since it was listed.
+pub(super) const REWRITTEN: &str = "written over since it was listed: left to the next run";
 
 /// Tables of a plan, and how they fare.
 #[derive(Default)]
@@ -32,8 +32,8 @@ pub(super) struct Tables {
     /// Those of which something is carried.
     all: BTreeSet<ObjectKey>,
     broken: BTreeSet<ObjectKey>,
-    /// Those of which a hint did not arrive: what the old one names stays.
-    with_old_hint: BTreeSet<ObjectKey>,
+    /// Those of which a hint did not arrive.
+    hints: OldHints,
     /// The last commit that was started: its table, and whether it arrived.
     tail: Option<(ObjectKey, oneshot::Receiver<bool>)>,
 }
@@ -46,18 +46,18 @@ impl Tables {
             return Ok(Self::default());
         }
         let plan = plan.clone();
-        let read = move || -> manifest::Result<BTreeSet<ObjectKey>> {
-            let mut all = BTreeSet::new();
+        let read = move || -> manifest::Result<Self> {
+            let mut tables = Self { layout, ..Self::default() };
             for action in plan.actions()? {
                 let action = action?;
-                if let Some(part) = layout.part(&action.key).filter(|_| carries(&action, layout)) {
-                    all.insert(part.table);
+                if let Some(part) = layout.part(&action.key).filter(|_| is_ordered(&action, layout)) {
+                    tables.hints.take(&action, layout);
+                    tables.all.insert(part.table);
                 }
             }
-            Ok(all)
+            Ok(tables)
         };
-        let all = tokio::task::spawn_blocking(read).await??;
-        Ok(Self { layout, all, ..Self::default() })
+        Ok(tokio::task::spawn_blocking(read).await??)
     }
 
     /// The layout by which the plan is carried out: plain where it has nothing of tables.
@@ -68,11 +68,26 @@ impl Tables {
     /// The key did not arrive as it was planned.
     pub(super) fn breaks(&mut self, key: &ObjectKey) {
         if let Some(Part { table, role: Role::Hint, .. }) = self.layout.part(key) {
-            self.with_old_hint.insert(table);
+            self.hints.stay(table);
             return;
         }
         let tables = around(key).filter(|folder| self.all.contains(folder));
         self.broken.extend(tables);
+    }
+
+    /// The tables that keep the version that they have.
+    pub(super) fn behind(&self) -> impl ExactSizeIterator<Item = &ObjectKey> {
+        self.broken.iter()
+    }
+
+    /// The key went from the source before it was read. What writers make while they write is no file of a table.
+    pub(super) fn vanished(&mut self, key: &ObjectKey) {
+        let is_log = |segment: &[u8]| segment == DELTA_LOG;
+        let is_hidden = |segment: &[u8]| segment.first().is_some_and(|first| b"_.".contains(first)) && !is_log(segment);
+        let is_part = self.layout.part(key).is_some();
+        if is_part || !key.as_bytes().split(|byte| *byte == b'/').any(is_hidden) {
+            self.breaks(key);
+        }
     }
 
     /// Whether the key is in a table of which something did not arrive.
@@ -82,8 +97,7 @@ impl Tables {
 
     /// Whether what would be deleted stays.
     pub(super) fn keeps(&self, key: &ObjectKey) -> bool {
-        let is_named = |part: Part| part.is_named_by_hint() && self.with_old_hint.contains(&part.table);
-        self.is_broken(key) || self.layout.part(key).is_some_and(is_named)
+        self.is_broken(key) || self.hints.keep(key, self.layout)
     }
 
     /// The work on an action of this stage: a commit waits for the one before it.
@@ -93,7 +107,8 @@ impl Tables {
         action: Action,
         stage: Stage,
     ) -> impl Future<Output = Settled> + Send + 'static {
-        let part = (stage == Stage::Commits).then(|| self.layout.part(&action.key)).flatten();
+        let is_written = action.step == Step::Copy;
+        let part = (stage == Stage::Commits && is_written).then(|| self.layout.part(&action.key)).flatten();
         let commit = part.filter(|part| matches!(part.role, Role::Commit(_))).map(|Part { table, .. }| table);
         let (arrived, next) = oneshot::channel();
         let before = match commit {

@@ -21,8 +21,8 @@ pub(super) enum Pass {
     Donors,
     /// All other copies and comparisons of a stage, in a tree of this layout.
     Copies(Stage, Layout),
-    /// Deletes of objects, last but for the folders.
-    Deletes,
+    /// Deletes of objects of a stage, last but for the folders.
+    Deletes(Stage, Layout),
     /// Empty folders that go. With one the folders above it go that hold nothing else.
     FoldersGone,
     /// Empty folders that are made: after all that may take them away again.
@@ -37,6 +37,12 @@ impl Pass {
         [Pass::Donors].into_iter().chain(stages.map(move |stage| Pass::Copies(stage, layout)))
     }
 
+    /// The passes that remove objects: what names others goes before them.
+    pub(super) fn removing(layout: Layout) -> impl Iterator<Item = Pass> {
+        let later = layout::LATER.into_iter().rev().filter(move |_| !layout.is_plain());
+        later.chain([Stage::Files]).map(move |stage| Pass::Deletes(stage, layout))
+    }
+
     /// The stage of what it brings.
     pub(super) fn stage(self) -> Stage {
         match self {
@@ -49,16 +55,25 @@ impl Pass {
         match (action.step, self) {
             (Step::Copy | Step::Compare, Pass::Donors) => action.donor.is_some(),
             (Step::Copy | Step::Compare, Pass::Copies(stage, layout)) => {
-                action.donor.is_none() && action.kind != EntryKind::Folder && layout.stage(&action.key) == stage
+                action.donor.is_none() && action.kind != EntryKind::Folder && stage_of(action, layout) == stage
             }
             (Step::Copy | Step::Compare, Pass::FoldersMade) => {
                 action.donor.is_none() && action.kind == EntryKind::Folder
             }
-            (Step::Copy | Step::Compare, Pass::Deletes | Pass::FoldersGone) => false,
+            (Step::Copy | Step::Compare, Pass::Deletes(..) | Pass::FoldersGone) => false,
             (Step::Delete, pass) if action.kind == EntryKind::Folder => pass == Pass::FoldersGone,
-            (Step::Delete, pass) => pass == Pass::Deletes,
+            (Step::Delete, Pass::Deletes(stage, layout)) => layout.stage(&action.key) == stage,
+            (Step::Delete, _) => false,
             (_, pass) => pass == Pass::Donors,
         }
+    }
+}
+
+/// When an action is done. A commit that is only compared writes nothing, and what it finds has to be known before others write.
+fn stage_of(action: &Action, layout: Layout) -> Stage {
+    match layout.stage(&action.key) {
+        Stage::Commits if action.step == Step::Compare => Stage::Files,
+        stage => stage,
     }
 }
 

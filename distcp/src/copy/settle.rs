@@ -21,7 +21,7 @@ pub(super) enum End {
     /// The object is gone from the source.
     Vanished,
     /// Another version of it stands at the source, and nobody knows whether what that names is there.
-    Moved,
+    Rewritten,
     /// What it follows did not arrive.
     After,
     /// The run stopped in the middle of it.
@@ -59,8 +59,8 @@ impl Copier {
             return Settled { end: End::of(&action, first), action };
         }
         match self.plan_again(&action).await {
-            Ok(Some(again)) if stage != Stage::Files && !is_of_same_version(&action, &again) => {
-                Settled { action, end: End::Moved }
+            Ok(Some(again)) if stage != Stage::Files && !is_as_harmless(&action, &again) => {
+                Settled { action, end: End::Rewritten }
             }
             Ok(Some(again)) => match self.transfer(&again).await {
                 Ok(finished) => Settled { action: again, end: End::Finished(Box::new(finished)) },
@@ -103,8 +103,9 @@ impl Copier {
     }
 }
 
-/// Whether both are about one version of the source.
-fn is_of_same_version(action: &Action, again: &Action) -> bool {
+/// Whether both are about one version of the source, and none writes where the other one only reads.
+fn is_as_harmless(action: &Action, again: &Action) -> bool {
     let versions = action.source.as_ref().zip(again.source.as_ref());
-    versions.is_some_and(|(planned, now)| planned.looks_like(now))
+    let is_same = versions.is_some_and(|(planned, now)| planned.looks_like(now));
+    is_same && (action.step, again.step) != (Step::Compare, Step::Copy)
 }

@@ -7,7 +7,8 @@
 //!
 //! Of the writers it is relied on that they keep what a version names for as long as two listings take after they have left it
 //! behind, as `VACUUM` and the expiry of snapshots do by default. Where what waits has taken the place of other files, those
-//! stay on the target too; and where a hint waits, what it may name.
+//! stay on the target too; and where a hint waits, what it may name. What is gone only since the first listing is deleted by the
+//! next run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -19,9 +20,10 @@ use crate::plan::file::{Plan, PlanWriter};
 use crate::plan::live::{count_out, folders_around};
 use crate::plan::{Action, Reason, Step};
 
-/// Whether the action has to do with a part of a table that is to be carried.
-pub fn carries(action: &Action, layout: Layout) -> bool {
-    carried(action, layout).is_some()
+/// Whether the action has to do with a part of a table that is to be carried, or to go.
+pub fn is_ordered(action: &Action, layout: Layout) -> bool {
+    let changes = matches!(action.step, Step::Copy | Step::Compare | Step::Delete);
+    changes && layout.part(&action.key).is_some()
 }
 
 /// What of a table the action is to carry.
@@ -40,9 +42,16 @@ pub fn around(key: &ObjectKey) -> impl Iterator<Item = ObjectKey> {
     folders_around(key).chain([ObjectKey::default()])
 }
 
-/// A commit that is another one on the target: nobody can say which of two histories is meant.
-fn forks(action: &Action, part: &Part) -> bool {
+/// A commit that seems to be another one on the target.
+fn differs(action: &Action, part: &Part) -> bool {
     matches!(part.role, Role::Commit(_)) && action.step == Step::Copy && action.target.is_some()
+}
+
+/// A commit that is another one on the target: nobody can say which of two histories is meant. Of the same size only its content tells:
+/// ETags of encrypted buckets differ always.
+fn forks(action: &Action, part: &Part) -> bool {
+    let size = |side: &Option<manifest::Fingerprint>| side.as_ref().map(|side| side.size_bytes);
+    differs(action, part) && size(&action.source) != size(&action.target)
 }
 
 /// Whether it would be copied from a donor, which is before anything that it names is there.
@@ -61,8 +70,8 @@ struct Moved {
     folders: BTreeSet<ObjectKey>,
     /// Tables that keep what they have.
     keeping: BTreeSet<ObjectKey>,
-    /// Tables of which a hint waits: the one that the target has still names a snapshot.
-    with_old_hint: BTreeSet<ObjectKey>,
+    /// Tables of which a hint waits, and how they fare.
+    hints: OldHints,
     /// Some row of the second plan is not to be as it is.
     rewrites: bool,
 }
@@ -79,15 +88,18 @@ impl Moved {
     /// Takes a row of the second plan; `is_same`: the first one has the same version of it to carry.
     fn second(&mut self, action: &Action, part: &Part, is_same: bool) {
         let waits = !self.is_known(part, is_same);
-        self.rewrites |= waits || comes_early(action, part) || forks(action, part);
+        self.rewrites |= waits || comes_early(action, part) || differs(action, part);
         if !waits {
             return;
         }
         match &part.role {
-            Role::Snapshot => drop(self.without_snapshot.insert(part.table.clone())),
+            Role::Snapshot => {
+                self.without_snapshot.insert(part.table.clone());
+                self.hints.stay(part.table.clone());
+            }
             Role::Transactions(folder) => drop(self.folders.insert(folder.clone())),
-            Role::Hint => drop(self.with_old_hint.insert(part.table.clone())),
-            Role::Commit(_) => {}
+            Role::Hint => self.hints.stay(part.table.clone()),
+            Role::Commit(_) | Role::Extract => {}
         }
         if part.replaces {
             self.keeping.insert(part.table.clone());
@@ -107,16 +119,44 @@ impl Moved {
         let of_others = match &part.role {
             Role::Hint => self.without_snapshot.contains(&part.table),
             Role::Transactions(folder) => self.folders.contains(folder),
-            Role::Snapshot | Role::Commit(_) => false,
+            Role::Snapshot | Role::Commit(_) | Role::Extract => false,
         };
         of_others || !self.is_known(part, is_same)
     }
 
     /// Whether what would be deleted stays.
     fn stays(&self, key: &ObjectKey, layout: Layout) -> bool {
-        let is_named =
-            || layout.part(key).is_some_and(|part| part.is_named_by_hint() && self.with_old_hint.contains(&part.table));
-        is_in(&self.keeping, key) || is_named()
+        is_in(&self.keeping, key) || self.hints.keep(key, layout)
+    }
+}
+
+/// Tables of which the target keeps the hint that it has. What that names stays, and where snapshots go, all that they name.
+#[derive(Default)]
+pub struct OldHints {
+    tables: BTreeSet<ObjectKey>,
+    expiring: BTreeSet<ObjectKey>,
+}
+
+impl OldHints {
+    /// Takes an action of a plan: a snapshot that goes.
+    pub fn take(&mut self, action: &Action, layout: Layout) {
+        let part = layout.part(&action.key).filter(|part| action.step == Step::Delete && part.role == Role::Snapshot);
+        self.expiring.extend(part.map(|part| part.table));
+    }
+
+    /// The hint of this table stays as it is.
+    pub fn stay(&mut self, table: ObjectKey) {
+        self.tables.insert(table);
+    }
+
+    /// Whether what would be deleted may be named by such a hint.
+    pub fn keep(&self, key: &ObjectKey, layout: Layout) -> bool {
+        if self.tables.is_empty() {
+            return false;
+        }
+        let is_named = |part: Part| part.is_named_by_hint() && self.tables.contains(&part.table);
+        let is_below = |table: ObjectKey| self.tables.contains(&table) && self.expiring.contains(&table);
+        layout.part(key).is_some_and(is_named) || around(key).any(is_below)
     }
 }
 
@@ -137,8 +177,10 @@ pub fn pin(
         }
     }
     beside(first, &second, layout, |action, before| {
-        if let Some(part) = carried(&action, layout) {
-            moved.second(&action, &part, is_same(before, &action));
+        moved.hints.take(&action, layout);
+        match carried(&action, layout) {
+            Some(part) => moved.second(&action, &part, is_same(before, &action)),
+            None => moved.rewrites |= is_newly_gone(before, &action),
         }
         Ok(())
     })?;
@@ -151,6 +193,7 @@ pub fn pin(
         let part = carried(&action, layout);
         let waits = match &part {
             Some(part) => moved.waits(part, is_same(before, &action)),
+            None if is_newly_gone(before, &action) => true,
             None => action.step == Step::Delete && moved.stays(&action.key, layout),
         };
         if waits {
@@ -161,7 +204,13 @@ pub fn pin(
                 header.totals.server_side -= 1;
                 action.donor = None;
             }
-            if forks(&action, &part) {
+            if differs(&action, &part) && !forks(&action, &part) {
+                header.totals.copies -= 1;
+                header.totals.copy_bytes -= action.size_bytes();
+                header.totals.compares += 1;
+                header.totals.compare_bytes += action.size_bytes();
+                action.step = Step::Compare;
+            } else if forks(&action, &part) {
                 header.totals.copies -= 1;
                 header.totals.copy_bytes -= action.size_bytes();
                 header.totals.overwrites -= 1;
@@ -173,6 +222,12 @@ pub fn pin(
     })?;
     writer.finish(header)?;
     Plan::from_unnamed(file)
+}
+
+/// Whether it would be deleted, and the first plan knows nothing of that: what took its place may have come behind the second
+/// listing's back.
+fn is_newly_gone(before: Option<&Action>, now: &Action) -> bool {
+    now.step == Step::Delete && before.is_none_or(|before| before.step != Step::Delete)
 }
 
 fn is_same(before: Option<&Action>, now: &Action) -> bool {
@@ -187,7 +242,8 @@ fn beside(
     layout: Layout,
     mut take: impl FnMut(Action, Option<&Action>) -> Result<()>,
 ) -> Result<()> {
-    let mut before = first.actions()?.filter(|action| action.as_ref().map_or(true, |action| carries(action, layout)));
+    let counts = |action: &Action| action.step == Step::Delete || carried(action, layout).is_some();
+    let mut before = first.actions()?.filter(|action| action.as_ref().map_or(true, counts));
     let mut at: Option<Action> = before.next().transpose()?;
     for action in second.actions()? {
         let action = action?;

@@ -67,8 +67,13 @@ fn plan(mut actions: Vec<Action>) -> Plan {
     Plan::from_unnamed(file).unwrap()
 }
 
-/// What is left to the next run, and what fails, after these two plans.
+/// What is left to the next run, and what fails, after these two plans, of which the first knows what goes, too.
 fn left(first: Vec<Action>, second: Vec<Action>) -> (Vec<String>, Vec<String>) {
+    let goes = second.iter().filter(|action| action.step == Step::Delete).cloned();
+    left_of(first.into_iter().chain(goes).collect(), second)
+}
+
+fn left_of(first: Vec<Action>, second: Vec<Action>) -> (Vec<String>, Vec<String>) {
     let pinned = pin(&plan(first), plan(second), Layout::Auto, temporary).unwrap();
     let totals = &pinned.header.totals;
     assert!(totals.add_up(), "{totals:?}");
@@ -137,22 +142,76 @@ fn a_metadata_file_waits_and_takes_its_hint_along_and_manifests_do_not() {
 
 #[test]
 fn a_folder_of_transactions_that_grew_waits_as_a_whole() {
-    let first = || new(&strings(&["h/p=1/delta_1_1/a", "h/p=1/delta_2_2/a", "h/p=2/base_2/a"]));
-    let grown = || [first(), new(&strings(&["h/p=1/delta_2_2/b"])), vec![deleted("h/p=1/old")]].concat();
-    assert_eq!(left(first(), grown()), (strings(&["h/p=1/delta_2_2/a", "h/p=1/delta_2_2/b"]), vec![]));
-    let changed = new(&strings(&["h/p=1/delta_1_1/a", "h/p=1/delta_2_2/a"]));
-    let changed =
-        [changed, vec![copied("h/p=2/base_2/a", 2), deleted("h/p=2/delta_1_1/a"), deleted("h/p=1/old")]].concat();
-    assert_eq!(left(first(), changed), (strings(&["h/p=2/base_2/a", "h/p=2/delta_1_1/a"]), vec![]));
+    let first =
+        || new(&strings(&["h/p=1/delta_0000001_0000001/a", "h/p=1/delta_0000002_0000002/a", "h/p=2/base_0000002/a"]));
+    let grown = || [first(), new(&strings(&["h/p=1/delta_0000002_0000002/b"])), vec![deleted("h/p=1/old")]].concat();
+    assert_eq!(
+        left(first(), grown()),
+        (strings(&["h/p=1/delta_0000002_0000002/a", "h/p=1/delta_0000002_0000002/b"]), vec![])
+    );
+    let changed = new(&strings(&["h/p=1/delta_0000001_0000001/a", "h/p=1/delta_0000002_0000002/a"]));
+    let changed = [
+        changed,
+        vec![copied("h/p=2/base_0000002/a", 2), deleted("h/p=2/delta_0000001_0000001/a"), deleted("h/p=1/old")],
+    ]
+    .concat();
+    assert_eq!(left(first(), changed), (strings(&["h/p=2/base_0000002/a", "h/p=2/delta_0000001_0000001/a"]), vec![]));
     // A stretch of several takes the place of them.
-    let compacted = [first(), new(&strings(&["h/p=1/delta_1_2/a"])), vec![deleted("h/p=1/delta_0_0/a")]].concat();
-    assert_eq!(left(first(), compacted), (strings(&["h/p=1/delta_0_0/a", "h/p=1/delta_1_2/a"]), vec![]));
+    let compacted =
+        [first(), new(&strings(&["h/p=1/delta_0000001_0000002/a"])), vec![deleted("h/p=1/delta_0000000_0000000/a")]]
+            .concat();
+    assert_eq!(
+        left(first(), compacted),
+        (strings(&["h/p=1/delta_0000000_0000000/a", "h/p=1/delta_0000001_0000002/a"]), vec![])
+    );
 }
 
 #[test]
 fn a_commit_that_is_another_one_on_the_target_fails() {
-    let rows = || vec![over(copied(&log("a", 1, "json"), 1)), copied(&log("a", 2, "json"), 1), over(copied("a/x", 1))];
+    let other = || {
+        let action = over(copied(&log("a", 1, "json"), 1));
+        Action { target: Some(Fingerprint { size_bytes: 11, ..Fingerprint::default() }), ..action }
+    };
+    let rows = || vec![other(), copied(&log("a", 2, "json"), 1), over(copied("a/x", 1))];
     assert_eq!(left(rows(), rows()), (vec![], vec![log("a", 1, "json")]));
+    // A checksum may be made again.
+    let rows = || vec![over(copied(&log("a", 1, "crc"), 1))];
+    assert_eq!(left(rows(), rows()), (vec![], vec![]));
+}
+
+#[test]
+fn a_commit_of_the_same_size_is_compared_before_anybody_says_that_it_is_another_one() {
+    let rows = || vec![over(copied(&log("a", 1, "json"), 1)), over(copied("a/x", 1))];
+    let pinned = pin(&plan(rows()), plan(rows()), Layout::Auto, temporary).unwrap();
+    let steps: Vec<Step> = pinned.actions().unwrap().map(|row| row.unwrap().step).collect();
+    assert_eq!(steps, [Step::Compare, Step::Copy]);
+    let totals = &pinned.header.totals;
+    assert!(totals.add_up());
+    let counted = (totals.copies, totals.copy_bytes, totals.compares, totals.compare_bytes, totals.overwrites);
+    assert_eq!(counted, (1, 10, 1, 10, 2));
+}
+
+#[test]
+fn what_is_gone_only_since_the_first_listing_stays_until_the_next_run() {
+    // A base may have come where the listing had passed by.
+    let gone = || vec![deleted("h/delta_0000001_0000001/a"), deleted("x")];
+    assert_eq!(left_of(vec![], gone()), (strings(&["h/delta_0000001_0000001/a", "x"]), vec![]));
+    assert_eq!(left_of(gone(), gone()), (vec![], vec![]));
+}
+
+#[test]
+fn where_a_hint_stays_and_snapshots_go_all_that_they_name_stays() {
+    let metadata = |name: &str| format!("i/metadata/{name}");
+    let hint = metadata("version-hint.text");
+    let goes = || vec![deleted("i/data/old"), deleted(&metadata("v1.metadata.json")), deleted("j/data/old")];
+    let first = || new(std::slice::from_ref(&hint));
+    let all = strings(&["i/data/old", "i/metadata/v1.metadata.json"]);
+    let changed = [vec![copied(&hint, 2)], goes()].concat();
+    assert_eq!(left(first(), changed), ([all.clone(), vec![hint.clone()]].concat(), vec![]));
+    // The hint is the same, and waits for what it may name.
+    let more = [first(), new(&[metadata("v9.metadata.json")]), goes()].concat();
+    let waits = [all, vec![metadata("v9.metadata.json"), hint.clone()]].concat();
+    assert_eq!(left(first(), more), (waits, vec![]));
 }
 
 #[test]
@@ -173,7 +232,7 @@ fn nothing_that_names_others_is_copied_from_a_donor_before_them() {
         Action { donor: Some(crate::plan::Donor { entry }), ..action }
     };
     let commit = log("a", 1, "json");
-    let rows = || vec![donor(&commit), donor("a/x"), donor("h/base_1/x")];
+    let rows = || vec![donor(&commit), donor("a/x"), donor("h/base_0000001/x")];
     let pinned = pin(&plan(rows()), plan(rows()), Layout::Auto, temporary).unwrap();
     let given: Vec<bool> = pinned.actions().unwrap().map(|row| row.unwrap().donor.is_some()).collect();
     assert_eq!((given, pinned.header.totals.server_side), (vec![false, true, true], 2));

@@ -9,7 +9,6 @@ use distcp::assemble::{self, JobSpec};
 use distcp::error::{Failure, Result};
 use distcp::filter::Filter;
 use distcp::job::Job;
-use distcp::layout::Layout;
 use distcp::options::CopyOptions;
 use distcp::plan::PlanTotals;
 use distcp::run;
@@ -85,13 +84,8 @@ pub fn open_paths(setting: &Setting, trust: Trust<'_>) -> Result<Vec<(String, Re
     }
     let open = |rule: &PathRule| {
         let base = base(setting, &rule.from, &rule.to, "path");
-        let options = CopyOptions {
-            delete: rule.delete,
-            allow_empty_source: false,
-            filter: Filter::default(),
-            layout: Layout::Auto,
-            ..base.options
-        };
+        let options =
+            CopyOptions { delete: rule.delete, allow_empty_source: false, filter: Filter::default(), ..base.options };
         let job = assemble::job(JobSpec { options, ..base }, &setting.opener)?;
         let path = PathTree { name: name(rule), deletes: rule.delete, job };
         let key = path.key();
