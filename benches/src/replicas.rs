@@ -202,7 +202,9 @@ async fn run(case: Case, arguments: &Arguments, stage: &Stage) -> Result<Vec<Row
             idle(arguments, stage, &url("source"), &url("target"), "SQLite").await
         }
         Case::Delta => {
-            let tenth = delta_commits(arguments, stage, arguments.scaled(1_000), "no aim").await?;
+            // Each in a folder of its own.
+            let other = Stage::new(&arguments.postgres, &arguments.hms)?;
+            let tenth = delta_commits(arguments, &other, arguments.scaled(1_000), "no aim").await?;
             Ok(vec![tenth, delta_commits(arguments, stage, arguments.scaled(10_000), "grows with the 10").await?])
         }
     }
