@@ -159,9 +159,7 @@ async fn leased(job: &Job, lease: &Lease, run_id: &RunId, work: Work<'_>, summar
     if !as_planned {
         refuse(job, &plan.header.totals)?;
     }
-    if !unfinished.died.is_empty() {
-        session::leftovers::sweep(job, lease, &unfinished.died, &unfinished.uploads.ids()).await?;
-    }
+    session::leftovers::sweep(job, lease, &unfinished.died, &unfinished.uploads.ids()).await?;
     let plan = Arc::new(plan);
     session::claim(job).await?;
     session::keep_plan(job, run_id, &plan).await?;

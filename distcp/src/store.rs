@@ -8,7 +8,6 @@
 //! before [`Store::settle`] may leave a new one empty or cut off, where there was none); a crash
 //! between `create_upload` and `complete_upload` leaves an upload (a temporary file, locally) that the journal names.
 
-use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,11 +23,13 @@ use serde::{Deserialize, Serialize};
 use crate::list::cover::Cover;
 
 pub use self::error::{StoreError, StoreErrorKind};
+pub use self::folders::Folders;
 pub use self::local::{Leftover, MAX_LEFTOVERS};
 pub use self::payload::Payload;
 
 pub mod azure;
 pub mod error;
+mod folders;
 pub mod gcs;
 pub mod hdfs;
 pub mod local;
@@ -95,9 +96,6 @@ pub struct Capabilities {
     /// Modification times are kept in steps of this many nanoseconds.
     pub time_step_ns: i64,
 }
-
-/// Folders, as keys.
-pub type Folders = BTreeSet<ObjectKey>;
 
 /// How to list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -399,8 +397,8 @@ pub trait Store: Debug + Send + Sync {
 /// they were made for is gone.
 #[async_trait]
 pub trait Sweep: Debug + Send + Sync {
-    /// Temporary files of ours that are at least `min_age` old, at most [`MAX_LEFTOVERS`] a call; only those that stand right in
-    /// these folders, if there are any.
+    /// Temporary files of ours that are at least `min_age` old, at most [`MAX_LEFTOVERS`] a call; only those that stand in
+    /// these folders, if any are named.
     async fn leftovers(&self, min_age: Duration, within: Option<Arc<Folders>>) -> Result<Vec<Leftover>>;
 
     /// Removes one; a missing one is no error.

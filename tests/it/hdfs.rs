@@ -1,7 +1,7 @@
 //! HDFS against a real NameNode and DataNode: the store by its contract, and whole runs through the binary. Each test works
 //! in a folder of its own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -9,7 +9,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use distcp::store::hdfs::{HdfsConfig, HdfsStore};
 use distcp::store::{
-    GetOptions, ListOptions, PartSpec, Precondition, Proof, PutOptions, Store, StoreErrorKind, Sweep as _, UploadId,
+    Folders, GetOptions, ListOptions, PartSpec, Precondition, Proof, PutOptions, Store, StoreErrorKind, Sweep as _,
+    UploadId,
 };
 use futures::TryStreamExt as _;
 use manifest::{Attributes, EntryKind, ObjectKey};
@@ -208,9 +209,12 @@ async fn case_24_leftovers_are_not_listed_and_can_be_removed() {
     assert_eq!(listed, [("a/f".to_owned(), EntryKind::Object), ("b/deep".to_owned(), EntryKind::Folder)]);
     assert_eq!(store.leftovers(Duration::from_secs(3600), None).await.unwrap(), [], "young ones may be in use");
     let found = store.leftovers(Duration::ZERO, None).await.unwrap();
-    let in_b = Arc::new(BTreeSet::from([ObjectKey::from("b/deep")]));
-    let in_b = store.leftovers(Duration::ZERO, Some(in_b)).await.unwrap();
-    assert_eq!(in_b.iter().map(|left| &left.upload).collect::<Vec<_>>(), [&ids[1]], "what others may be writing stays");
+    let alone = Folders { alone: [ObjectKey::from("b/deep")].into(), ..Folders::default() };
+    for within in [alone, Folders { whole: [ObjectKey::from("b")].into(), ..Folders::default() }] {
+        let in_b = store.leftovers(Duration::ZERO, Some(Arc::new(within))).await.unwrap();
+        let in_b: Vec<_> = in_b.iter().map(|left| &left.upload).collect();
+        assert_eq!(in_b, [&ids[1]], "what others may be writing stays");
+    }
     let mut uploads: Vec<_> = found.iter().map(|leftover| leftover.upload.clone()).collect();
     uploads.sort_by_key(|id| ids.iter().position(|known| known == id));
     assert_eq!(uploads, ids);

@@ -11,7 +11,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use rustix::process::Signal;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection as _, Row as _};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -388,6 +388,28 @@ fn what_is_replaced_again_while_it_is_copied_is_not_shown_half() {
     assert_eq!((files["kept"].len(), files.len()), (LARGE, 3), "{}", ran.stdout);
     assert!(files["part-0"].starts_with("v3") && files.contains_key("only-3"), "{files:?}");
     lake.metasync("verify", &[]).expect(0);
+}
+
+#[test]
+fn what_a_killed_run_wrote_into_a_folder_that_nobody_goes_on_with_is_removed_with_it() {
+    let lake = lake(SWITCH);
+    lake.metasync("run", &[]).expect(0);
+    lake.write("sales.db/whole/kept", &"k".repeat(LARGE));
+    lake.policy(&format!("{SWITCH}bwlimit = \"400K\""));
+    let temporary = || lake.files(&lake.target("sales.db")).into_keys().find(|name| name.contains("/.understudy-"));
+    let mut running = lake.start();
+    running.until("a temporary file", || temporary().is_some());
+    running.signal(Signal::KILL);
+    drop(running);
+    assert!(temporary().unwrap().starts_with("whole.understudy-"), "{:?}", temporary());
+    lake.policy("max_deletes = \"100%\"\n");
+    for _ in 0..2 {
+        lake.metasync("run", &[]).expect(0);
+    }
+    assert_eq!(temporary(), None);
+    let folders = std::fs::read_dir(lake.target("sales.db")).unwrap().map(|entry| entry.unwrap().file_name());
+    let folders: BTreeSet<String> = folders.map(|name| name.into_string().unwrap()).collect();
+    assert_eq!(folders, ["days", "whole"].map(str::to_owned).into());
 }
 
 #[test]

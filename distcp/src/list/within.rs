@@ -108,6 +108,11 @@ impl Within {
         !self.retired.is_empty() && stands_in(&self.retired, &path(key))
     }
 
+    /// The folders that others have taken the place of, none inside another.
+    pub fn all_retired(&self) -> impl Iterator<Item = ObjectKey> {
+        self.retired.iter().map(|folder| as_key(folder))
+    }
+
     /// Whether the key is in one of the folders that count as empty at the source and have no successor.
     pub fn gives_up(&self, key: &ObjectKey) -> bool {
         let path = path(key);

@@ -1,17 +1,17 @@
 //! Temporary files that runs which died left in a target that is a file system.
 //!
 //! A job that is about some folders of a tree removes those in the folders into which the dead run's plan says that it wrote: in
-//! others of that tree other jobs may be writing at this moment. A plan that is not whole was not carried out. A crash here
+//! others of that tree other jobs may be writing at this moment. In folders that it retires it removes all of them. A plan that is not whole was not carried out. A crash here
 //! leaves what is not removed yet, and the run that finds it next removes the rest: this one has no receipt either.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use manifest::Error;
 use manifest::state::layout::{self, Item, RunId};
 use manifest::state::lease::Lease;
+use manifest::{Error, ObjectKey};
 
 use crate::error::Result;
 use crate::job::Job;
@@ -38,6 +38,9 @@ pub(super) async fn died_since(job: &Job, after: Option<&RunId>) -> Result<Vec<R
 /// Removes the temporary files of these runs, but for uploads that can still go on. Only with the lease held: a run beside us
 /// would lose its files.
 pub async fn sweep(job: &Job, lease: &Lease, died: &[RunId], open: &[UploadId]) -> Result<()> {
+    if died.is_empty() && retired(job).next().is_none() {
+        return Ok(());
+    }
     if let Some(trash) = job.trash.as_ref().and_then(|trash| trash.swept.as_ref()).filter(|_| lease.is_held()) {
         // A call's worth: the next run that finds a dead one goes on.
         for leftover in trash.leftovers(crate::trash::LEFTOVER_AGE, None).await? {
@@ -46,7 +49,10 @@ pub async fn sweep(job: &Job, lease: &Lease, died: &[RunId], open: &[UploadId]) 
     }
     let Some(target) = job.swept.as_ref().filter(|_| lease.is_held()) else { return Ok(()) };
     let within = match reads_plans(job) {
-        true => Some(Arc::new(written_into(job, died).await?)),
+        true => {
+            let alone = written_into(job, died).await?;
+            Some(Arc::new(Folders { alone, whole: retired(job).collect() }))
+        }
         false => None,
     };
     loop {
@@ -61,22 +67,28 @@ pub async fn sweep(job: &Job, lease: &Lease, died: &[RunId], open: &[UploadId]) 
     }
 }
 
+/// The folders that others have taken the place of. Nobody writes there any more; into one that was begun and given up a run
+/// that died long ago may have, whose plan names the folder's successor today.
+fn retired(job: &Job) -> impl Iterator<Item = ObjectKey> {
+    job.within.iter().flat_map(|within| within.all_retired())
+}
+
 /// Whether the plan of a run is read once that run has died.
 pub(super) fn reads_plans(job: &Job) -> bool {
     job.within.is_some() && job.swept.is_some()
 }
 
 /// The folders into which the plans of these runs say that they wrote.
-async fn written_into(job: &Job, runs: &[RunId]) -> Result<Folders> {
-    let mut folders = Folders::new();
+async fn written_into(job: &Job, runs: &[RunId]) -> Result<BTreeSet<ObjectKey>> {
+    let mut folders = BTreeSet::new();
     for run in runs {
         let mut file = tempfile::tempfile_in(&job.spool).map_err(|e| Error::io("create a file in", &job.spool, e))?;
         for number in 1.. {
             let Some(piece) = job.state.read(&layout::plan_segment(&job.name, run, number)).await? else { break };
             file.write_all(&piece).map_err(|e| Error::io("write a file in", &job.spool, e))?;
         }
-        let work = move || -> manifest::Result<Folders> {
-            let mut found = Folders::new();
+        let work = move || -> manifest::Result<BTreeSet<ObjectKey>> {
+            let mut found = BTreeSet::new();
             // One that was never kept whole was not carried out; of a damaged one what can be read counts.
             let Ok(actions) = Plan::from_unnamed(file).and_then(|plan| plan.actions()) else { return Ok(found) };
             for action in actions {

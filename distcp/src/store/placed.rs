@@ -81,7 +81,7 @@ struct PlacedSweep {
 impl Sweep for PlacedSweep {
     async fn leftovers(&self, min_age: Duration, within: Option<Arc<Folders>>) -> Result<Vec<Leftover>> {
         let there = |folder: &ObjectKey| moved(&self.there, folder);
-        let within = within.map(|folders| Arc::new(folders.iter().map(there).collect()));
+        let within = within.map(|folders| Arc::new(folders.renamed(there)));
         self.below.leftovers(min_age, within).await
     }
 

@@ -15,7 +15,6 @@ use manifest::ObjectKey;
 use super::path::HdfsPath;
 use super::walk::{Met, Walk};
 use super::{CALL_LIMIT, Tree};
-use crate::list::cover::Cover;
 use crate::store::local::path::is_temporary;
 use crate::store::{Folders, Leftover, MAX_LEFTOVERS, Result, StoreErrorKind, UploadId};
 
@@ -126,7 +125,7 @@ pub(super) async fn leftovers(
     within: Option<Arc<Folders>>,
 ) -> Result<Vec<Leftover>> {
     let mut found = Vec::new();
-    let cover = within.as_ref().and_then(|within| Cover::new(within.iter().cloned())).map(Arc::new);
+    let cover = within.as_ref().and_then(|within| within.cover()).map(Arc::new);
     let mut walk = Walk::of_temporaries(Arc::clone(tree), cover);
     let now_ns = (tree.now_ns)();
     while found.len() < MAX_LEFTOVERS {

@@ -14,7 +14,6 @@ use rustix::io::Errno;
 use super::path::{self, Reach};
 use super::walk::{Met, Walk};
 use super::{Spot, Tree, attributes};
-use crate::list::cover::Cover;
 use crate::store::{Folders, ListOptions, Result, StoreErrorKind, UploadId};
 
 /// The most leftovers that one look finds.
@@ -79,7 +78,7 @@ impl Tree {
     /// already be that of the object it was to become.
     pub(super) fn leftovers(&self, min_age: Duration, within: Option<Arc<Folders>>) -> Result<Vec<Leftover>> {
         let mut found = Vec::new();
-        let cover = within.as_ref().and_then(|within| Cover::new(within.iter().cloned())).map(Arc::new);
+        let cover = within.as_ref().and_then(|within| within.cover()).map(Arc::new);
         let options = ListOptions { cover, ..ListOptions::default() };
         let walk = Walk { options: &options, temporaries: true, window: MAX_LEFTOVERS };
         let now_ns = (self.options.now_ns)();

@@ -223,10 +223,16 @@ async fn case_24_leftovers_are_not_listed_and_can_be_removed() {
     let today = LocalStore::open(root.path(), LocalOptions::default()).unwrap();
     assert_eq!(today.leftovers(age, None).await.unwrap(), [], "young ones may be in use");
     for (folder, expected) in [("a/deep/er", &ids[1..]), ("a/deep", &[]), ("a", &[]), ("b", &[]), ("", &ids[..1])] {
-        let within = Arc::new(Folders::from([ObjectKey::from(folder)]));
-        let found = today.leftovers(Duration::ZERO, Some(within)).await.unwrap();
+        let within = Folders { alone: [ObjectKey::from(folder)].into(), ..Folders::default() };
+        let found = today.leftovers(Duration::ZERO, Some(Arc::new(within))).await.unwrap();
         let found: Vec<_> = found.into_iter().map(|left| left.upload).collect();
         assert_eq!(found, expected, "in {folder:?}: what others may be writing stays");
+    }
+    for (folder, expected) in [("a/deep/er", &ids[1..]), ("a/deep", &ids[1..]), ("a/dee", &[]), ("", &ids[..])] {
+        let within = Folders { whole: [ObjectKey::from(folder)].into(), ..Folders::default() };
+        let found = today.leftovers(Duration::ZERO, Some(Arc::new(within))).await.unwrap();
+        let found: Vec<_> = found.into_iter().map(|left| left.upload).collect();
+        assert_eq!(found, expected, "in all of {folder:?}");
     }
     for leftover in &found {
         store.remove_leftover(leftover).await.unwrap();

@@ -1,7 +1,7 @@
 //! Calls over a few connections: kept open between calls, opened again when they break, to another host if one is gone.
 //!
-//! Calls that only read are repeated after a lost connection, [`REPEATS`] times. Others are not: whoever makes them looks at
-//! what is there first, and does so again.
+//! Calls that only read are repeated after a lost connection, and where others who wrote at the same moment were in the way,
+//! [`REPEATS`] times each. Others are not: whoever makes them looks at what is there first, and does so again.
 
 use super::address::Host;
 use super::connect::{Connection, Fault, Options, tls_connector};
@@ -13,11 +13,15 @@ use hms::message::{Call, Exception, Refusal, Reply};
 use manifest::Class;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
 
-/// How often a call that only reads is made again after its connection was lost.
-pub(super) const REPEATS: usize = 3;
+/// How often a call that only reads is made again after its connection was lost, and after others were in the way.
+pub(super) const REPEATS: u32 = 3;
+
+/// What is waited before a call is made again that others were in the way of; twice and three times as long after that.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Whether a call may be made twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,9 +83,16 @@ impl Client {
     /// Makes a call.
     pub(super) async fn call<C: Call + Sync>(&self, call: &C, repeat: Repeat) -> Result<Answer<C::Reply>> {
         let _running = self.calls.acquire().await.map_err(|error| self.failed(C::NAME, error.to_string()))?;
-        let mut lost = 0;
+        let (mut lost, mut disturbed) = (0, 0);
         loop {
             let fault = match self.attempt(call).await {
+                Ok(Reply::Exception(exception))
+                    if repeat == Repeat::Safe && disturbed < REPEATS && is_disturbed(&exception) =>
+                {
+                    disturbed += 1;
+                    tokio::time::sleep(PAUSE * disturbed).await;
+                    continue;
+                }
                 Ok(Reply::Result(result)) => return Ok(Answer::Result(result)),
                 Ok(Reply::Exception(exception)) => return Ok(Answer::Thrown(exception)),
                 Ok(Reply::Refused(refusal)) if refusal.is_unknown_method() => return Ok(Answer::NoSuchCall),
@@ -223,8 +234,7 @@ impl Client {
             | ExceptionKind::UnknownDBException
             | ExceptionKind::AlreadyExistsException => Error::Conflict { operation, object, why },
             _ => {
-                let passing = PASSING.iter().any(|text| exception.message.contains(text));
-                let class = if passing { Class::Retryable } else { Class::Permanent };
+                let class = if is_passing(exception) { Class::Retryable } else { Class::Permanent };
                 Error::Failed { operation, object, why, class }
             }
         }
@@ -292,6 +302,19 @@ const NOTIFICATION_CALLS: [&str; 4] = [
     "get_notification_events_count",
     "fire_listener_event",
 ];
+
+/// Whether an exception says that others were in the way of a call.
+fn is_disturbed(exception: &Exception) -> bool {
+    is_passing(exception) || exception.message.contains(VANISHED)
+}
+
+fn is_passing(exception: &Exception) -> bool {
+    PASSING.iter().any(|text| exception.message.contains(text))
+}
+
+/// What a server says of what somebody dropped between its own queries: asked again, it says that it is not there. Where it says
+/// so time and again its database has lost rows.
+const VANISHED: &str = "No such database row";
 
 /// What a server says when its database was in the way for the moment.
 const PASSING: [&str; 6] = [

@@ -4,6 +4,7 @@ use super::*;
 use crate::metastore::Error;
 use hms::message::{Call, encode_call};
 use hms::wire::Wire as _;
+use manifest::Class;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -272,5 +273,50 @@ async fn replies_without_sense_are_errors() {
         let found = error(&url, options()).await;
         assert!(matches!(found, Error::Failed { .. }), "{found}");
         server.abort();
+    }
+}
+
+/// A server that throws this at so many lists of tables before it answers, and how often it was asked for one.
+async fn disturbed(times: usize, why: &'static str) -> (Result<Vec<String>, Error>, usize) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let (url, server) = server(move |_, mut stream| {
+        let count = Arc::clone(&count);
+        async move {
+            while let Some((name, sequence)) = next_call(&mut stream).await {
+                let throws = name == "get_all_tables" && count.fetch_add(1, Ordering::Relaxed) < times;
+                let thrown = [vec![12, 0, 1, 11, 0, 1], hms::wire::to_bytes(&why.to_owned()), vec![0, 0]].concat();
+                let reply = if throws { message(2, &name, sequence, &thrown) } else { answer(&name, sequence) };
+                if stream.write_all(&reply).await.is_err() {
+                    return;
+                }
+            }
+        }
+    })
+    .await;
+    let metastore = ThriftMetastore::open(&url, options()).await.unwrap();
+    let names = metastore.snapshot().await.unwrap().table_names(&crate::model::DatabaseName::new("d")).await;
+    server.abort();
+    (names, asked.load(Ordering::Relaxed))
+}
+
+#[tokio::test]
+async fn rule_24_a_call_that_reads_what_somebody_drops_at_that_moment_is_made_again() {
+    let (vanished, deadlock) = ("No such database row", "Deadlock found when trying to get lock");
+    let (passed, lost, locked, broken) = tokio::join!(
+        disturbed(3, vanished),
+        disturbed(4, vanished),
+        disturbed(4, deadlock),
+        disturbed(1, "java.lang.NullPointerException")
+    );
+    assert_eq!((passed.0.unwrap(), passed.1), (vec!["t".to_owned()], 4));
+    for (found, asked, class, why) in [
+        (lost.0, lost.1, (4, Class::Permanent), vanished),
+        (locked.0, locked.1, (4, Class::Retryable), deadlock),
+        (broken.0, broken.1, (1, Class::Permanent), "NullPointerException"),
+    ] {
+        let error = found.unwrap_err();
+        assert_eq!((asked, error.class()), class, "{error}");
+        assert!(error.to_string().contains(why), "{error}");
     }
 }
