@@ -103,6 +103,10 @@ impl Part {
 const DIGITS: usize = 20;
 /// The folder of a Delta log.
 pub const DELTA_LOG: &[u8] = b"_delta_log";
+/// In it, what checkpoints name.
+const SIDECARS: &[u8] = b"_sidecars";
+/// In a Delta table, what commits name of changed rows.
+const CHANGES: &[u8] = b"_change_data";
 const ICEBERG: &[u8] = b"metadata";
 /// Digits that Hive gives numbers of transactions; shorter ones are asked for by name.
 const HIVE_DIGITS: usize = 7;

@@ -46,6 +46,14 @@ mod iceberg {
         write(&table.join("metadata/version-hint.text"), &version.to_string());
     }
 
+    /// Removes what no version but those before this one names.
+    pub fn expire(table: &Path, version: u64) {
+        let Some(old) = version.checked_sub(3) else { return };
+        for file in of(old).into_iter().chain([format!("metadata/v{old}.metadata.json")]) {
+            std::fs::remove_file(table.join(file)).expect("a file");
+        }
+    }
+
     /// The newest version, as file system tables are read: the hint, and what follows it; without a hint the newest that is
     /// there.
     pub fn read(table: &Path) -> Option<u64> {
@@ -143,6 +151,65 @@ fn every_version_that_is_read_of_a_copy_is_whole_while_the_source_is_written_to_
     match std::env::var("UNDERSTUDY_TEST_SEED") {
         Ok(seed) => written_to_all_the_time(seed.parse().unwrap()),
         Err(_) => (0..3).for_each(written_to_all_the_time),
+    }
+}
+
+/// One writer that keeps nothing but its newest version, and runs of which every other one is killed: the copy is whole after
+/// each of them.
+fn vacuumed_all_the_time(seed: u64) {
+    println!("UNDERSTUDY_TEST_SEED={seed}");
+    let mut dice = StdRng::seed_from_u64(seed);
+    let home = tempfile::tempdir().unwrap();
+    let shell = Shell::new(home.path());
+    let [source, target] = ["source", "target"].map(|name| home.path().join(name));
+    let write = |version: u64| {
+        commit(&source.join("d"), version, 1 + (version as usize * 7919) % 3000);
+        delta::vacuum(&source.join("d"), version);
+        iceberg::commit(&source.join("i"), version);
+        iceberg::expire(&source.join("i"), version);
+    };
+    (0..5).for_each(write);
+    let versions = || (delta::read(&target.join("d")), iceberg::read(&target.join("i")));
+    shell.run(&["copy", "--delete", "source", "target"]).expect(0);
+    assert_eq!(versions(), (Some(4), Some(4)));
+    let newest = std::thread::scope(|scope| {
+        let (stop, stopped) = channel::<()>();
+        let write = &write;
+        let writer = scope.spawn(move || {
+            let mut version = 4;
+            while stopped.recv_timeout(PACE) == Err(RecvTimeoutError::Timeout) {
+                version += 1;
+                write(version);
+            }
+            version
+        });
+        let mut last = versions();
+        for run in 0..2 * RUNS {
+            let running = Running::start(shell.distcp(&["copy", "--delete", "--json", "source", "target"]));
+            if run % 2 == 1 {
+                running.kill_after(Duration::from_millis(dice.random_range(1..120)));
+            } else {
+                let ran = running.end();
+                // 3: a file went before it was read.
+                assert!([0, 3].contains(&ran.code), "run {run}: {}\n{}", ran.stdout, ran.stderr);
+            }
+            let now = versions();
+            assert!(now.0 >= last.0 && now.1 >= last.1, "run {run}: {now:?} after {last:?}");
+            last = now;
+        }
+        drop(stop);
+        writer.join().unwrap()
+    });
+    shell.run(&["copy", "--delete", "source", "target"]).expect(0);
+    assert_eq!(versions(), (Some(newest), Some(newest)));
+    assert_eq!(contents(&source), contents(&target));
+}
+
+#[test]
+fn a_copy_of_tables_of_which_only_the_newest_version_is_kept_is_whole_after_every_run() {
+    match std::env::var("UNDERSTUDY_TEST_SEED") {
+        Ok(seed) => vacuumed_all_the_time(seed.parse().unwrap()),
+        Err(_) => (0..3).for_each(vacuumed_all_the_time),
     }
 }
 
@@ -261,6 +328,38 @@ async fn where_a_file_of_a_table_vanishes_the_table_keeps_all_it_has_and_a_write
         let told = pair.notes().iter().any(|note| note.contains("1 tables keep the version that they have: d"));
         assert_eq!(told, stops, "{key}: {:?}", pair.notes());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_file_of_a_table_goes_between_two_listings_the_table_keeps_all_it_has() {
+    let (source, target) = (Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()));
+    filled(source.as_ref()).await;
+    let mut pair = Pair::new(source.clone(), target);
+    (pair.options.layout, pair.options.delete) = (Layout::Auto, true);
+    pair.copied().await;
+    for key in ["d/new", "plain-too", &log(5, "json")] {
+        put(source.as_ref(), key, pattern(9)).await;
+    }
+    source.delete(&["d/part".into()]).await.remove(0).unwrap();
+    let before = pair.rows().await;
+    // A listing is two calls: the first one of the second listing waits until the file has gone.
+    let slow = Rule { skip: 2, times: 1, ..Rule::every(Method::List, Fault::Delay(Duration::from_secs(1))) };
+    let slow = Arc::new(FaultStore::new(source.clone(), FaultPlan { rules: vec![slow], ..FaultPlan::default() }));
+    pair.source = slow.clone();
+    let vacuum = async {
+        while slow.calls(Method::List) < 3 {
+            tokio::task::yield_now().await;
+        }
+        source.delete(&["d/new".into()]).await.remove(0).unwrap();
+    };
+    let (report, ()) = tokio::join!(pair.copied(), vacuum);
+    assert_eq!((report.summary.counts.copied, report.summary.counts.deleted), (1, 0));
+    let after = pair.rows().await;
+    let came: Vec<_> = after.iter().filter(|row| !before.contains(row)).collect();
+    assert_eq!((came.len(), after.len()), (1, before.len() + 1), "{came:?}");
+    pair.source = source;
+    let summary = pair.copied().await.summary;
+    assert_eq!((summary.counts.copied, summary.counts.deleted), (1, 1), "the commit, and what it no longer names");
 }
 
 #[tokio::test(flavor = "multi_thread")]

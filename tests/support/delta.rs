@@ -17,15 +17,25 @@ pub fn write(path: &Path, content: &str) {
     std::fs::rename(new, path).expect("a file");
 }
 
+/// The file that a version brings. Names of data files sort before and behind the log.
+fn data(version: u64) -> String {
+    format!("{}-{version}.parquet", if version.is_multiple_of(2) { "part" } else { "A" })
+}
+
+/// Removes what this version took out of the table, as `VACUUM` does that keeps nothing.
+pub fn vacuum(table: &Path, version: u64) {
+    if let Some(old) = version.checked_sub(3) {
+        std::fs::remove_file(table.join(data(old))).expect("a file");
+    }
+}
+
 /// Commits a version: a new data file, and the oldest one goes out of the table where there are several. As with Delta
 /// itself its file stays.
 pub fn commit(table: &Path, version: u64, bytes: usize) {
-    // Names of data files sort before and behind the log.
-    let file = |version: u64| format!("{}-{version}.parquet", if version.is_multiple_of(2) { "part" } else { "A" });
-    write(&table.join(file(version)), &format!("{version:x}").repeat(bytes)[..bytes]);
+    write(&table.join(data(version)), &format!("{version:x}").repeat(bytes)[..bytes]);
     let log = table.join("_delta_log");
-    let mut actions = vec![json!({"add": {"path": file(version), "size": bytes}})];
-    actions.extend((version >= 3).then(|| json!({"remove": {"path": file(version - 3)}})));
+    let mut actions = vec![json!({"add": {"path": data(version), "size": bytes}})];
+    actions.extend((version >= 3).then(|| json!({"remove": {"path": data(version - 3)}})));
     let lines: Vec<String> = actions.iter().map(Value::to_string).collect();
     write(&log.join(format!("{version:020}.json")), &lines.join("\n"));
     if version.is_multiple_of(CHECKPOINT) && version > 0 {

@@ -13,8 +13,8 @@ use tokio::sync::oneshot;
 use super::Copier;
 use super::settle::{End, Settled};
 use crate::error::Failure;
-use crate::layout::pin::{OldHints, around, is_in, is_ordered};
-use crate::layout::{DELTA_LOG, Layout, Part, Role, Stage};
+use crate::layout::pin::{OldHints, around, is_in, is_ordered, naming};
+use crate::layout::{Layout, Part, Role, Stage};
 use crate::plan::file::Plan;
 use crate::plan::{Action, Step};
 
@@ -80,13 +80,11 @@ impl Tables {
         self.broken.iter()
     }
 
-    /// The key went from the source before it was read. What writers make while they write is no file of a table.
+    /// The key went from the source before it was read.
     pub(super) fn vanished(&mut self, key: &ObjectKey) {
-        let is_log = |segment: &[u8]| segment == DELTA_LOG;
-        let is_hidden = |segment: &[u8]| segment.first().is_some_and(|first| b"_.".contains(first)) && !is_log(segment);
-        let is_part = self.layout.part(key).is_some();
-        if is_part || !key.as_bytes().split(|byte| *byte == b'/').any(is_hidden) {
-            self.breaks(key);
+        match self.layout.part(key) {
+            Some(_) => self.breaks(key),
+            None => self.broken.extend(naming(&self.all, key)),
         }
     }
 

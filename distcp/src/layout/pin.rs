@@ -5,17 +5,18 @@
 //! first listing saw names, the second one finds. What of snapshots, commits and hints only the second one saw, or not as the
 //! first one did, waits for the next run.
 //!
-//! Of the writers it is relied on that they keep what a version names for as long as two listings take after they have left it
-//! behind, as `VACUUM` and the expiry of snapshots do by default. Where what waits has taken the place of other files, those
+//! Of the writers it is relied on that they keep what a version names for as long as a run takes after they have left it
+//! behind, as `VACUUM` and the expiry of snapshots do by default. Where they did not, and a file that was to be carried is
+//! gone when it is looked at again, all that names others of its table waits. Where what waits has taken the place of other files, those
 //! stay on the target too; and where a hint waits, what it may name. What is gone only since the first listing is deleted by the
 //! next run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 
-use manifest::{Keyed, ObjectKey, Result};
+use manifest::{EntryKind, Keyed, ObjectKey, Result};
 
-use super::{Layout, Part, Role};
+use super::{CHANGES, DELTA_LOG, Layout, Part, Role, SIDECARS};
 use crate::plan::file::{Plan, PlanWriter};
 use crate::plan::live::{count_out, folders_around};
 use crate::plan::{Action, Reason, Step};
@@ -42,6 +43,21 @@ pub fn around(key: &ObjectKey) -> impl Iterator<Item = ObjectKey> {
     folders_around(key).chain([ObjectKey::default()])
 }
 
+/// Of these tables those that may name a file which is gone. What writers make while they write is no file of a table.
+pub fn naming<'a>(tables: &'a BTreeSet<ObjectKey>, key: &'a ObjectKey) -> impl Iterator<Item = ObjectKey> + 'a {
+    around(key).filter(|table| {
+        let is_file = || key.strip_prefix(table).is_some_and(|inside| !is_passing(inside.as_bytes()));
+        tables.contains(table) && is_file()
+    })
+}
+
+/// Whether no version names such a file, by its path in its table.
+fn is_passing(path: &[u8]) -> bool {
+    let is_named = |segment: &[u8]| [DELTA_LOG, SIDECARS, CHANGES].contains(&segment);
+    let is_hidden = |segment: &[u8]| segment.first().is_some_and(|first| b"_.".contains(first)) && !is_named(segment);
+    path.split(|byte| *byte == b'/').any(is_hidden) || path.ends_with(b".tmp") || path.ends_with(b".temp")
+}
+
 /// A commit that seems to be another one on the target.
 fn differs(action: &Action, part: &Part) -> bool {
     matches!(part.role, Role::Commit(_)) && action.step == Step::Copy && action.target.is_some()
@@ -64,6 +80,10 @@ fn comes_early(action: &Action, part: &Part) -> bool {
 struct Moved {
     /// The newest commit that was planned first, by table.
     newest: BTreeMap<ObjectKey, u64>,
+    /// Tables with logs or snapshots to carry.
+    tables: BTreeSet<ObjectKey>,
+    /// Of these, those of which a file went in between: a version that is to be carried may name it.
+    torn: BTreeSet<ObjectKey>,
     /// Tables of which a snapshot waits: hints may name it.
     without_snapshot: BTreeSet<ObjectKey>,
     /// Folders of transactions that came or changed.
@@ -80,9 +100,21 @@ impl Moved {
     /// Takes a row of the first plan.
     fn first(&mut self, part: Part) {
         if let Role::Commit(version) = part.role {
-            let newest = self.newest.entry(part.table).or_default();
+            let newest = self.newest.entry(part.table.clone()).or_default();
             *newest = version.max(*newest);
         }
+        if !matches!(part.role, Role::Transactions(_)) {
+            self.tables.insert(part.table);
+        }
+    }
+
+    /// Takes a file that the first plan has to carry, and the second does not.
+    fn went(&mut self, key: &ObjectKey) {
+        let tables: Vec<ObjectKey> = naming(&self.tables, key).collect();
+        self.rewrites |= !tables.is_empty();
+        // They stay at the version that they have, with all that this one names.
+        self.keeping.extend(tables.iter().cloned());
+        self.torn.extend(tables);
     }
 
     /// Takes a row of the second plan; `is_same`: the first one has the same version of it to carry.
@@ -107,7 +139,9 @@ impl Moved {
     }
 
     fn is_known(&self, part: &Part, is_same: bool) -> bool {
+        let is_torn = self.torn.contains(&part.table) && !matches!(part.role, Role::Transactions(_));
         match part.role {
+            _ if is_torn => false,
             // No commit is made before the one that it follows, whichever of them a listing of many pages saw.
             Role::Commit(version) => self.newest.get(&part.table).is_some_and(|newest| version <= *newest),
             _ => is_same,
@@ -176,6 +210,7 @@ pub fn pin(
             moved.first(part);
         }
     }
+    each_that_went(first, &second, layout, |key| moved.went(key))?;
     beside(first, &second, layout, |action, before| {
         moved.hints.take(&action, layout);
         match carried(&action, layout) {
@@ -233,6 +268,27 @@ fn is_newly_gone(before: Option<&Action>, now: &Action) -> bool {
 fn is_same(before: Option<&Action>, now: &Action) -> bool {
     let versions = before.and_then(|before| before.source.as_ref()).zip(now.source.as_ref());
     versions.is_some_and(|(before, now)| before.looks_like(now))
+}
+
+/// Goes over the files that the first plan has to carry, and the second has not, in neither way; parts of tables aside.
+fn each_that_went(first: &Plan, second: &Plan, layout: Layout, mut take: impl FnMut(&ObjectKey)) -> Result<()> {
+    let is_wanted = |action: &Action| matches!(action.step, Step::Copy | Step::Compare) && action.source.is_some();
+    let mut now = second.actions()?;
+    let mut at: Option<Action> = now.next().transpose()?;
+    for action in first.actions()? {
+        let action = action?;
+        if !is_wanted(&action) || action.kind != EntryKind::Object || layout.part(&action.key).is_some() {
+            continue;
+        }
+        while at.as_ref().is_some_and(|at| at.key() < action.key()) {
+            at = now.next().transpose()?;
+        }
+        let is_there = |now: &Action| now.key() == action.key() && now.source.is_some();
+        if !at.as_ref().is_some_and(is_there) {
+            take(&action.key);
+        }
+    }
+    Ok(())
 }
 
 /// Goes over the rows of the second plan, each with the one of the first that carries the same key.

@@ -108,7 +108,7 @@ fn commits_behind_the_newest_that_was_seen_first_wait_and_data_does_not() {
     let first = new(&[log("a", 4, "json"), log("a", 6, "json"), "a/part-4".into()]);
     let names =
         [log("a", 5, "json"), log("a", 6, "json"), log("a", 7, "crc"), log("a", 7, "json"), log("b", 0, "json")];
-    let second = [new(&names), new(&strings(&["a/part-7", "b/part-0", "x"]))].concat();
+    let second = [new(&names), new(&strings(&["a/part-4", "a/part-7", "b/part-0", "x"]))].concat();
     let waits = vec![log("a", 7, "crc"), log("a", 7, "json"), log("b", 0, "json")];
     assert_eq!(left(first, second), (waits, vec![]), "of b nothing was seen");
 }
@@ -197,6 +197,45 @@ fn what_is_gone_only_since_the_first_listing_stays_until_the_next_run() {
     let gone = || vec![deleted("h/delta_0000001_0000001/a"), deleted("x")];
     assert_eq!(left_of(vec![], gone()), (strings(&["h/delta_0000001_0000001/a", "x"]), vec![]));
     assert_eq!(left_of(gone(), gone()), (vec![], vec![]));
+}
+
+#[test]
+fn where_a_file_went_that_was_to_be_carried_its_table_waits_and_keeps_what_it_has() {
+    let metadata = |name: &str| format!("i/metadata/{name}");
+    let logs =
+        |table: &str| [log(table, 7, "crc"), log(table, 7, "json"), format!("{table}/_delta_log/_last_checkpoint")];
+    let both = || new(&[&logs("a")[..], &logs("b")[..], &strings(&["b/part-7"])[..]].concat());
+    let goes = || vec![deleted("a/part-1"), deleted("b/part-1")];
+    let waits = [&strings(&["a/part-1"])[..], &logs("a")].concat().into_iter().collect::<BTreeSet<_>>();
+    for (gone, is_named) in [
+        ("a/part-7", true),
+        ("a/d=1/part-7", true),
+        ("a/_delta_log/_sidecars/s.parquet", true),
+        ("a/_change_data/cdc-7", true),
+        // These come and go beside every commit.
+        ("a/_delta_log/.7.json.u.tmp", false),
+        ("a/_SUCCESS", false),
+        ("a/d=1/part-7.tmp", false),
+        ("c/part-7", false),
+        ("part-7", false),
+    ] {
+        let (later, failed) = left([both(), new(&strings(&[gone]))].concat(), [both(), goes()].concat());
+        let wanted = if is_named { waits.clone() } else { BTreeSet::new() };
+        assert_eq!((later.into_iter().collect::<BTreeSet<_>>(), failed), (wanted, vec![]), "{gone}");
+    }
+    // What was to be written over, and is to be deleted now, went as well; what changed again did not.
+    let first = || [both(), vec![over(copied("a/part-7", 1))]].concat();
+    let (later, _) = left_of(first(), [both(), vec![deleted("a/part-7")]].concat());
+    assert_eq!(later.len(), 1 + logs("a").len(), "{later:?}");
+    assert_eq!(left(first(), [both(), vec![over(copied("a/part-7", 2))]].concat()), (vec![], vec![]));
+    // Manifests are files of an Iceberg table, and its hint waits with its metadata.
+    let names = [metadata("v2.metadata.json"), metadata("version-hint.text")];
+    let (later, _) =
+        left([new(&names), new(&[metadata("m.avro")])].concat(), [new(&names), vec![deleted("i/old")]].concat());
+    assert_eq!(later, [&names[..], &strings(&["i/old"])].concat());
+    // Of transactions of Hive each folder is for itself.
+    let hive = || new(&strings(&["h/delta_0000001_0000001/a"]));
+    assert_eq!(left([hive(), new(&strings(&["h/x"]))].concat(), hive()), (vec![], vec![]));
 }
 
 #[test]
