@@ -1,7 +1,7 @@
 //! Calls over a few connections: kept open between calls, opened again when they break, to another host if one is gone.
 //!
-//! Calls that only read are repeated after a lost connection, and where others who wrote at the same moment were in the way,
-//! [`REPEATS`] times each. Others are not: whoever makes them looks at what is there first, and does so again.
+//! Calls that only read are repeated after a lost connection, and after an answer that may be owed to others who wrote at the
+//! same moment, [`REPEATS`] times each. Others are not: whoever makes them looks at what is there first, and does so again.
 
 use super::address::Host;
 use super::connect::{Connection, Fault, Options, tls_connector};
@@ -17,10 +17,10 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
 
-/// How often a call that only reads is made again after its connection was lost, and after others were in the way.
+/// How often a call that only reads is made again after its connection was lost, and after it failed in the server.
 pub(super) const REPEATS: u32 = 3;
 
-/// What is waited before a call is made again that others were in the way of; twice and three times as long after that.
+/// What is waited before a call is made again that failed in the server; twice and three times as long after that.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Whether a call may be made twice.
@@ -28,6 +28,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) enum Repeat {
     /// It only reads.
     Safe,
+    /// It only reads, and that it fails is an answer.
+    Probe,
     /// It changes something.
     Never,
 }
@@ -83,14 +85,12 @@ impl Client {
     /// Makes a call.
     pub(super) async fn call<C: Call + Sync>(&self, call: &C, repeat: Repeat) -> Result<Answer<C::Reply>> {
         let _running = self.calls.acquire().await.map_err(|error| self.failed(C::NAME, error.to_string()))?;
-        let (mut lost, mut disturbed) = (0, 0);
+        let (mut lost, mut failed) = (0, 0);
         loop {
             let fault = match self.attempt(call).await {
-                Ok(Reply::Exception(exception))
-                    if repeat == Repeat::Safe && disturbed < REPEATS && is_disturbed(&exception) =>
-                {
-                    disturbed += 1;
-                    tokio::time::sleep(PAUSE * disturbed).await;
+                Ok(reply) if repeat == Repeat::Safe && failed < REPEATS && may_pass::<C>(&reply) => {
+                    failed += 1;
+                    tokio::time::sleep(PAUSE * failed).await;
                     continue;
                 }
                 Ok(Reply::Result(result)) => return Ok(Answer::Result(result)),
@@ -104,7 +104,7 @@ impl Client {
                 self.idle().clear();
                 self.first.fetch_add(1, Ordering::Relaxed);
                 lost += 1;
-                if repeat == Repeat::Safe && lost <= REPEATS && !matches!(fault, Fault::Connect(_)) {
+                if repeat != Repeat::Never && lost <= REPEATS && !matches!(fault, Fault::Connect(_)) {
                     continue;
                 }
             }
@@ -303,18 +303,21 @@ const NOTIFICATION_CALLS: [&str; 4] = [
     "fire_listener_event",
 ];
 
-/// Whether an exception says that others were in the way of a call.
-fn is_disturbed(exception: &Exception) -> bool {
-    is_passing(exception) || exception.message.contains(VANISHED)
+/// Whether what failed in the server may be owed to others who wrote at that moment. Of an object that went between its own
+/// queries a server says "No such database row", that something is null, or that there was an internal error; asked again, it says
+/// that it is not there. Whom it turns away it turns away again.
+fn may_pass<C: Call>(reply: &Reply<C::Reply>) -> bool {
+    match reply {
+        _ if NOTIFICATION_CALLS.contains(&C::NAME) => false,
+        Reply::Exception(exception) => exception.kind == ExceptionKind::MetaException || is_passing(exception),
+        Reply::Refused(refusal) => !refusal.is_unknown_method(),
+        Reply::Result(_) => false,
+    }
 }
 
 fn is_passing(exception: &Exception) -> bool {
     PASSING.iter().any(|text| exception.message.contains(text))
 }
-
-/// What a server says of what somebody dropped between its own queries: asked again, it says that it is not there. Where it says
-/// so time and again its database has lost rows.
-const VANISHED: &str = "No such database row";
 
 /// What a server says when its database was in the way for the moment.
 const PASSING: [&str; 6] = [

@@ -276,8 +276,21 @@ async fn replies_without_sense_are_errors() {
     }
 }
 
-/// A server that throws this at so many lists of tables before it answers, and how often it was asked for one.
-async fn disturbed(times: usize, why: &'static str) -> (Result<Vec<String>, Error>, usize) {
+fn meta(name: &str, sequence: i32, why: &str) -> Vec<u8> {
+    message(2, name, sequence, &[vec![12, 0, 1, 11, 0, 1], hms::wire::to_bytes(&why.to_owned()), vec![0, 0]].concat())
+}
+
+fn internal(name: &str, sequence: i32, why: &str) -> Vec<u8> {
+    let text = hms::wire::to_bytes(&why.to_owned());
+    message(3, name, sequence, &[vec![11, 0, 1], text, vec![8, 0, 2, 0, 0, 0, 6, 0]].concat())
+}
+
+/// A server that fails so many lists of tables before it answers, and how often it was asked for one.
+async fn disturbed(
+    times: usize,
+    failed: fn(&str, i32, &str) -> Vec<u8>,
+    why: &'static str,
+) -> (Result<Vec<String>, Error>, usize) {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
     let (url, server) = server(move |_, mut stream| {
@@ -285,8 +298,7 @@ async fn disturbed(times: usize, why: &'static str) -> (Result<Vec<String>, Erro
         async move {
             while let Some((name, sequence)) = next_call(&mut stream).await {
                 let throws = name == "get_all_tables" && count.fetch_add(1, Ordering::Relaxed) < times;
-                let thrown = [vec![12, 0, 1, 11, 0, 1], hms::wire::to_bytes(&why.to_owned()), vec![0, 0]].concat();
-                let reply = if throws { message(2, &name, sequence, &thrown) } else { answer(&name, sequence) };
+                let reply = if throws { failed(&name, sequence, why) } else { answer(&name, sequence) };
                 if stream.write_all(&reply).await.is_err() {
                     return;
                 }
@@ -303,17 +315,21 @@ async fn disturbed(times: usize, why: &'static str) -> (Result<Vec<String>, Erro
 #[tokio::test]
 async fn rule_24_a_call_that_reads_what_somebody_drops_at_that_moment_is_made_again() {
     let (vanished, deadlock) = ("No such database row", "Deadlock found when trying to get lock");
-    let (passed, lost, locked, broken) = tokio::join!(
-        disturbed(3, vanished),
-        disturbed(4, vanished),
-        disturbed(4, deadlock),
-        disturbed(1, "java.lang.NullPointerException")
+    let (thrown, refused) = (meta as fn(&str, i32, &str) -> Vec<u8>, internal as fn(&str, i32, &str) -> Vec<u8>);
+    let (passed, lost, locked, passed_too, broken) = tokio::join!(
+        disturbed(3, thrown, vanished),
+        disturbed(4, thrown, vanished),
+        disturbed(4, thrown, deadlock),
+        disturbed(3, refused, "Internal error"),
+        disturbed(4, refused, "Internal error")
     );
-    assert_eq!((passed.0.unwrap(), passed.1), (vec!["t".to_owned()], 4));
+    for (found, asked) in [passed, passed_too] {
+        assert_eq!((found.unwrap(), asked), (vec!["t".to_owned()], 4));
+    }
     for (found, asked, class, why) in [
         (lost.0, lost.1, (4, Class::Permanent), vanished),
         (locked.0, locked.1, (4, Class::Retryable), deadlock),
-        (broken.0, broken.1, (1, Class::Permanent), "NullPointerException"),
+        (broken.0, broken.1, (4, Class::Permanent), "Internal error"),
     ] {
         let error = found.unwrap_err();
         assert_eq!((asked, error.class()), class, "{error}");

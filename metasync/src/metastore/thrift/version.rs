@@ -29,7 +29,7 @@ struct Seen {
 
 /// Asks the server.
 pub(super) async fn detect(client: &Client) -> Result<Version> {
-    let says = match client.call(&GetVersion {}, Repeat::Safe).await? {
+    let says = match client.call(&GetVersion {}, Repeat::Probe).await? {
         Answer::Result(says) => says,
         Answer::Thrown(_) | Answer::NoSuchCall => String::new(),
     };
@@ -57,7 +57,7 @@ pub(super) async fn detect(client: &Client) -> Result<Version> {
 
 /// Whether the server knows a call. It asks about a table that is not there; without arguments some servers hang up.
 async fn knows<C: Call + Sync>(client: &Client, call: &C) -> Result<bool> {
-    match client.call(call, Repeat::Safe).await {
+    match client.call(call, Repeat::Probe).await {
         Ok(Answer::NoSuchCall) => Ok(false),
         Ok(_) | Err(Error::Failed { .. }) => Ok(true),
         Err(error) => Err(error),
